@@ -1,0 +1,7 @@
+"""Learners: LightningModules that turn phases into better networks."""
+
+from lit_mtdqn.algorithms.base import ValueLearner
+from lit_mtdqn.algorithms.dqn import DQN
+from lit_mtdqn.algorithms.optimizers import Adam
+
+__all__ = ["DQN", "Adam", "ValueLearner"]

@@ -1,0 +1,76 @@
+"""What a row of training metrics says; computed only when a row is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.functional.masking import mask_actions
+from lit_mtdqn.functional.td import action_gap
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.types import Losses, TaskInfo, Transition
+
+
+class Learner(Protocol):
+    """What diagnostics ask of a learner."""
+
+    network: QNetwork
+    tasks: list[TaskInfo]
+
+
+def phase_metrics(
+    learner: Learner,
+    batches: Sequence[Transition],
+    losses: Sequence[Losses],
+    grad_norm: Tensor | None,
+) -> dict[str, Tensor]:
+    """Return the training metrics of a phase, by name.
+
+    Losses are means over the phase; values and gaps come from its last minibatch.
+
+    Args:
+        learner: The learner.
+        batches: The K minibatches.
+        losses: The losses of the K updates.
+        grad_norm: Norm of the last update's gradient before clipping, if it was measured.
+    """
+    metrics = _td_losses(learner.tasks, batches, losses)
+    metrics.update(_value_metrics(learner, batches[-1]))
+    for name, tensor in losses[-1].metrics.items():
+        metrics[f"train/{name}"] = tensor.mean()
+    if grad_norm is not None:
+        metrics["train/grad_norm"] = grad_norm
+    return metrics
+
+
+def _td_losses(
+    tasks: Sequence[TaskInfo], batches: Sequence[Transition], losses: Sequence[Losses]
+) -> dict[str, Tensor]:
+    loss = torch.stack([entry.td.detach().mean(-1) for entry in losses])
+    task = torch.stack([batch.task for batch in batches])
+    named = {
+        f"train/td_loss/{info.name}": loss[task == index].mean()
+        for index, info in enumerate(tasks)
+        if bool((task == index).any())
+    }
+    return {**named, "train/td_loss": loss.mean()}
+
+
+@torch.no_grad()
+def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
+    network = learner.network
+    q_values = network.action_values(batch.observation, batch.task)
+    mask = batch.extra.get("action_mask")
+    if mask is None:
+        mask = network.action_mask[batch.task].unsqueeze(1)
+    best = mask_actions(q_values, mask).amax(-1)
+    gap = action_gap(q_values, mask)
+    metrics = {}
+    for group, index in enumerate(batch.task.tolist()):
+        name = learner.tasks[index].name
+        metrics[f"train/q_mean/{name}"] = best[group].mean()
+        metrics[f"train/action_gap/{name}"] = gap[group].mean()
+    return metrics

@@ -1,0 +1,107 @@
+"""Parts of a model as plain values, so that a checkpoint describes itself and runs no code.
+
+A factory is a class, or a class with some arguments bound. Its plain form is
+`{"class_path": ..., "init_args": {...}}`, the same that configuration files use.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from lit_mtdqn.objectives import TD
+from lit_mtdqn.types import Schedule, TaskInfo
+
+TRUSTED_PACKAGES = ("lit_mtdqn", "torch.nn", "torch.optim")
+BUILDABLE = (nn.Module, torch.optim.Optimizer, Schedule, TD)
+
+
+def as_plain(value: Any, name: str) -> Any:
+    """Return a hyperparameter as numbers, strings, lists and dicts.
+
+    Args:
+        value: Anything a learner's constructor takes.
+        name: Its name, for complaints.
+
+    Raises:
+        TypeError: If it is a lambda, a function or an object that no configuration could name.
+    """
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping():
+            return {key: as_plain(entry, f"{name}.{key}") for key, entry in value.items()}
+        case list() | tuple():
+            return [as_plain(entry, name) for entry in value]
+        case TaskInfo():
+            return as_plain(value.as_dict(), name)
+        case Schedule() if is_dataclass(value):
+            return _entry(type(value), {f.name: getattr(value, f.name) for f in fields(value)})
+        case functools.partial() if inspect.isclass(value.func) and not value.args:
+            bound = {key: as_plain(entry, f"{name}.{key}") for key, entry in value.keywords.items()}
+            return _entry(value.func, bound)
+        case type():
+            return _entry(value, {})
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_plain(asdict(value), name)
+    raise TypeError(
+        f"`{name}` must be a class, or `functools.partial` of a class with keyword arguments, so "
+        f"that a checkpoint can name it. Got {value!r}."
+    )
+
+
+def _entry(cls: type, init_args: dict[str, Any]) -> dict[str, Any]:
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+
+
+def is_entry(value: Any) -> bool:
+    """Return whether a plain value describes a class."""
+    return isinstance(value, Mapping) and "class_path" in value
+
+
+def as_factory(value: Any) -> Callable[..., Any]:
+    """Return a factory as something to call, from any of its forms."""
+    factory: Callable[..., Any] = from_plain(value, "factory")
+    return factory
+
+
+def from_plain(value: Any, name: str) -> Any:
+    """Turn a checkpoint's plain value back into what a constructor takes.
+
+    Only classes of this package and of `torch.nn` and `torch.optim` are imported, and only those
+    that build networks, optimisers, schedules or objectives.
+
+    Raises:
+        TypeError: If it names anything else; the message says which argument to pass.
+    """
+    if isinstance(value, list):
+        return [from_plain(entry, name) for entry in value]
+    if not is_entry(value):
+        return value
+    cls = trusted_class(value["class_path"], name)
+    if cls is None:
+        raise TypeError(
+            f"`{name}` must be passed to `load_from_checkpoint`, because the checkpoint names a "
+            f"class from elsewhere. Got {value['class_path']!r} with {value.get('init_args')}."
+        )
+    init_args = value.get("init_args") or {}
+    bound = {key: from_plain(entry, f"{name}.{key}") for key, entry in init_args.items()}
+    if issubclass(cls, Schedule):
+        return cls(**bound)
+    return functools.partial(cls, **bound)
+
+
+def trusted_class(path: str, name: str) -> type | None:
+    """Return a class that a checkpoint may name, or None."""
+    if not any(path.startswith(f"{package}.") for package in TRUSTED_PACKAGES):
+        return None
+    module, _, attribute = path.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute, None)
+    return found if inspect.isclass(found) and issubclass(found, BUILDABLE) else None

@@ -1,0 +1,63 @@
+"""Scores that make unlike tasks comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lit_mtdqn.types import Episodes, TaskInfo
+
+Array = np.ndarray
+
+
+def normalised_score(episode_return: Array, score_range: tuple[float, float]) -> Array:
+    """Return `(return - random) / (reference - random)`: 0 as a random policy, 1 as the reference.
+
+    Args:
+        episode_return: Returns of any shape.
+        score_range: Returns of the random and of the reference policy.
+    """
+    random, reference = score_range
+    return (episode_return - random) / (reference - random)
+
+
+def task_score(episodes: Episodes, info: TaskInfo) -> float:
+    """Return one task's mean score: normalised return, else success rate, else raw return."""
+    if info.score_range is not None:
+        return float(normalised_score(episodes.episode_return, info.score_range).mean())
+    if episodes.success is not None:
+        return float(episodes.success.mean())
+    return float(episodes.episode_return.mean())
+
+
+def evaluation_metrics(
+    evaluations: Sequence[Episodes], tasks: Sequence[TaskInfo], stage: str
+) -> dict[str, float]:
+    """Return an evaluation's metrics by name.
+
+    Args:
+        evaluations: Episodes of each evaluated task.
+        tasks: The tasks.
+        stage: `val` or `test`.
+
+    Returns:
+        Per task `<stage>/episode_return/<task>`, `episode_length`, `success` (where reported),
+        `score` and `q_bias`; over tasks `<stage>/score/mean` and `<stage>/score/worst`.
+    """
+    infos = {info.name: info for info in tasks}
+    metrics: dict[str, float] = {}
+    scores = []
+    for episodes in evaluations:
+        name = episodes.task
+        scores.append(task_score(episodes, infos[name]))
+        metrics[f"{stage}/episode_return/{name}"] = float(episodes.episode_return.mean())
+        metrics[f"{stage}/episode_length/{name}"] = float(episodes.episode_length.mean())
+        metrics[f"{stage}/q_bias/{name}"] = float(episodes.q_bias.mean())
+        metrics[f"{stage}/score/{name}"] = scores[-1]
+        if episodes.success is not None:
+            metrics[f"{stage}/success/{name}"] = float(episodes.success.mean())
+    if scores:
+        metrics[f"{stage}/score/mean"] = float(np.mean(scores))
+        metrics[f"{stage}/score/worst"] = float(np.min(scores))
+    return metrics

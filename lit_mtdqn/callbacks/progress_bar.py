@@ -1,0 +1,103 @@
+"""Progress in env steps."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+REFRESH_SECONDS = 0.2
+SCORE = "val/score/"
+
+
+class EnvStepProgressBar(ProgressBar):
+    """Shows how much of the budget is used, how fast, and each task's latest score.
+
+    Present by default instead of Lightning's own bar, which would count phases.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: tqdm[Any] | None = None
+        self._drawn = 0.0
+        self._enabled = True
+        self._start = (0.0, 0)
+
+    def disable(self) -> None:
+        """Draw nothing, as on ranks other than the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Draw."""
+        self._enabled = True
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Print above the bar."""
+        if self._bar is None:
+            print(*args, sep=sep)  # noqa: T201
+        else:
+            self._bar.write(sep.join(map(str, args)))
+
+    def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Open the bar where the clock stands."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        in_steps = data.total_env_steps is not None
+        self._in_steps = in_steps
+        self._start = (time.monotonic(), data.clock.updates)
+        self._bar = tqdm(
+            desc="train",
+            total=data.total_env_steps if in_steps else data.total_updates,
+            initial=self._done(data),
+            unit=" env steps" if in_steps else " updates",
+            unit_scale=True,
+            disable=not self._enabled,
+            dynamic_ncols=True,
+            mininterval=0.0,
+            smoothing=0.05,
+        )
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Draw, at most every fifth of a second."""
+        now = time.monotonic()
+        if now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            self._draw(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Show the new scores at once."""
+        self._draw(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Leave the last state on the screen."""
+        self._close(trainer)
+
+    def on_exception(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Leave the last state on the screen."""
+        self._close(trainer)
+
+    def _done(self, data: Any) -> int:
+        return int(data.clock.total_env_steps if self._in_steps else data.clock.updates)
+
+    def _draw(self, trainer: lightning.Trainer) -> None:
+        if self._bar is None:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        started, updates = self._start
+        per_second = (data.clock.updates - updates) / max(time.monotonic() - started, 1e-9)
+        scores = {
+            name.removeprefix(SCORE): f"{float(value):.2f}"
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(SCORE) and name != f"{SCORE}worst"
+        }
+        self._bar.set_postfix({"updates/s": f"{per_second:.0f}", **scores}, refresh=False)
+        self._bar.n = min(self._done(data), self._bar.total or 0)
+        self._bar.refresh()
+
+    def _close(self, trainer: lightning.Trainer) -> None:
+        self._draw(trainer)
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,387 @@
+"""Environments played while training, as a LightningDataModule."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lit_mtdqn.data.loaders import sized_loader
+from lit_mtdqn.data.phases import PhaseSource
+from lit_mtdqn.data.sampling import EveryTask, TaskSampler
+from lit_mtdqn.data.seeding import TEST_SEED, VALIDATION_SEED, training_seed
+from lit_mtdqn.data.slots import Slot, is_acting
+from lit_mtdqn.envs import TaskEnv, probe_tasks
+from lit_mtdqn.functional.masking import padded_action_mask
+from lit_mtdqn.replay import Replay, StorageKind, check_memory, replay_bytes
+from lit_mtdqn.rollout import Collector, EpisodeStatistics, EpsilonGreedy, play_episodes
+from lit_mtdqn.types import ActionValues, Clock, Episodes, Feedback, Phase, TaskSpec, require
+
+DEFAULT_EVALUATIONS = 10
+
+
+class RolloutDataModule(lightning.LightningDataModule):
+    """Plays one or many tasks, remembers what happened and hands out whole phases of minibatches.
+
+    A phase is `phase_vector_steps` steps of all environments, followed by K updates, where
+    K = `replay_ratio` x `phase_vector_steps` x `num_envs`.
+
+    Args:
+        tasks: Tasks by name; a name is an identifier and labels heads and metrics.
+        num_envs: Copies of each task's environment that are stepped together, over all ranks.
+        replay_ratio: Updates per env step of one task. Every update trains all tasks, so adding a
+            task changes neither K nor how often a task's data is used. Larger learns more from the
+            same steps and takes longer.
+        phase_vector_steps: Steps of all environments between two blocks of updates. Larger costs
+            less overhead and acts longer with one network.
+        batch_size: Transitions per task in each update, over all ranks.
+        replay_capacity: Transitions kept per task, over all ranks; the oldest are forgotten.
+        replay_storage: Where they are kept: `ram`, `disk` (memory-mapped files) or `device` (the
+            learner's).
+        warmup_env_steps: Random steps per task before the first update.
+        total_env_steps: Env steps, summed over tasks and ranks, after which the run ends; None has
+            no such limit.
+        total_updates: Updates after which the run ends; None has no such limit.
+        evaluate_every_env_steps: Env steps, summed over tasks and ranks, between evaluations; None
+            makes ten evaluations per run.
+        eval_episodes: Episodes per task in each evaluation.
+        test_episodes: Episodes per task in the final test; their seeds are never used for
+            evaluation or training.
+        eval_epsilon: Probability of a random action in evaluation and test, in [0, 1].
+        eval_max_steps: Env steps after which an episode of evaluation or test is counted as it
+            stands.
+        epsilon: Probability of a random action in training, in [0, 1], unless a callback such as
+            `EpsilonDecay` rules it.
+        sampler: Which task fills which part of a batch; None gives every task its part.
+        seed: Seed of environments, exploration and sampling; None takes PyTorch's.
+        num_workers: Must be 0. Environments are played in this process, because a worker would act
+            with a copy of the network that never learns.
+
+    Raises:
+        ValueError: If a value is out of range or an environment cannot be used; before any step.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, TaskSpec],
+        num_envs: int = 16,
+        replay_ratio: float = 0.0625,
+        phase_vector_steps: int = 8,
+        batch_size: int = 128,
+        replay_capacity: int = 100_000,
+        replay_storage: StorageKind = "ram",
+        warmup_env_steps: int = 1_000,
+        total_env_steps: int | None = 100_000,
+        total_updates: int | None = None,
+        evaluate_every_env_steps: int | None = None,
+        eval_episodes: int = 20,
+        test_episodes: int = 100,
+        eval_epsilon: float = 0.0,
+        eval_max_steps: int = 10_000,
+        epsilon: float = 0.05,
+        sampler: TaskSampler | None = None,
+        seed: int | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.tasks = dict(tasks)
+        self.num_envs = num_envs
+        self.replay_ratio = replay_ratio
+        self.phase_vector_steps = phase_vector_steps
+        self.batch_size = batch_size
+        self.replay_capacity = replay_capacity
+        self.replay_storage = replay_storage
+        self.warmup_env_steps = warmup_env_steps
+        self.total_env_steps = total_env_steps
+        self.total_updates = total_updates
+        self.eval_episodes = eval_episodes
+        self.test_episodes = test_episodes
+        self.eval_epsilon = eval_epsilon
+        self.eval_max_steps = eval_max_steps
+        self.seed = seed
+        self.exploration = EpsilonGreedy(epsilon)
+        self.sampler = sampler or EveryTask()
+        self._check(num_workers, epsilon)
+        self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
+        self.evaluate_every_env_steps = self._evaluation_interval(evaluate_every_env_steps)
+        self.layout, self.task_infos = probe_tasks(self.tasks)
+        self.clock = Clock(dict.fromkeys(self.tasks, 0))
+        self.slots: list[Slot] = []
+        self.source: PhaseSource | None = None
+        self._training_envs: list[TaskEnv] = []
+        self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the budget of env steps or updates is used up."""
+        steps, updates = self.total_env_steps, self.total_updates
+        return (steps is not None and self.clock.total_env_steps >= steps) or (
+            updates is not None and self.clock.updates >= updates
+        )
+
+    @property
+    def phases_per_evaluation(self) -> int:
+        """Length of an epoch of the Trainer, which ends with an evaluation."""
+        acting = max(sum(is_acting(spec) for spec in self.tasks.values()), 1)
+        per_phase = self.phase_vector_steps * self.num_envs * acting
+        return max(round(self.evaluate_every_env_steps / per_phase), 1)
+
+    def setup(self, stage: str) -> None:
+        """Build replays, environments and the stream of phases, for training only, and once."""
+        if stage != "fit" or self.source is not None:
+            return
+        trainer = self.trainer
+        ranks = 1 if trainer is None else trainer.world_size
+        rank = 0 if trainer is None else trainer.global_rank
+        for name in ("num_envs", "batch_size", "replay_capacity"):
+            value = getattr(self, name)
+            require(value % ranks == 0, name, f"be divisible by the {ranks} ranks", value)
+        self.slots = self._make_slots(ranks, rank)
+        self._training_envs = [
+            TaskEnv(slot.task, slot.spec, self.num_envs // ranks, self.layout)
+            for slot in self.slots
+            if slot.acts
+        ]
+        self.source = self._make_source(ranks, rank)
+        rank_zero_info(
+            f"Each phase: {self.phase_vector_steps} steps of {self.num_envs} environments in "
+            f"{len(self._training_envs)} task(s), then {self.updates_per_phase} update(s)."
+        )
+
+    def train_dataloader(self) -> DataLoader[Phase]:
+        """Return the phases up to the next evaluation."""
+        return sized_loader(lambda _: self._next_phase(), self.phases_per_evaluation)
+
+    def val_dataloader(self) -> DataLoader[Episodes]:
+        """Return episodes on the seeds of evaluation, one item per task."""
+        return self._evaluation_loader(self.eval_episodes, VALIDATION_SEED)
+
+    def test_dataloader(self) -> DataLoader[Episodes]:
+        """Return episodes on the seeds of the test, one item per task."""
+        return self._evaluation_loader(self.test_episodes, TEST_SEED)
+
+    def on_feedback(self, feedback: Feedback) -> None:
+        """Take what the learner found out in the last phase."""
+        if self.source is not None:
+            self.source.on_feedback(feedback)
+
+    def dump_replay(self, folder: str | Path) -> None:
+        """Write every replay into a folder of its task's name."""
+        for slot in self.slots:
+            slot.replay.dump(Path(folder) / slot.task)
+
+    def load_replay(self, folder: str | Path) -> None:
+        """Read back what `dump_replay` wrote."""
+        for slot in self.slots:
+            slot.replay.load(Path(folder) / slot.task)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clock, as checkpoints keep it."""
+        return {"clock": self.clock.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with a saved clock."""
+        self.clock.load_state_dict(state_dict["clock"])
+
+    def teardown(self, stage: str) -> None:
+        """Close the environments; replays stay."""
+        for env in self._evaluation_envs.values():
+            env.close()
+        self._evaluation_envs.clear()
+
+    def _next_phase(self) -> Phase:
+        assert self.source is not None, "`setup('fit')` comes first"
+        phase = self.source.next_phase()
+        for slot in self.source.acting:
+            phase.rollout[f"rollout/epsilon/{slot.task}"] = self.epsilon_of(slot.task)
+        return phase
+
+    def _check(self, num_workers: int, epsilon: float) -> None:
+        require(
+            num_workers == 0,
+            "num_workers",
+            "be 0, because environments are played in this process",
+            num_workers,
+        )
+        for name in (
+            "num_envs",
+            "phase_vector_steps",
+            "batch_size",
+            "replay_capacity",
+            "eval_episodes",
+            "test_episodes",
+            "eval_max_steps",
+        ):
+            require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
+        for name, value in (("epsilon", epsilon), ("eval_epsilon", self.eval_epsilon)):
+            require(0.0 <= value <= 1.0, name, "lie in [0, 1]", value)
+        require(
+            self.warmup_env_steps >= 0, "warmup_env_steps", "be at least 0", self.warmup_env_steps
+        )
+        require(self.replay_ratio > 0.0, "replay_ratio", "be above 0", self.replay_ratio)
+        capacity = self.replay_capacity
+        for name in ("warmup_env_steps", "batch_size"):
+            value = getattr(self, name)
+            require(
+                capacity >= value, "replay_capacity", f"be at least `{name}` = {value}", capacity
+            )
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        steps, updates = self.total_env_steps, self.total_updates
+        require(
+            steps is not None or updates is not None,
+            "total_env_steps",
+            "be set, or `total_updates`",
+            steps,
+        )
+        require(updates is None or updates >= 1, "total_updates", "be at least 1", updates)
+        acting = sum(is_acting(spec) for spec in self.tasks.values())
+        warmup = self.warmup_env_steps * acting
+        require(
+            steps is None or steps > warmup,
+            "total_env_steps",
+            f"exceed the warm-up of {warmup} env steps over {acting} task(s)",
+            steps,
+        )
+        require(steps is None or acting > 0, "total_updates", "be set where no task acts", updates)
+        learning = [name for name, spec in self.tasks.items() if spec.learns]
+        require(bool(learning), "tasks", "hold a task that learns", list(self.tasks))
+
+    def _evaluation_interval(self, interval: int | None) -> int:
+        if interval is not None:
+            require(interval >= 1, "evaluate_every_env_steps", "be at least 1", interval)
+            return interval
+        steps = self.total_env_steps
+        if steps is None:
+            phases = math.ceil((self.total_updates or 1) / self.updates_per_phase)
+            steps = phases * self.phase_vector_steps * self.num_envs
+        return max(steps // DEFAULT_EVALUATIONS, 1)
+
+    def _make_slots(self, ranks: int, rank: int) -> list[Slot]:
+        capacity = self.replay_capacity // ranks
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
+        masked = any(spec.action_mask_key is not None for spec in self.tasks.values())
+        size = replay_bytes(
+            capacity, self.layout.observation_bytes, self.layout.num_actions, masked
+        )
+        check_memory(size * len(self.tasks), self.replay_storage, device)
+        slots = []
+        for index, (task, spec) in enumerate(self.tasks.items()):
+            seed = training_seed(self._run_seed, f"replay {task}", rank)
+            replay = Replay(capacity, seed, self.replay_storage, device)
+            if spec.replay is not None:
+                replay.load(spec.replay)
+            slots.append(Slot(task, index, spec, replay))
+        return slots
+
+    def _make_source(self, ranks: int, rank: int) -> PhaseSource:
+        acting = [slot for slot in self.slots if slot.acts]
+        stream = None
+        if acting:
+            assert self.trainer is not None, "a Trainer owns the network that acts"
+            collector = self._make_collector(acting, rank)
+            seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
+            policy = self._policy()
+            stream = collector.steps(policy, seeds)
+        return PhaseSource(
+            self.slots,
+            stream,
+            EpisodeStatistics(
+                [slot.task for slot in acting],
+                self.num_envs // ranks,
+                [slot.spec.success_key is not None for slot in acting],
+            ),
+            self.sampler,
+            self.clock,
+            vector_steps=self.phase_vector_steps,
+            updates=self.updates_per_phase,
+            batch_size=self.batch_size // ranks,
+            warmup=self.warmup_env_steps // ranks,
+            world_size=ranks,
+            sum_over_ranks=self._sum_over_ranks,
+            seed=training_seed(self._run_seed, "sampler", rank),
+        )
+
+    def _make_collector(self, acting: list[Slot], rank: int) -> Collector:
+        mask = padded_action_mask([info.num_actions for info in self.task_infos]).numpy()
+        return Collector(
+            self._training_envs,
+            [slot.index for slot in acting],
+            mask[[slot.index for slot in acting]],
+            self.exploration,
+            lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
+            training_seed(self._run_seed, "exploration", rank),
+        )
+
+    def epsilon_of(self, task: str) -> float:
+        """Return the probability of a random action in a task's next training step."""
+        return self.exploration.epsilon_at(self.clock.env_steps[task], self.warmup_env_steps)
+
+    def _evaluation_loader(self, episodes: int, seed: int) -> DataLoader[Episodes]:
+        names = [name for name, spec in self.tasks.items() if spec.evaluates]
+        return sized_loader(lambda i: self.play(names[i], episodes, seed), len(names))
+
+    def play(self, task: str, episodes: int, seed: int) -> Episodes:
+        """Play greedy episodes of one task with the learner and report them.
+
+        Args:
+            task: Name of the task.
+            episodes: Number of episodes.
+            seed: Seed of their starts.
+        """
+        key = (task, episodes)
+        if key not in self._evaluation_envs:
+            self._evaluation_envs[key] = TaskEnv(task, self.tasks[task], episodes, self.layout)
+        index = list(self.tasks).index(task)
+        return play_episodes(
+            self._policy(),
+            self._evaluation_envs[key],
+            index,
+            num_actions=self.task_infos[index].num_actions,
+            epsilon=self.eval_epsilon,
+            seed=seed,
+            max_steps=self.eval_max_steps,
+        )
+
+    def _policy(self) -> ActionValues:
+        policy = None if self.trainer is None else self.trainer.lightning_module
+        if not isinstance(policy, ActionValues):
+            raise TypeError(
+                "`model` must have a method `action_values(observation, task)`. "
+                f"Got {type(policy).__name__}."
+            )
+        return policy
+
+    @property
+    def _run_seed(self) -> int:
+        return torch.initial_seed() if self.seed is None else self.seed
+
+    def _sum_over_ranks(self, count: Tensor) -> Tensor:
+        if self.trainer is None or self.trainer.world_size == 1:
+            return count
+        device = self.trainer.strategy.root_device
+        total = self.trainer.strategy.reduce(count.to(device), reduce_op="sum")
+        return total.cpu() if isinstance(total, Tensor) else count
+
+
+def _whole_updates(replay_ratio: float, vector_steps: int, num_envs: int) -> int:
+    """Return K, the updates per phase."""
+    rows = vector_steps * num_envs
+    updates = replay_ratio * rows
+    nearest = max(round(updates), 1)
+    if abs(updates - nearest) > 1e-6 * nearest:
+        valid = sorted({max(math.floor(updates), 1) / rows, math.ceil(updates) / rows})
+        raise ValueError(
+            "`replay_ratio` x `phase_vector_steps` x `num_envs` must be a whole number of updates. "
+            f"Got {replay_ratio} x {vector_steps} x {num_envs} = {updates:g}. "
+            f"The nearest valid `replay_ratio`: {' or '.join(f'{ratio:g}' for ratio in valid)}."
+        )
+    return nearest

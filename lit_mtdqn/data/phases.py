@@ -1,0 +1,130 @@
+"""A phase: some vector steps in every task, then the minibatches of K updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_mtdqn.data.sampling import TaskSampler
+from lit_mtdqn.data.slots import Slot
+from lit_mtdqn.replay import TransitionAccumulator
+from lit_mtdqn.rollout import EpisodeStatistics
+from lit_mtdqn.types import Clock, Feedback, Phase, StepRow, Transition
+
+SumOverRanks = Callable[[Tensor], Tensor]
+
+
+class PhaseSource:
+    """Plays, remembers and samples, one phase after another; alive for the whole run.
+
+    Args:
+        slots: All slots.
+        stream: Vector steps of the acting slots, [S, N, ...]; None if nothing acts.
+        statistics: Counts episodes of the acting slots.
+        sampler: Which slot fills which row group.
+        clock: Advanced here, but for its updates.
+        vector_steps: Vector steps per phase.
+        updates: K.
+        batch_size: B, on this rank.
+        warmup: Transitions that a learning slot needs before the first phase, on this rank.
+        world_size: Number of ranks.
+        sum_over_ranks: Sums a tensor over ranks.
+        seed: Seed of the sampler's draws.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        stream: Iterator[StepRow] | None,
+        statistics: EpisodeStatistics,
+        sampler: TaskSampler,
+        clock: Clock,
+        *,
+        vector_steps: int,
+        updates: int,
+        batch_size: int,
+        warmup: int,
+        world_size: int,
+        sum_over_ranks: SumOverRanks,
+        seed: int,
+    ) -> None:
+        self.acting = [slot for slot in slots if slot.acts]
+        self.learning = [slot for slot in slots if slot.learns]
+        self.statistics = statistics
+        self._stream = stream
+        self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting])
+        self._sampler = sampler
+        self._clock = clock
+        self._vector_steps = vector_steps
+        self._updates = updates
+        self._batch_size = batch_size
+        self._warmup = warmup
+        self._world_size = world_size
+        self._sum_over_ranks = sum_over_ranks
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def next_phase(self) -> Phase:
+        """Act (until every learning slot is warm, the first time) and return the next phase."""
+        self._collect()
+        while not self._is_warm():
+            self._collect()
+        self._clock.phases += 1
+        return Phase(self._sample(), self.statistics.metrics())
+
+    def on_feedback(self, feedback: Feedback) -> None:
+        """Pass errors to the replays and scores to the task sampler."""
+        self._sampler.on_scores(feedback.scores)
+        for slot in self.learning:
+            if not slot.replay.is_prioritised:
+                continue
+            rows = feedback.task == slot.index
+            slot.replay.update_priority(
+                feedback.replay_index[rows].flatten(), feedback.priority[rows].flatten()
+            )
+
+    def _is_warm(self) -> bool:
+        targets = ((slot, min(self._warmup, slot.replay.capacity)) for slot in self.learning)
+        return all(len(slot.replay) >= max(rows, 1) for slot, rows in targets if slot.acts)
+
+    def _collect(self) -> None:
+        if self._stream is None:
+            return
+        valid = np.zeros(len(self.acting), np.int64)
+        before = dict(self._clock.env_steps)
+        for _ in range(self._vector_steps):
+            row = next(self._stream)
+            self.statistics.add(row)
+            self._accumulator.add(row)
+            valid += row.valid.sum(1)
+            # Between sums over ranks each rank assumes that the others step as it does.
+            self._count(before, valid * self._world_size)
+        self._count(before, self._sum_over_ranks(torch.from_numpy(valid)).tolist())
+        for slot, transitions in zip(self.acting, self._accumulator.emit(), strict=True):
+            slot.replay.extend(transitions)
+
+    def _count(self, before: dict[str, int], steps: Sequence[int] | np.ndarray) -> None:
+        for slot, count in zip(self.acting, steps, strict=True):
+            self._clock.env_steps[slot.task] = before[slot.task] + int(count)
+
+    def _sample(self) -> Transition:
+        groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
+        columns: dict[str, Tensor] = {}
+        for place, slot in enumerate(self.learning):
+            chosen = groups == place
+            count = int(chosen.sum())
+            if count == 0:
+                continue
+            for name, rows in slot.replay.sample(count * self._batch_size).items():
+                rows = rows.view(count, self._batch_size, *rows.shape[1:])
+                if name not in columns:
+                    columns[name] = rows.new_empty((*groups.shape, *rows.shape[1:]))
+                columns[name][chosen] = rows
+        tasks = torch.tensor([slot.index for slot in self.learning])
+        columns["task"] = tasks[groups]
+        if "weight" not in columns:
+            columns["weight"] = torch.ones_like(columns["reward"])
+        fields = {name: columns.pop(name) for name in Transition._fields if name != "extra"}
+        return Transition(**fields, extra=columns)

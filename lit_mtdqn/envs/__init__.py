@@ -1,0 +1,16 @@
+"""From a `TaskSpec` to a vector environment that speaks rows; the only importer of `gymnasium.make`."""
+
+from lit_mtdqn.envs import suites as suites
+from lit_mtdqn.envs.layout import Layout, probe_tasks
+from lit_mtdqn.envs.making import make_single_env, make_vector_env
+from lit_mtdqn.envs.observations import ObservationAdapter
+from lit_mtdqn.envs.task_env import TaskEnv
+
+__all__ = [
+    "Layout",
+    "ObservationAdapter",
+    "TaskEnv",
+    "make_single_env",
+    "make_vector_env",
+    "probe_tasks",
+]

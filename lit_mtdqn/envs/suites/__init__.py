@@ -1,0 +1,3 @@
+"""Environments of our own."""
+
+from lit_mtdqn.envs.suites import driving as driving

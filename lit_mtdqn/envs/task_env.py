@@ -1,0 +1,132 @@
+"""The one vector contract: a task's environments as a stream of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from lit_mtdqn.envs.layout import Layout, checked_action_space
+from lit_mtdqn.envs.making import make_vector_env
+from lit_mtdqn.envs.observations import adapter_for
+from lit_mtdqn.types import StepRow, TaskSpec
+
+Array = np.ndarray
+
+
+class TaskEnv:
+    """N copies of one task's environment, stepped together, padded to the run's layout.
+
+    Rows follow Gymnasium's next-step autoreset: after an episode's last row, which holds its real
+    final observation, comes a reset row that is no transition (`valid` false) and whose action is
+    ignored.
+
+    Args:
+        task: Name of the task.
+        spec: The task.
+        num_envs: N.
+        layout: Padded shapes of the run.
+        **kwargs: Arguments for the environment that override those of the spec.
+    """
+
+    def __init__(
+        self, task: str, spec: TaskSpec, num_envs: int, layout: Layout, **kwargs: Any
+    ) -> None:
+        self.task = task
+        self.spec = spec
+        self.num_envs = num_envs
+        self.layout = layout
+        self.env = make_vector_env(task, spec, num_envs, **kwargs)
+        self._action_space: spaces.Discrete = checked_action_space(
+            self.env.single_action_space, task
+        )
+        self._adapter = adapter_for(self.env.single_observation_space, task)
+        self._static_mask = np.arange(layout.num_actions) < self._action_space.n
+        self._ended = np.zeros(num_envs, bool)
+        self._observation = layout.empty_observation(num_envs)
+        self._mask: Array | None = None
+
+    def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
+        """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""
+        raw, infos = self.env.reset(seed=seed)
+        self._ended[:] = False
+        self._observation = self._padded(raw)
+        self._mask = self._action_mask(infos)
+        return self._observation, self._mask
+
+    def step(self, action: Array) -> StepRow:
+        """Step every copy by its action, integers [N] counted from 0."""
+        chosen = np.asarray(action) + self._action_space.start
+        raw, reward, terminated, truncated, infos = self.env.step(chosen)
+        valid = ~self._ended
+        terminated = np.asarray(terminated, bool) & valid
+        truncated = np.asarray(truncated, bool) & valid
+        ended = terminated | truncated
+        row = StepRow(
+            observation=self._observation,
+            action=np.asarray(action),
+            reward=np.where(valid, reward, 0.0).astype(np.float32),
+            terminated=terminated,
+            truncated=truncated,
+            next_observation=self._padded(raw),
+            valid=valid,
+            action_mask=self._mask,
+            next_action_mask=self._action_mask(infos),
+            extra={"success": self._success(infos, ended)},
+        )
+        self._observation, self._mask, self._ended = (
+            row.next_observation,
+            row.next_action_mask,
+            ended,
+        )
+        return row
+
+    def get_state(self) -> dict[str, Any] | None:
+        """Return a state that `set_state` continues from exactly, or None if that is impossible."""
+        get = getattr(self.env.unwrapped, "get_state", None)
+        if get is None:
+            return None
+        mask = None if self._mask is None else self._mask.copy()
+        own = {"observation": self._observation.copy(), "ended": self._ended.copy(), "mask": mask}
+        return {**own, "env": get()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` returned."""
+        self.env.unwrapped.set_state(state["env"])  # type: ignore[attr-defined]
+        self._observation = state["observation"].copy()
+        self._ended = state["ended"].copy()
+        self._mask = None if state["mask"] is None else state["mask"].copy()
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def _padded(self, raw: Any) -> Array:
+        observation = self._adapter.convert(raw)
+        if observation.shape[1:] == self.layout.observation_shape:
+            return np.array(observation, dtype=self.layout.dtype)
+        padded = self.layout.empty_observation(self.num_envs)
+        padded[:, : observation.shape[1]] = observation
+        return padded
+
+    def _action_mask(self, infos: dict[str, Any]) -> Array | None:
+        key = self.spec.action_mask_key
+        if key is None:
+            return None
+        mask = np.tile(self._static_mask, (self.num_envs, 1))
+        if key not in infos:
+            raise ValueError(
+                f"`tasks.{self.task}.action_mask_key` must be a key of `info` at every reset and "
+                f"step. Got {key!r}; `info` holds {sorted(infos)}."
+            )
+        found = np.stack([np.asarray(row, bool) for row in infos[key]])
+        mask[:, : found.shape[1]] &= found
+        return mask
+
+    def _success(self, infos: dict[str, Any], ended: Array) -> Array:
+        key = self.spec.success_key
+        if key is None or key not in infos:
+            return np.zeros(self.num_envs, bool)
+        success: Array = np.asarray(infos[key], bool) & ended
+        return success

@@ -1,0 +1,1 @@
+"""Pure functions of tensors: the formulas, without objects around them."""

@@ -1,0 +1,68 @@
+"""Folding of several env steps into one transition."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Folded(NamedTuple):
+    """Transitions that start at each row of a window, arrays [L, ...].
+
+    Attributes:
+        reward: Discounted sum of the folded rewards.
+        discount: Gamma to the number of folded steps; zero where a terminal step was folded.
+        last: Row whose `next_observation` the transition ends with.
+        complete: Whether the fold is finished; else rows after the window are still needed.
+    """
+
+    reward: Array
+    discount: Array
+    last: Array
+    complete: Array
+
+
+def fold_n_step(
+    reward: Array,
+    terminated: Array,
+    truncated: Array,
+    *,
+    gamma: Array | float,
+    n_step: Array | int,
+) -> Folded:
+    """Fold up to `n_step` rewards from each row on, never across the end of an episode.
+
+    A fold ends after `n_step` rows, or earlier at a terminated row (discount 0) or a truncated row
+    (discount gamma to the number of rows folded so far).
+
+    Args:
+        reward: Time-ordered rewards, [L, ...].
+        terminated: [L, ...].
+        truncated: [L, ...].
+        gamma: Discount per step, broadcastable to [...].
+        n_step: Largest number of rows per fold, broadcastable to [...].
+
+    References:
+        Sutton 1988, "Learning to Predict by the Methods of Temporal Differences"; Hessel et al.
+        2018, "Rainbow", section "Multi-step learning", https://arxiv.org/abs/1710.02298.
+    """
+    length = reward.shape[0]
+    horizon = int(np.max(n_step))
+    ended = terminated | truncated
+    folded_reward = np.zeros(reward.shape, np.float32)
+    discount = np.ones(reward.shape, np.float32)
+    last = np.broadcast_to(np.arange(length).reshape(-1, *[1] * (reward.ndim - 1)), reward.shape)
+    last = last.copy()
+    going = np.ones(reward.shape, bool)
+    for step in range(min(horizon, length)):
+        rows = slice(0, length - step)
+        here = going[rows]
+        folded_reward[rows] += np.where(here, discount[rows] * reward[step:], 0.0)
+        factor = np.where(terminated[step:], 0.0, gamma)
+        discount[rows] = np.where(here, discount[rows] * factor, discount[rows])
+        last[rows] += here & (step > 0)
+        going[rows] = here & ~ended[step:] & (step + 1 < np.asarray(n_step))
+    return Folded(folded_reward, discount, last, ~going)

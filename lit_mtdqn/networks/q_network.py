@@ -1,0 +1,62 @@
+"""The whole network: torso, then head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.functional.masking import padded_action_mask
+from lit_mtdqn.networks.heads import Head, LinearHead
+from lit_mtdqn.networks.torsos import MLPTorso, Torso
+from lit_mtdqn.types import Prediction, TaskInfo, as_task_infos
+
+TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+
+
+class QNetwork(nn.Module):
+    """Action values of every task by one torso that all tasks share and one head per task.
+
+    With one task this is an ordinary Q-network.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        torso: What turns observations into features.
+        head: What turns features into action values.
+
+    References:
+        Caruana 1997, "Multitask Learning" (hard parameter sharing).
+    """
+
+    action_mask: Tensor
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        torso: Callable[[TaskInfos], Torso] = MLPTorso,
+        head: Callable[[TaskInfos, int], Head] = LinearHead,
+    ) -> None:
+        super().__init__()
+        infos = as_task_infos(tasks)
+        self.torso = torso(infos)
+        self.head = head(infos, self.torso.num_features)
+        mask = padded_action_mask([info.num_actions for info in infos])
+        self.register_buffer("action_mask", mask, persistent=False)
+
+    def forward(self, observation: Tensor, task: Tensor) -> Prediction:
+        """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
+        groups, rows = observation.shape[:2]
+        layers = self.torso(observation.flatten(0, 1))
+        features = layers[-1].unflatten(0, (groups, rows))
+        return Prediction(features, layers, self.head(features, task))
+
+    def q_values(self, prediction: Prediction) -> Tensor:
+        """Return the action values [S, B, A] of a prediction, padded actions included."""
+        return self.head.q_values(prediction)
+
+    @torch.no_grad()
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return unmasked float32 action values [S, N, A] for acting, without gradient."""
+        return self.q_values(self(observation, task)).float()

@@ -1,0 +1,89 @@
+"""One linear layer per head, all heads in one batched product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.types import require
+
+
+class TaskLinear(nn.Module):
+    """Applies to each row group the linear layer of its head.
+
+    The layers are rows of one parameter, so that a forward pass is one batched product. Rows are
+    kept in the order of the heads' names and saved one by one under these names: the order of tasks
+    in a configuration never matters, and a checkpoint fits a model with more or fewer heads as far
+    as the names agree.
+
+    Args:
+        heads: Name of each task's head, identifiers; tasks of one name share a row.
+        in_features: Size of the input.
+        out_features: Size of the output, the same for every head.
+        init_scale: Factor on PyTorch's usual initial weights. Near 0 the outputs start near 0.
+    """
+
+    row_of_task: Tensor
+
+    def __init__(
+        self, heads: Sequence[str], in_features: int, out_features: int, init_scale: float = 1.0
+    ) -> None:
+        super().__init__()
+        require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
+        self.heads = tuple(sorted(set(heads)))
+        rows = torch.tensor([self.heads.index(head) for head in heads])
+        self.register_buffer("row_of_task", rows, persistent=False)
+        bound = init_scale / math.sqrt(in_features)
+        shape = (len(self.heads), in_features, out_features)
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(len(self.heads), out_features))
+
+    def forward(self, features: Tensor, task: Tensor) -> Tensor:
+        """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
+        row = self.row_of_task[task]
+        weight = self.weight.index_select(0, row)
+        bias = self.bias.index_select(0, row)
+        return torch.baddbmm(bias.unsqueeze(1), features, weight)
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        for name, parameter in self._parameters.items():
+            assert parameter is not None
+            for head, row in zip(self.heads, parameter.unbind(0), strict=True):
+                destination[f"{prefix}{head}.{name}"] = row if keep_vars else row.detach().clone()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        wanted = {f"{head}.{name}" for head in self.heads for name in self._parameters}
+        for name, parameter in self._parameters.items():
+            assert parameter is not None
+            for head, row in zip(self.heads, parameter.data, strict=True):
+                key = f"{prefix}{head}.{name}"
+                if key not in state_dict:
+                    missing_keys.append(key)
+                elif state_dict[key].shape != row.shape:
+                    found = (tuple(state_dict[key].shape), tuple(row.shape))
+                    error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
+                else:
+                    row.copy_(state_dict[key])
+        if strict:
+            saved = {key for key in state_dict if key.startswith(prefix)}
+            unexpected_keys.extend(sorted(saved - {prefix + key for key in wanted}))
+
+    def extra_repr(self) -> str:
+        """Name the heads and sizes."""
+        _, size_in, size_out = self.weight.shape
+        return f"heads={list(self.heads)}, in_features={size_in}, out_features={size_out}"

@@ -1,0 +1,173 @@
+"""From observations to features."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.types import TaskInfo, as_task_infos, require
+
+TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+
+
+class Torso(nn.Module, ABC):
+    """Base of all torsos.
+
+    Attributes:
+        num_features: Size of the features.
+    """
+
+    num_features: int
+
+    @abstractmethod
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of the layers, the features [N, num_features] last.
+
+        Args:
+            observation: [N, *O], float32 vectors or uint8 images.
+        """
+
+
+def _observation(tasks: TaskInfos, kind: str, torso: str) -> TaskInfo:
+    info = as_task_infos(tasks)[0]
+    if info.observation_kind != kind:
+        raise ValueError(
+            f"`torso` must take {info.observation_kind} observations of shape "
+            f"{info.observation_shape}; {torso} takes {kind} ones. "
+            f"Use {'MLPTorso' if info.observation_kind == 'vector' else 'ConvTorso'}, "
+            "or wrap the environment."
+        )
+    return info
+
+
+class MLPTorso(Torso):
+    """Fully connected layers for vector observations.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        hidden: Widths of the layers.
+        layer_norm: Whether each layer is normalised before its activation. It bounds features,
+            which stabilises training at high replay ratios.
+        activation: Class of the activation.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        hidden: Sequence[int] = (128, 128),
+        layer_norm: bool = False,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        require(len(hidden) >= 1, "hidden", "hold at least one width", list(hidden))
+        require(min(hidden) >= 1, "hidden", "hold widths of at least 1", list(hidden))
+        (size,) = _observation(tasks, "vector", "MLPTorso").observation_shape
+        widths = [size, *hidden]
+        self.layers = nn.ModuleList(
+            _layer(nn.Linear(before, after), after, layer_norm, activation)
+            for before, after in pairwise(widths)
+        )
+        self.num_features = widths[-1]
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of all layers."""
+        outputs = []
+        for layer in self.layers:
+            observation = layer(observation)
+            outputs.append(observation)
+        return tuple(outputs)
+
+
+def _layer(
+    linear: nn.Module, width: int, layer_norm: bool, activation: type[nn.Module]
+) -> nn.Sequential:
+    norm = [nn.LayerNorm(width)] if layer_norm else []
+    return nn.Sequential(linear, *norm, activation())
+
+
+class ConvTorso(Torso):
+    """Convolutions and one fully connected layer for image observations.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        channels: Output channels of the convolutions.
+        kernel_sizes: Their kernel sizes.
+        strides: Their strides.
+        hidden: Width of the fully connected layer.
+        layer_norm: Whether the fully connected layer is normalised before its activation.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        channels: Sequence[int] = (32, 64, 64),
+        kernel_sizes: Sequence[int] = (8, 4, 3),
+        strides: Sequence[int] = (4, 2, 1),
+        hidden: int = 512,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        require(
+            len(channels) == len(kernel_sizes) == len(strides) >= 1,
+            "channels, kernel_sizes, strides",
+            "be of one length, at least 1",
+            (list(channels), list(kernel_sizes), list(strides)),
+        )
+        info = _observation(tasks, "image", type(self).__name__)
+        self.scale = 1.0 / info.observation_high
+        planes = [info.observation_shape[0], *channels]
+        pairs = zip(pairwise(planes), kernel_sizes, strides, strict=True)
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, kernel, stride), nn.ReLU())
+            for (before, after), kernel, stride in pairs
+        )
+        size = self._flat_size(info.observation_shape)
+        self.dense = _layer(nn.Linear(size, hidden), hidden, layer_norm, nn.ReLU)
+        self.num_features = hidden
+
+    @torch.no_grad()
+    def _flat_size(self, observation_shape: tuple[int, ...]) -> int:
+        image = torch.zeros(1, *observation_shape)
+        for convolution in self.convolutions:
+            image = convolution(image)
+        return math.prod(image.shape)
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of all layers, flattened."""
+        image = observation.to(torch.float32)
+        if self.scale != 1.0:
+            image = image * self.scale
+        outputs = []
+        for convolution in self.convolutions:
+            image = convolution(image)
+            outputs.append(image.flatten(1))
+        return (*outputs, self.dense(outputs[-1]))
+
+
+class MinAtarTorso(ConvTorso):
+    """The network of the MinAtar paper: one 3x3 convolution and one dense layer.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        channels: Output channels of the convolution.
+        hidden: Width of the dense layer.
+        layer_norm: Whether the dense layer is normalised before its activation.
+
+    References:
+        Young and Tian 2019, "MinAtar", https://arxiv.org/abs/1903.03176.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        channels: int = 16,
+        hidden: int = 128,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(tasks, [channels], [3], [1], hidden, layer_norm)

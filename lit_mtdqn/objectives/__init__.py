@@ -1,0 +1,5 @@
+"""What is minimised."""
+
+from lit_mtdqn.objectives.td import TD
+
+__all__ = ["TD"]

@@ -1,0 +1,110 @@
+"""From a stream of env steps to n-step transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lit_mtdqn.functional.returns import fold_n_step
+from lit_mtdqn.types import StepRow, TaskSpec
+
+Array = np.ndarray
+MASKS = ("action_mask", "next_action_mask")
+
+
+class _Window(NamedTuple):
+    """Rows in time order, [L, S, N, ...], and what folding made of them."""
+
+    rows: StepRow
+    reward: Array
+    discount: Array
+    last: Array
+    emitted: Array
+
+
+class TransitionAccumulator:
+    """Folds the steps of S acting tasks into n-step transitions, exactly once each.
+
+    - A step whose n following rows are in is emitted with the discount gamma^n.
+    - A step k < n rows before a terminated row is emitted with discount 0 when that row is in.
+    - A step k < n rows before a truncated row is emitted with discount gamma^k and the real final
+      observation when that row is in.
+    - Other steps wait, also across `emit` calls, so the borders of phases leave no trace.
+
+    Rewards are clipped per step, before they are folded.
+
+    Args:
+        specs: The acting tasks, in the order of the rows' first axis.
+    """
+
+    def __init__(self, specs: Sequence[TaskSpec]) -> None:
+        self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
+        self._n_step = np.array([[spec.n_step] for spec in specs])
+        clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
+        self._low, self._high = np.array(clips, np.float32).T[..., None]
+        self._carry = int(self._n_step.max()) - 1
+        self._rows: list[StepRow] = []
+        self._fresh = 0
+
+    def add(self, row: StepRow) -> None:
+        """Take the next vector step of all tasks, arrays [S, N, ...]."""
+        self._rows.append(row)
+        self._fresh += 1
+
+    def emit(self) -> list[dict[str, Array]]:
+        """Return each task's transitions that were completed since the last call.
+
+        Returns:
+            For every task the arrays `observation`, `action`, `reward`, `discount`,
+            `next_observation` (and masks, where there are any), by time and then by environment.
+        """
+        if not self._rows:
+            return [{} for _ in self._gamma]
+        window = self._fold()
+        transitions = [self._transitions(window, slot) for slot in range(len(self._gamma))]
+        self._rows = self._rows[len(self._rows) - self._carry :] if self._carry else []
+        self._fresh = 0
+        return transitions
+
+    def clear(self) -> None:
+        """Forget unfinished windows, as after a reset of the environments."""
+        self._rows, self._fresh = [], 0
+
+    def _fold(self) -> _Window:
+        rows = _stack_rows(self._rows)
+        folded = fold_n_step(
+            np.clip(rows.reward, self._low, self._high),
+            rows.terminated,
+            rows.truncated,
+            gamma=self._gamma,
+            n_step=self._n_step,
+        )
+        # A fold that ended before the fresh rows was emitted by an earlier call.
+        is_new = folded.last >= len(self._rows) - self._fresh
+        emitted = folded.complete & is_new & rows.valid
+        return _Window(rows, folded.reward, folded.discount, folded.last, emitted)
+
+    def _transitions(self, window: _Window, slot: int) -> dict[str, Array]:
+        time, env = np.nonzero(window.emitted[:, slot])
+        start = (time, slot, env)
+        end = (window.last[start], slot, env)
+        rows = window.rows
+        arrays = {
+            "observation": rows.observation[start],
+            "action": rows.action[start],
+            "reward": window.reward[start],
+            "discount": window.discount[start],
+            "next_observation": rows.next_observation[end],
+        }
+        if rows.action_mask is not None and rows.next_action_mask is not None:
+            masks = (rows.action_mask[start], rows.next_action_mask[end])
+            arrays.update(zip(MASKS, masks, strict=True))
+        return arrays
+
+
+def _stack_rows(rows: list[StepRow]) -> StepRow:
+    fields = list(zip(*(row[:-1] for row in rows), strict=True))
+    stacked = [None if column[0] is None else np.stack(column) for column in fields]
+    return StepRow(*stacked)  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""Storage of one task's transitions."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+from torchrl import logger as torchrl_logger
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
+
+from lit_mtdqn.types import require
+
+Array = np.ndarray
+StorageKind = Literal["ram", "disk", "device"]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return "Initialized Lazy" not in record.getMessage()
+
+
+# torchrl reports the allocation of every storage; with one replay per task that is noise.
+torchrl_logger.addFilter(_is_news)
+
+
+class Replay:
+    """A ring of transitions, sampled with replacement.
+
+    Args:
+        capacity: Transitions kept; the oldest are overwritten.
+        seed: Seed of the sampler's own generator.
+        storage: `ram`; `disk`, memory-mapped files; or `device`, the learner's device.
+        device: The learner's device, for `storage="device"`.
+        sampler: How rows are drawn; None draws uniformly.
+
+    Raises:
+        ValueError: If `capacity` is below 1 or `storage` is unknown.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        seed: int,
+        storage: StorageKind = "ram",
+        device: torch.device | str = "cpu",
+        sampler: Sampler | None = None,
+    ) -> None:
+        require(capacity >= 1, "replay_capacity", "be at least 1", capacity)
+        kinds = ("ram", "disk", "device")
+        require(storage in kinds, "replay_storage", f"be one of {', '.join(kinds)}", storage)
+        self.capacity = capacity
+        self.is_prioritised = sampler is not None and not isinstance(sampler, RandomSampler)
+        self.device = torch.device(device if storage == "device" else "cpu")
+        kept: Any = (
+            LazyMemmapStorage(capacity)
+            if storage == "disk"
+            else LazyTensorStorage(capacity, device=self.device)
+        )
+        self._buffer = ReplayBuffer(
+            storage=kept,
+            sampler=sampler or RandomSampler(),
+            generator=torch.Generator().manual_seed(seed % 2**63),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of transitions held."""
+        return len(self._buffer)
+
+    def extend(self, transitions: dict[str, Array]) -> None:
+        """Append transitions, arrays of one length by name; none is fine.
+
+        Only the newest `capacity` of them are kept.
+        """
+        rows = len(transitions["action"]) if transitions else 0
+        if rows == 0:
+            return
+        newest = slice(max(rows - self.capacity, 0), rows)
+        tensors = {name: torch.from_numpy(array[newest]) for name, array in transitions.items()}
+        count = min(rows, self.capacity)
+        self._buffer.extend(TensorDict(tensors, batch_size=[count]))
+
+    def sample(self, rows: int) -> dict[str, Tensor]:
+        """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""
+        batch, info = self._buffer.sample(rows, return_info=True)
+        tensors = dict(batch.items())
+        tensors["replay_index"] = torch.as_tensor(info["index"])
+        if "_weight" in info:
+            tensors["weight"] = torch.as_tensor(info["_weight"])
+        return tensors
+
+    def update_priority(self, index: Tensor, priority: Tensor) -> None:
+        """Tell a prioritised sampler the errors [rows] found at `index` [rows]."""
+        self._buffer.update_priority(index, priority)
+
+    def dump(self, folder: str | Path) -> None:
+        """Write everything, the sampler's generator included, into a folder."""
+        self._buffer.dumps(folder)
+
+    def load(self, folder: str | Path) -> None:
+        """Read back what `dump` wrote.
+
+        Raises:
+            ValueError: If the folder holds no replay.
+        """
+        require(Path(folder).is_dir(), "replay", "be a folder that holds a replay", str(folder))
+        self._buffer.loads(folder)

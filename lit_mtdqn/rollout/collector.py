@@ -1,0 +1,90 @@
+"""The stream of env steps that training lives on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.rollout.exploration import EpsilonGreedy
+from lit_mtdqn.types import ActionValues, StepRow
+
+Array = np.ndarray
+
+
+class Collector:
+    """Steps the environments of S tasks side by side, with one forward pass for all of them.
+
+    It knows nothing of replay, learning or logging, and never resets an environment once started.
+
+    Args:
+        envs: One vector environment per acting task, of N copies each.
+        task: Index of each acting task among all tasks, [S].
+        action_mask: Actions that each acting task has, [S, A].
+        exploration: How actions follow from values.
+        epsilon: Returns the probabilities of random actions for the next step, [S].
+        seed: Seed of the exploration's draws.
+    """
+
+    def __init__(
+        self,
+        envs: Sequence[TaskEnv],
+        task: Sequence[int],
+        action_mask: Array,
+        exploration: EpsilonGreedy,
+        epsilon: Callable[[], Array],
+        seed: int,
+    ) -> None:
+        self.envs = envs
+        self.exploration = exploration
+        self._task = torch.tensor(list(task))
+        self._static_mask = action_mask[:, None]
+        self._epsilon = epsilon
+        self._generator = np.random.default_rng(seed)
+        self._num_envs = envs[0].num_envs
+
+    def steps(self, policy: ActionValues, seeds: Sequence[int]) -> Iterator[StepRow]:
+        """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
+
+        Args:
+            policy: Acts; it is asked again at every step, so it may be learning meanwhile.
+            seeds: Seed of each task's environments.
+        """
+        resets = [env.reset(seed) for env, seed in zip(self.envs, seeds, strict=True)]
+        observation = np.stack([observation for observation, _ in resets])
+        mask = self._stack_masks([mask for _, mask in resets])
+        while True:
+            action = self._act(policy, observation, mask)
+            pairs = zip(self.envs, action, strict=True)
+            row = self._stack([env.step(actions) for env, actions in pairs], mask)
+            yield row
+            observation, mask = row.next_observation, row.next_action_mask
+
+    def _act(self, policy: ActionValues, observation: Array, mask: Array | None) -> Array:
+        epsilon = self._epsilon()
+        allowed = self._static_mask if mask is None else mask
+        if epsilon.min() >= 1.0:
+            shape = (*observation.shape[:2], allowed.shape[-1])
+            allowed = np.broadcast_to(allowed, shape)
+            return self.exploration.select(None, allowed, epsilon, self._generator)
+        values = policy.action_values(torch.from_numpy(observation), self._task)
+        return self.exploration.select(values.cpu().numpy(), allowed, epsilon, self._generator)
+
+    def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
+        columns: list[Any] = [
+            np.stack(column) for column in zip(*(r[:7] for r in rows), strict=True)
+        ]
+        next_mask = self._stack_masks([row.next_action_mask for row in rows])
+        success = np.stack([row.extra["success"] for row in rows])
+        return StepRow._make((*columns, mask, next_mask, {"success": success}))
+
+    def _stack_masks(self, masks: list[Array | None]) -> Array | None:
+        """Return [S, N, A], or None if no task has a dynamic mask."""
+        if all(mask is None for mask in masks):
+            return None
+        shape = (self._num_envs, self._static_mask.shape[-1])
+        pairs = zip(masks, self._static_mask, strict=True)
+        return np.stack([np.broadcast_to(s, shape) if m is None else m for m, s in pairs])

@@ -1,0 +1,61 @@
+"""How training episodes went, counted from raw rewards."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from lit_mtdqn.types import StepRow
+
+Array = np.ndarray
+# Episodes that the rolling means cover.
+WINDOW = 100
+
+
+class EpisodeStatistics:
+    """Rolling means over the last finished training episodes of each task.
+
+    Args:
+        tasks: Names, in the order of the rows' first axis.
+        num_envs: N.
+        reports_success: Whether each task says if an episode succeeded.
+    """
+
+    def __init__(
+        self, tasks: Sequence[str], num_envs: int, reports_success: Sequence[bool]
+    ) -> None:
+        self.tasks = tuple(tasks)
+        self.episodes = dict.fromkeys(tasks, 0)
+        self._return = np.zeros((len(tasks), num_envs))
+        self._length = np.zeros((len(tasks), num_envs), np.int64)
+        names = ("episode_return", "episode_length")
+        self._finished: dict[str, deque[float]] = {
+            f"rollout/{name}/{task}": deque(maxlen=WINDOW)
+            for task, success in zip(tasks, reports_success, strict=True)
+            for name in (*names, *(["success"] if success else []))
+        }
+
+    def add(self, row: StepRow) -> None:
+        """Take a vector step of all tasks, arrays [S, N]."""
+        self._return += row.reward
+        self._length += row.valid
+        ended = row.terminated | row.truncated
+        if not ended.any():
+            return
+        for slot, env in zip(*np.nonzero(ended), strict=True):
+            self._finish(self.tasks[slot], slot, env, bool(row.extra["success"][slot, env]))
+        self._return[ended] = 0.0
+        self._length[ended] = 0
+
+    def _finish(self, task: str, slot: int, env: int, success: bool) -> None:
+        self.episodes[task] += 1
+        self._finished[f"rollout/episode_return/{task}"].append(float(self._return[slot, env]))
+        self._finished[f"rollout/episode_length/{task}"].append(float(self._length[slot, env]))
+        if f"rollout/success/{task}" in self._finished:
+            self._finished[f"rollout/success/{task}"].append(float(success))
+
+    def metrics(self) -> dict[str, float]:
+        """Return the rolling means by metric name; tasks without a finished episode are absent."""
+        return {name: sum(v) / len(v) for name, v in self._finished.items() if v}

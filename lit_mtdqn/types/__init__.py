@@ -1,0 +1,39 @@
+"""The words that every other folder speaks: batches, tasks, clock, schedules, protocols."""
+
+from lit_mtdqn.types.batch import Episodes, Feedback, Losses, Phase, Prediction, StepRow, Transition
+from lit_mtdqn.types.checks import require
+from lit_mtdqn.types.clock import Clock
+from lit_mtdqn.types.protocols import (
+    ActionValues,
+    ExperienceSource,
+    Exploration,
+    HasTargetNetwork,
+    UpdateCallback,
+)
+from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
+from lit_mtdqn.types.task import TaskInfo, TaskSpec, as_task_infos
+
+__all__ = [
+    "ActionValues",
+    "Clock",
+    "Constant",
+    "Episodes",
+    "ExperienceSource",
+    "Exploration",
+    "Exponential",
+    "Feedback",
+    "HasTargetNetwork",
+    "Linear",
+    "Losses",
+    "Phase",
+    "Prediction",
+    "Schedule",
+    "StepRow",
+    "TaskInfo",
+    "TaskSpec",
+    "Transition",
+    "UpdateCallback",
+    "as_task_infos",
+    "require",
+    "value_at",
+]

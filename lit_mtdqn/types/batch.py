@@ -1,0 +1,163 @@
+"""The tensors that travel between rollout, replay, learner and evaluation.
+
+Letters used in shapes: T tasks, S row groups of a batch, N environments per task, B transitions per
+group, K updates per phase, A actions (the largest number over tasks), O the observation shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+Array = np.ndarray
+
+
+class StepRow(NamedTuple):
+    """One vector step of one task, arrays of leading shape [N], or of S tasks, [S, N].
+
+    Rows follow Gymnasium's `NEXT_STEP` autoreset: an episode's last row holds its real final
+    observation in `next_observation`; the row after it is a reset row with `valid` false.
+
+    Attributes:
+        observation: What the agent saw, [..., *O].
+        action: What it did, counted from 0, integers.
+        reward: Raw reward, float32.
+        terminated: True where the episode reached a terminal state; no bootstrapping.
+        truncated: True where the episode was cut; bootstrapping goes on.
+        next_observation: What it saw next, [..., *O].
+        valid: False on reset rows, which are no transitions.
+        action_mask: Actions allowed at `observation`, [..., A], or None where all always are.
+        next_action_mask: The same at `next_observation`.
+        extra: Further arrays of the same leading shape, by name, such as `success`.
+    """
+
+    observation: Array
+    action: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_observation: Array
+    valid: Array
+    action_mask: Array | None = None
+    next_action_mask: Array | None = None
+    extra: dict[str, Array] = {}  # noqa: RUF012  a NamedTuple default, never written to
+
+
+class Transition(NamedTuple):
+    """Transitions for learning, of leading shape [K, S, B] in a phase and [S, B] in one update.
+
+    Attributes:
+        observation: [..., *O].
+        action: Integers, [...].
+        reward: The rewards of n steps, folded with gamma, [...].
+        discount: What multiplies the value of `next_observation`: gamma to the number of folded
+            steps, zero where the episode terminated, [...]. No loss needs gamma or a flag.
+        next_observation: [..., *O].
+        weight: Importance times validity, [...].
+        replay_index: Place in its replay, [...]; priorities are written back by it.
+        task: Index of the task of each row group, [K, S] or [S].
+        extra: Further tensors by name, such as `next_action_mask`.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_observation: Tensor
+    weight: Tensor
+    replay_index: Tensor
+    task: Tensor
+    extra: dict[str, Tensor]
+
+    def minibatches(self) -> Iterator[Transition]:
+        """Yield the K minibatches of a phase, as views."""
+        columns = [field.unbind(0) for field in self[:-1]]
+        extras = {name: tensor.unbind(0) for name, tensor in self.extra.items()}
+        for k, fields in enumerate(zip(*columns, strict=True)):
+            extra = {name: views[k] for name, views in extras.items()}
+            yield Transition._make((*fields, extra))
+
+
+class Phase(NamedTuple):
+    """What one training step receives: the batch of K updates and what the rollout has seen.
+
+    Attributes:
+        transitions: Leading shape [K, S, B].
+        rollout: Metrics of the episodes that training finished lately, by their full name.
+    """
+
+    transitions: Transition
+    rollout: dict[str, float]
+
+
+class Feedback(NamedTuple):
+    """What the learner tells the replay once after each phase.
+
+    Attributes:
+        task: Task of each row group, [K, S].
+        replay_index: Rows of the replays, [K, S, B].
+        priority: Absolute TD errors, [K, S, B]; unweighted and not squared.
+        scores: Numbers by task that a task sampler may draw from.
+    """
+
+    task: Tensor
+    replay_index: Tensor
+    priority: Tensor
+    scores: dict[str, float]
+
+
+class Prediction(NamedTuple):
+    """Everything one forward pass of a Q-network offers to objectives.
+
+    Attributes:
+        features: Input of the head, [S, B, F].
+        layers: Outputs of the torso's layers, first to last.
+        output: The head's output, [S, B, A] for scalar heads, [S, B, A, Z] for distributional ones.
+        router: Weights over experts, [S, B, E], or None without experts.
+        taus: Quantile fractions, or None.
+    """
+
+    features: Tensor
+    layers: tuple[Tensor, ...]
+    output: Tensor
+    router: Tensor | None = None
+    taus: Tensor | None = None
+
+
+class Losses(NamedTuple):
+    """The terms of one update, unreduced.
+
+    Attributes:
+        td: Value loss, [S, B].
+        td_error: Target minus prediction, [S, B], without gradient.
+        auxiliary: Further terms by name; [S, B] and [S] are balanced with their task, [] is added
+            after balancing.
+        metrics: Tensors worth logging, without gradient.
+    """
+
+    td: Tensor
+    td_error: Tensor
+    auxiliary: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+
+
+class Episodes(NamedTuple):
+    """Finished evaluation episodes of one task; arrays of shape [E].
+
+    Attributes:
+        task: The task's name.
+        episode_return: Sums of raw rewards.
+        episode_length: Numbers of env steps.
+        success: Whether the episode succeeded, or None if the task does not report it.
+        q_bias: Value predicted for the first state and action minus the discounted return that
+            followed; positive means overestimation.
+    """
+
+    task: str
+    episode_return: Array
+    episode_length: Array
+    success: Array | None
+    q_bias: Array

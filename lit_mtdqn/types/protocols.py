@@ -1,0 +1,55 @@
+"""What the parts ask of one another; they meet here and in the Trainer, not by import."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from lit_mtdqn.types.batch import Feedback
+from lit_mtdqn.types.clock import Clock
+from lit_mtdqn.types.schedule import Schedule
+
+
+@runtime_checkable
+class ActionValues(Protocol):
+    """Anything that can act: a learner, a network, a teacher, a mixture."""
+
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return unmasked float values [S, N, A] for observations [S, N, *O] of tasks [S]."""
+
+
+@runtime_checkable
+class HasTargetNetwork(Protocol):
+    """A learner with an online network and a frozen copy of it."""
+
+    network: nn.Module
+    target_network: nn.Module
+
+
+@runtime_checkable
+class UpdateCallback(Protocol):
+    """A callback that acts after single updates, which the Trainer's own hooks do not see."""
+
+    def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
+        """React to the update that `clock.updates` has just counted."""
+
+
+class Exploration(Protocol):
+    """How a collector explores."""
+
+    epsilon: float | Schedule
+
+
+class ExperienceSource(Protocol):
+    """What a learner and its callbacks ask of the data module."""
+
+    clock: Clock
+    exploration: Exploration
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the budget is used up."""
+
+    def on_feedback(self, feedback: Feedback) -> None:
+        """Take what the learner found out about the last phase."""

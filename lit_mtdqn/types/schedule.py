@@ -1,0 +1,106 @@
+"""Coefficients that change with the clock.
+
+A schedule is called with a count; the parameter that takes it says in which unit.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from lit_mtdqn.types.checks import require
+
+
+class Schedule(ABC):
+    """A number that depends on a count of env steps or of updates."""
+
+    @abstractmethod
+    def __call__(self, count: int) -> float:
+        """Return the value at `count`."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """Always the same value.
+
+    Args:
+        value: The value.
+
+    Example:
+        >>> Constant(0.1)(1_000)
+        0.1
+    """
+
+    value: float
+
+    def __call__(self, count: int) -> float:
+        """Return the value, whatever the count."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """Moves in a straight line from one value to another and stays there.
+
+    Args:
+        start: Value until `begin`.
+        end: Value from `begin + steps` on.
+        steps: Length of the line, in the unit of the parameter that takes the schedule. Larger is
+            slower.
+        begin: Count at which the line starts.
+
+    Raises:
+        ValueError: If `steps` is below 1 or `begin` is negative.
+
+    Example:
+        >>> Linear(start=1.0, end=0.0, steps=10)(4)
+        0.6
+    """
+
+    start: float
+    end: float
+    steps: int
+    begin: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", "be at least 1", self.steps)
+        require(self.begin >= 0, "begin", "be at least 0", self.begin)
+
+    def __call__(self, count: int) -> float:
+        """Return the value at `count`."""
+        progress = min(max((count - self.begin) / self.steps, 0.0), 1.0)
+        return self.start + (self.end - self.start) * progress
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """Falls towards a value, halving its distance every `half_life` counts.
+
+    Args:
+        start: Value at 0.
+        end: Value approached.
+        half_life: Counts after which half the distance is gone. Larger is slower.
+
+    Raises:
+        ValueError: If `half_life` is below 1.
+
+    Example:
+        >>> Exponential(start=1.0, end=0.0, half_life=10)(20)
+        0.25
+    """
+
+    start: float
+    end: float
+    half_life: int
+
+    def __post_init__(self) -> None:
+        require(self.half_life >= 1, "half_life", "be at least 1", self.half_life)
+
+    def __call__(self, count: int) -> float:
+        """Return the value at `count`."""
+        return float(self.end + (self.start - self.end) * 0.5 ** (count / self.half_life))
+
+
+def value_at(coefficient: float | Schedule, count: int) -> float:
+    """Return a coefficient's value, whether it is a number or a schedule."""
+    return coefficient(count) if isinstance(coefficient, Schedule) else coefficient

@@ -1,0 +1,147 @@
+"""What a task is: as its user states it, and as the learner sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from lit_mtdqn.types.checks import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """One task: where its environment comes from and how it is learned.
+
+    Args:
+        env: Gymnasium id (`CartPole-v1`, `my_package:MyEnv-v0`) or import path of an environment
+            class or factory (`my_package.envs:make_env`).
+        backend: How copies of the environment are stepped. `vector` is the environment's own
+            batched form, `sync` steps single copies in a loop, `auto` takes the first of these that
+            exists.
+        kwargs: Arguments of the environment.
+        wrappers: Gymnasium wrappers around each single copy, innermost first: class paths, or
+            mappings with `class_path` and `init_args`. They rule out the batched form.
+        gamma: Discount per env step, in [0, 1]. Larger looks further ahead.
+        n_step: Rewards folded into one transition, at least 1. Larger carries reward back faster,
+            with more variance and more of the old policy in it.
+        time_limit: Env steps after which an episode is truncated; None keeps the environment's own
+            limit.
+        reward_clip: Bounds of each single reward as the learner sees it, as (low, high); episode
+            returns stay raw. None does not clip.
+        weight: Share of this task in the loss, above 0; 1 is neutral.
+        score_range: Returns of a random and of a reference policy; they map to scores 0 and 1. None
+            takes the success rate as score where the task reports it, the raw return otherwise.
+        success_key: Key of `info` that says at an episode's end whether it succeeded, or None.
+        action_mask_key: Key of `info` with the actions that are allowed now, or None if all always
+            are.
+        acts: Whether the task is played during training.
+        learns: Whether its transitions are learned from.
+        evaluates: Whether evaluation plays it.
+        head: Name of the head it uses; None is a head of its own.
+        replay: Folder of a stored replay to learn from; such a task does not act. None acts.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    env: str
+    backend: Literal["auto", "vector", "sync"] = "auto"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: list[str | dict[str, Any]] = field(default_factory=list)
+    gamma: float = 0.99
+    n_step: int = 1
+    time_limit: int | None = None
+    reward_clip: tuple[float, float] | None = None
+    weight: float = 1.0
+    score_range: tuple[float, float] | None = None
+    success_key: str | None = None
+    action_mask_key: str | None = None
+    acts: bool = True
+    learns: bool = True
+    evaluates: bool = True
+    head: str | None = None
+    replay: str | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.env), "env", "be a Gymnasium id or an import path", self.env)
+        require(
+            self.backend in ("auto", "vector", "sync"),
+            "backend",
+            "be one of auto, vector, sync",
+            self.backend,
+        )
+        require(0.0 <= self.gamma <= 1.0, "gamma", "lie in [0, 1]", self.gamma)
+        require(self.n_step >= 1, "n_step", "be at least 1", self.n_step)
+        require(self.weight > 0.0, "weight", "be above 0", self.weight)
+        limit = self.time_limit
+        require(limit is None or limit >= 1, "time_limit", "be at least 1 env step", limit)
+        _require_ordered("reward_clip", self.reward_clip)
+        if self.score_range is not None:
+            random, reference = self.score_range
+            require(random != reference, "score_range", "hold two unlike returns", self.score_range)
+        head = self.head
+        require(head is None or head.isidentifier(), "head", "be an identifier", head)
+
+
+def _require_ordered(name: str, bounds: tuple[float, float] | None) -> None:
+    require(bounds is None or bounds[0] < bounds[1], name, "be (low, high) with low < high", bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What the learner knows of a task; found by probing its environment.
+
+    Args:
+        name: The task's key, an identifier; it names heads and metrics.
+        observation_shape: Shape of one observation after padding, the same in every task of a run:
+            (size,) for vectors, (channels, height, width) for images.
+        observation_kind: `vector` (float32) or `image` (uint8).
+        observation_high: Largest value of an image, by which a torso divides it: 255 for pictures,
+            1 for bit planes.
+        num_actions: The task's own number of actions, before padding.
+        head: Name of the head that it uses.
+        learns: Whether its transitions are learned from.
+        weight: Its share in the loss.
+        score_range: Returns that map to scores 0 and 1, or None.
+    """
+
+    name: str
+    observation_shape: tuple[int, ...]
+    num_actions: int
+    observation_kind: Literal["vector", "image"] = "vector"
+    observation_high: float = 1.0
+    head: str = ""
+    learns: bool = True
+    weight: float = 1.0
+    score_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        require(self.name.isidentifier(), "task name", "be an identifier", self.name)
+        require(self.num_actions >= 1, "num_actions", "be at least 1", self.num_actions)
+        object.__setattr__(self, "observation_shape", tuple(self.observation_shape))
+        object.__setattr__(self, "head", self.head or self.name)
+        if self.score_range is not None:
+            object.__setattr__(self, "score_range", tuple(self.score_range))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as checkpoints and configuration files hold them."""
+        return asdict(self)
+
+
+def as_task_infos(tasks: Sequence[TaskInfo | Mapping[str, Any]]) -> list[TaskInfo]:
+    """Return the tasks as `TaskInfo`, checked against one another.
+
+    Args:
+        tasks: Infos, or plain mappings of their fields.
+
+    Raises:
+        ValueError: If there is no task, a name occurs twice, or observation shapes differ.
+    """
+    infos = [task if isinstance(task, TaskInfo) else TaskInfo(**task) for task in tasks]
+    require(len(infos) >= 1, "tasks", "hold at least one task", infos)
+    names = [info.name for info in infos]
+    require(len(set(names)) == len(names), "tasks", "have unlike names", names)
+    shapes = {info.observation_shape for info in infos}
+    require(len(shapes) == 1, "tasks", "share one padded observation shape", sorted(shapes))
+    return infos
