@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import lightning
 from lightning.pytorch.callbacks import Callback
 

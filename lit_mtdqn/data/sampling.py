@@ -21,7 +21,7 @@ class TaskSampler(ABC):
             generator: Source of all draws.
         """
 
-    def on_scores(self, scores: dict[str, float]) -> None:
+    def on_scores(self, scores: dict[str, float]) -> None:  # noqa: B027  a hook
         """Take what the learner found out about the tasks; ignored unless overridden."""
 
 

@@ -1,4 +1,4 @@
-"""From a `TaskSpec` to a vector environment that speaks rows; the only importer of `gymnasium.make`."""
+"""From a `TaskSpec` to environments that speak rows; the only importer of `gymnasium.make`."""
 
 from lit_mtdqn.envs import suites as suites
 from lit_mtdqn.envs.layout import Layout, probe_tasks
