@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -36,6 +37,9 @@ from lit_mtdqn.types import (
     as_task_infos,
     require,
 )
+
+# The target network is in evaluation mode by intent.
+warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
 TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
 NetworkFactory = Callable[[TaskInfos], QNetwork]
@@ -304,6 +308,9 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def _log_evaluation(self, stage: str) -> None:
         episodes, self._evaluations = self._evaluations, []
-        metrics = evaluation_metrics(episodes, self.tasks, stage)
+        metrics = {
+            name: torch.tensor(value, dtype=torch.float64)
+            for name, value in evaluation_metrics(episodes, self.tasks, stage).items()
+        }
         # Equal on every rank: all play the same episodes with the same network.
         self.log_dict({**metrics, **self._clock_metrics()}, rank_zero_only=False)

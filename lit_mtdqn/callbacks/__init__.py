@@ -1,7 +1,15 @@
 """When things change: one behaviour a file, all on the same clock."""
 
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
+from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
+from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.target_sync import TargetNetworkSync
 
-__all__ = ["EnvStepProgressBar", "EpsilonDecay", "TargetNetworkSync"]
+__all__ = [
+    "EnvStepProgressBar",
+    "EpsilonDecay",
+    "GracefulStop",
+    "ReplayCheckpoint",
+    "TargetNetworkSync",
+]

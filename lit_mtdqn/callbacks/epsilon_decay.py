@@ -40,7 +40,7 @@ class EpsilonDecay(Callback):
         shape: Literal["linear", "exponential"] = "linear",
     ) -> None:
         for name, value in (("start", start), ("end", end)):
-            require(0.0 <= value <= 1.0, f"epsilon {name}", "lie in [0, 1]", value)
+            require(0.0 <= value <= 1.0, f"EpsilonDecay.{name}", "lie in [0, 1]", value)
         require(decay_env_steps >= 1, "decay_env_steps", "be at least 1", decay_env_steps)
         require(shape in ("linear", "exponential"), "shape", "be linear or exponential", shape)
         self.schedule = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -9,6 +10,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 Item = TypeVar("Item")
+
+# Lightning warns of a length that workers could make wrong (there are none), and of epochs shorter
+# than the interval of logging (which here counts on across epochs).
+warnings.filterwarnings("ignore", message=r"Your `IterableDataset` has `__len__` defined")
+warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the")
 
 
 class _Items(IterableDataset[Item]):

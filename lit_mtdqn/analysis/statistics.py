@@ -1,0 +1,76 @@
+"""Numbers that sum up many scores, and how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lit_mtdqn.types import require
+
+Array = np.ndarray
+
+
+def mean_and_std(values: Array) -> tuple[float, float]:
+    """Return mean and sample standard deviation; the latter is 0 for a single value.
+
+    Args:
+        values: At least one number, of any shape.
+    """
+    values = np.asarray(values, np.float64)
+    require(values.size >= 1, "values", "hold at least one number", values)
+    spread = values.std(ddof=1) if values.size > 1 else 0.0
+    return float(values.mean()), float(spread)
+
+
+def interquartile_mean(scores: Array) -> float:
+    """Return the mean of the middle half: a quarter of the scores is cut off at either end.
+
+    It is less swayed by single tasks and seeds than the mean and uses more of them than the median.
+
+    Args:
+        scores: At least one number, of any shape, such as [runs, tasks].
+
+    References:
+        Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
+    """
+    ordered = np.sort(np.asarray(scores, np.float64), axis=None)
+    require(ordered.size >= 1, "scores", "hold at least one number", scores)
+    cut = ordered.size // 4
+    return float(ordered[cut : ordered.size - cut].mean())
+
+
+def stratified_bootstrap_interval(
+    scores: Array,
+    generator: np.random.Generator,
+    statistic: Callable[[Array], float] = interquartile_mean,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2_000,
+) -> tuple[float, float]:
+    """Return the ends of a percentile bootstrap interval of a statistic over runs and tasks.
+
+    Runs are drawn with replacement for every task by itself, so that each task keeps its share.
+
+    Args:
+        scores: [runs, tasks].
+        generator: Source of all draws.
+        statistic: Maps scores [runs, tasks] to one number.
+        confidence: Share of the resampled statistics within the interval, in (0, 1).
+        resamples: Number of resampled statistics. Larger makes the ends steadier.
+
+    Raises:
+        ValueError: If there is no score or a value is out of range.
+
+    References:
+        Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
+    """
+    scores = np.asarray(scores, np.float64)
+    require(scores.ndim == 2 and scores.size > 0, "scores", "be [runs, tasks]", scores.shape)
+    require(0.0 < confidence < 1.0, "confidence", "lie in (0, 1)", confidence)
+    require(resamples >= 1, "resamples", "be at least 1", resamples)
+    chosen = generator.integers(len(scores), size=(resamples, *scores.shape))
+    drawn = np.take_along_axis(scores[None], chosen, axis=1)
+    tail = (1.0 - confidence) / 2
+    low, high = np.quantile([statistic(sample) for sample in drawn], [tail, 1.0 - tail])
+    return float(low), float(high)

@@ -1,0 +1,67 @@
+"""Ctrl-C at a good moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+
+
+class GracefulStop(Callback):
+    """Lets the first Ctrl-C end training after the current phase, so that a checkpoint is whole.
+
+    A second Ctrl-C aborts at once. Present in runs of the command line. In YAML:
+
+        trainer:
+          callbacks+:
+          - class_path: lit_mtdqn.callbacks.GracefulStop
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._previous: Any = None
+
+    def on_fit_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Take over the signal, where that is possible: in the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop between two phases."""
+        self._stop_if_requested()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop between the evaluations of two tasks."""
+        self._stop_if_requested()
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Give the signal back."""
+        self._restore()
+
+    def on_exception(self, *_: Any) -> None:
+        """Give the signal back."""
+        self._restore()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            self._restore()
+            raise KeyboardInterrupt
+        self._requested = True
+        rank_zero_info("\nStopping after this phase. Press Ctrl-C again to abort at once.")
+
+    def _stop_if_requested(self) -> None:
+        if self._requested:
+            self._restore()
+            raise KeyboardInterrupt
+
+    def _restore(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None

@@ -1,0 +1,47 @@
+"""One sentence for what a user got wrong, instead of a parser's whole train of thought."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+OUR_SENTENCE = re.compile(r"`[^`]+`[^\n]* must [^\n]+")
+KEY = re.compile(r'Parser key "([^"]+)"')
+REASON = re.compile(r"(Expected a [^\n]+|Option '[^\n]+|Key '[^\n]+|[Uu]nrecognized [^\n]+)")
+DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
+NOISE = "<class 'NoneType'>"
+
+
+def one_sentence(message: str) -> str:
+    """Return the part of an error message that says what to change.
+
+    Args:
+        message: What a constructor or the parser said, however deeply it is wrapped.
+    """
+    ours = OUR_SENTENCE.search(message)
+    if ours is not None:
+        return ours.group(0)
+    twice = DUPLICATE.search(message)
+    if twice is not None:
+        return f"`config` must name each key once. Got {twice[1]!r} again in line {twice[2]}."
+    reasons = [line for line in REASON.findall(message) if NOISE not in line]
+    keys = KEY.findall(message)
+    if not keys or not reasons:
+        return message
+    reason = re.split(r"\.? Got value: Namespace", reasons[-1])[0].rstrip(".")
+    return f"`{'.'.join(keys)}` must fit its type. {reason}."
+
+
+class RunParser(LightningArgumentParser):
+    """A parser that complains in one sentence and does not recite its usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the complaint and exit with code 2, unless a caller wants to try something else."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        sys.stderr.write(f"error: {one_sentence(message)}\n")
+        sys.stderr.write("See `lit-mtdqn fit --help` and `lit-mtdqn fit --model.help DQN`.\n")
+        raise SystemExit(2)

@@ -1,0 +1,20 @@
+"""Third-party messages that say nothing to the user of a run, dropped one by one."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+ADVERTISEMENT = "\N{ELECTRIC LIGHT BULB} Tip"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(ADVERTISEMENT)
+
+
+def quieten() -> None:
+    """Drop Lightning's advertisement and a deprecation between Lightning 2.6 and PyTorch 2.13."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter is intended")
+    warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")

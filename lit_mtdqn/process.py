@@ -1,0 +1,20 @@
+"""Flags of the whole process that small networks on a CPU are several tenths faster with."""
+
+from __future__ import annotations
+
+import torch
+
+
+def configure_process(threads: int | None = 1) -> None:
+    """Set PyTorch's thread count and let denormal numbers be zero.
+
+    The command line calls this; call it yourself at the top of a script or a notebook. Values of
+    finished episodes decay through denormal numbers, on which a CPU computes many times slower.
+
+    Args:
+        threads: Threads of one PyTorch operation. 1 is fastest for networks up to a few hundred
+            wide; None leaves it.
+    """
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
