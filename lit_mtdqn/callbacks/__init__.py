@@ -4,6 +4,7 @@ from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
 from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
+from lit_mtdqn.callbacks.run_report import RunReport
 from lit_mtdqn.callbacks.target_sync import TargetNetworkSync
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "EpsilonDecay",
     "GracefulStop",
     "ReplayCheckpoint",
+    "RunReport",
     "TargetNetworkSync",
 ]

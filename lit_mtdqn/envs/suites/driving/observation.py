@@ -1,4 +1,4 @@
-"""What the driver sees: twenty numbers, shared by all tasks."""
+"""What the driver sees: twenty numbers, the same for all tasks."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,69 +6,107 @@ from numpy.typing import NDArray
 from lit_mtdqn.envs.suites.driving.dynamics import (
     CAR_LENGTH,
     CROSSWALK_LENGTH,
-    MAX_BRAKING,
     FRONT_OVERHANG,
-    MAX_OFFSET,
+    GREEN,
     MAX_SPEED,
-    MAX_STEERING,
+    RED,
     ROAD_LENGTH,
+    YELLOW,
     curvature,
-    light_colors,
+    light_color,
     pedestrian_walk,
 )
-from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.outcome import MAX_OFFSET
+from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
 
 OBSERVATION_SIZE = 20
+(
+    OFFSET,
+    HEADING,
+    SPEED,
+    CURVATURE,
+    _CURVATURE_MIDDLE,
+    _CURVATURE_FAR,
+    LIGHT_PRESENT,
+    LIGHT_GAP,
+    LIGHT_GREEN,
+    LIGHT_YELLOW,
+    LIGHT_RED,
+    PEDESTRIAN_PRESENT,
+    PEDESTRIAN_GAP,
+    PEDESTRIAN_LATERAL,
+    PEDESTRIAN_VELOCITY,
+    PEDESTRIAN_PROGRESS,
+    REMAINING_ROAD,
+    DRIFT,
+    PREDICTED_OFFSET,
+    STOPPING_MARGIN,
+) = range(OBSERVATION_SIZE)
+
 LOOK_AHEADS: Floats = np.array([[2.0], [9.0], [18.0]])  # m
 CURVATURE_SCALE = 0.03  # 1/m
 HEADING_SCALE = 0.4  # rad
+DRIFT_SCALE = 2.0  # m/s
+PREDICTED_OFFSET_SCALE = 2 * MAX_OFFSET  # m
 GAP_SCALE = 60.0  # m
 MARGIN_SCALE = 12.0  # m
 WALK_SCALE = 8.0  # m
 WALK_SPEED_SCALE = 2.0  # m/s
-COMFORTABLE_BRAKING = 4.0  # m/s^2
+FIRM_BRAKING = 4.0  # m/s^2, behind the stopping margin
 
 
 def observe(states: DrivingStates, task: DrivingTask) -> NDArray[np.float32]:
-    """Returns new observations, [num_envs, 20] in [-1, 1]."""
+    """Return new observations, [num_envs, 20] in [-1, 1]."""
     rows = np.zeros((OBSERVATION_SIZE, states.values.shape[1]))
-    rows[0] = states.offset / MAX_OFFSET
-    rows[1] = states.heading / HEADING_SCALE
-    rows[2] = states.speed / MAX_SPEED
-    rows[3:6] = curvature(states, states.position + LOOK_AHEADS) / CURVATURE_SCALE
-    rows[16] = 1.0 - states.position / ROAD_LENGTH
-    drift = states.speed * np.sin(states.heading)
-    rows[17] = drift / 2.0
-    rows[18] = (states.offset + drift - .5*states.speed**2 * rows[3]*CURVATURE_SCALE)/MAX_OFFSET/2
-    rows[19] = 1.0
-    if task.has_light or task.has_pedestrian:
-        _observe_line(states, task, rows)
+    rows[SPEED] = states.speed / MAX_SPEED
+    rows[REMAINING_ROAD] = 1.0 - states.position / ROAD_LENGTH
+    _observe_lane(states, rows)
+    rows[STOPPING_MARGIN] = 1.0
+    gap = states.line - states.position - CAR_LENGTH / 2
+    if task.has_light:
+        _observe_light(states, gap, rows)
+    if task.has_pedestrian:
+        _observe_pedestrian(states, gap, rows)
     np.maximum(rows, -1.0, out=rows)
     np.minimum(rows, 1.0, out=rows)
     return np.ascontiguousarray(rows.T, dtype=np.float32)
 
 
-def _observe_line(states: DrivingStates, task: DrivingTask, rows: Floats) -> None:
-    gap = states.line - states.position - CAR_LENGTH / 2
-    margin = gap - states.speed**2 / (2 * COMFORTABLE_BRAKING)
-    if task.has_light:
-        ahead = gap > -FRONT_OVERHANG
-        rows[6] = ahead
-        rows[7] = gap / GAP_SCALE
-        rows[8:11] = light_colors(states)
-        rows[7:11] *= ahead
-    if task.has_pedestrian:
-        ahead = gap > -(CROSSWALK_LENGTH + CAR_LENGTH)
-        rows[11] = ahead
-        rows[12] = gap / GAP_SCALE
-        _observe_pedestrian(states, rows)
-        rows[12:16] *= ahead
-    rows[19] = np.where(ahead, margin / MARGIN_SCALE, 1.0)
+def _observe_lane(states: DrivingStates, rows: Floats) -> None:
+    bends = curvature(states, states.position + LOOK_AHEADS)
+    drift = states.speed * np.sin(states.heading)
+    in_a_second = states.offset + drift - 0.5 * states.speed**2 * bends[0]
+    rows[OFFSET] = states.offset / MAX_OFFSET
+    rows[HEADING] = states.heading / HEADING_SCALE
+    rows[CURVATURE : CURVATURE + 3] = bends / CURVATURE_SCALE
+    rows[DRIFT] = drift / DRIFT_SCALE
+    rows[PREDICTED_OFFSET] = in_a_second / PREDICTED_OFFSET_SCALE
 
 
-def _observe_pedestrian(states: DrivingStates, rows: Floats) -> None:
+def _observe_light(states: DrivingStates, gap: Floats, rows: Floats) -> None:
+    ahead = gap > -FRONT_OVERHANG
+    color = light_color(states)
+    rows[LIGHT_PRESENT] = ahead
+    rows[LIGHT_GAP] = ahead * gap / GAP_SCALE
+    rows[LIGHT_GREEN] = ahead & (color == GREEN)
+    rows[LIGHT_YELLOW] = ahead & (color == YELLOW)
+    rows[LIGHT_RED] = ahead & (color == RED)
+    rows[STOPPING_MARGIN] = _stopping_margin(states, gap, ahead)
+
+
+def _observe_pedestrian(states: DrivingStates, gap: Floats, rows: Floats) -> None:
+    ahead = gap > -(CROSSWALK_LENGTH + CAR_LENGTH)
     beyond_center, speed = pedestrian_walk(states)
-    rows[13] = beyond_center * states.walk_direction / WALK_SCALE
-    rows[14] = speed * states.walk_direction / WALK_SPEED_SCALE
-    rows[15] = beyond_center / WALK_SCALE
+    progress = ahead * beyond_center / WALK_SCALE
+    rows[PEDESTRIAN_PRESENT] = ahead
+    rows[PEDESTRIAN_GAP] = ahead * gap / GAP_SCALE
+    rows[PEDESTRIAN_LATERAL] = progress * states.walk_direction
+    rows[PEDESTRIAN_VELOCITY] = ahead * speed * states.walk_direction / WALK_SPEED_SCALE
+    rows[PEDESTRIAN_PROGRESS] = progress
+    rows[STOPPING_MARGIN] = _stopping_margin(states, gap, ahead)
+
+
+def _stopping_margin(states: DrivingStates, gap: Floats, ahead: Bools) -> Floats:
+    stopping_distance = states.speed**2 / (2 * FIRM_BRAKING)
+    return np.where(ahead, (gap - stopping_distance) / MARGIN_SCALE, 1.0)

@@ -3,35 +3,53 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.driving.dynamics import MAX_OFFSET, ROAD_LENGTH, Outcome, pedestrian_walk
+from lit_mtdqn.envs.suites.driving.dynamics import GREEN, ROAD_LENGTH
+from lit_mtdqn.envs.suites.driving.outcome import (
+    CLOSE_DISTANCE,
+    MAX_OFFSET,
+    Outcome,
+    crosses_line,
+    is_on_crosswalk,
+    pedestrian_distance,
+)
 from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
 
-ROAD_REWARD = 1.0  # for the whole road
-import os
-BC=float(os.environ.get('BC','0.01'))
-CC=float(os.environ.get('CC','2'))
-YELLOW_COST=float(os.environ.get('YC','0.8'))
-NEAR_COST=float(os.environ.get('NC','0.1'))
-NEAR=3.5
-CENTERING_COST = 0.02  # per step at the lane's edge
-OUTCOME_REWARDS = np.zeros(len(Outcome))
+ROAD_REWARD = 1.0  # for the whole road, driven in the middle of the lane
+CENTERING = 4.0  # share of a metre's reward that is lost at the edge of the lane
+BRAKING_COST = 0.02  # per step
+LATE_COST = 0.8  # for passing the stop line while the light is not green
+NEAR_COST = 0.1  # per step on the crosswalk, if as near as is just allowed
+NEAR_DISTANCE = 3.5  # m sideways, from where the pedestrian feels safe
+OUTCOME_REWARDS: Floats = np.zeros(len(Outcome))
 OUTCOME_REWARDS[Outcome.SUCCESS] = 1.0
-OUTCOME_REWARDS[[Outcome.LEFT_LANE, Outcome.RAN_RED, Outcome.TOO_CLOSE]] = -1.0
+OUTCOME_REWARDS[Outcome.SUCCESS + 1 :] = -1.0
 
 
-def rewards(states: DrivingStates, moved: Floats, outcome: NDArray[np.int8], task, was_green) -> Floats:
-    """Returns progress, minus a cost for driving off-centre, plus the outcome, [num_envs]."""
-    off_center = (states.offset / MAX_OFFSET)**2
-    progress = ROAD_REWARD / ROAD_LENGTH * moved * (1-CC*off_center)
-    total = progress + OUTCOME_REWARDS[outcome]
-    front = states.position + 2
-    total -= BC * (states.acceleration < -1.)
+def rewards(
+    states: DrivingStates,
+    task: DrivingTask,
+    moved: Floats,
+    seen_color: NDArray[np.int8],
+    outcome: NDArray[np.int8],
+) -> NDArray[np.float32]:
+    """Return the rewards of a step, [num_envs]; arguments as for `judge`.
+
+    The costs that come before a violation turn its cliff into a slope: a value function that
+    is slightly wrong then stops a little early, not a little late.
+    """
+    off_center = (states.offset / MAX_OFFSET) ** 2
+    total = ROAD_REWARD / ROAD_LENGTH * moved * (1.0 - CENTERING * off_center)
+    total -= BRAKING_COST * (states.acceleration < -1.0)
+    total += OUTCOME_REWARDS[outcome]
     if task.has_light:
-        crossed = (front >= states.line) & (front - moved < states.line)
-        total -= YELLOW_COST * (crossed & ~was_green)
+        total -= LATE_COST * (crosses_line(states, moved) & (seen_color != GREEN))
     if task.has_pedestrian:
-        lateral = pedestrian_walk(states)[0]*states.walk_direction
-        on = np.abs(states.position - states.line - 1.5) < 3.5
-        d = np.abs(lateral - states.offset)
-        total -= NEAR_COST * on * np.minimum(np.maximum((NEAR - d)/(NEAR-1.9), 0.), 1.)
-    return total
+        total -= NEAR_COST * is_on_crosswalk(states) * _nearness(states)
+    return total.astype(np.float32)
+
+
+def _nearness(states: DrivingStates) -> Floats:
+    """Return 1 at the closest distance allowed, falling to 0 where the pedestrian feels safe."""
+    room = (NEAR_DISTANCE - pedestrian_distance(states)) / (NEAR_DISTANCE - CLOSE_DISTANCE)
+    return np.minimum(np.maximum(room, 0.0), 1.0)

@@ -6,14 +6,15 @@ import numpy as np
 
 from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
 
-CYCLE_SECONDS = 14.0
 GREEN_SECONDS = 6.0
 YELLOW_SECONDS = 2.0
+RED_SECONDS = 6.0
+CYCLE_SECONDS = GREEN_SECONDS + YELLOW_SECONDS + RED_SECONDS
 
 
 @dataclass(frozen=True)
 class DrivingTask:
-    """Describes one task.
+    """What one task puts on the road.
 
     Attributes:
         title: Name for people.
@@ -28,7 +29,7 @@ class DrivingTask:
     has_pedestrian: bool = False
 
     def draw(self, num_episodes: int, generator: np.random.Generator) -> Floats:
-        """Draws all that is random in new episodes, as `DrivingStates.values`."""
+        """Draw all that is random in new episodes, as `DrivingStates.values`."""
         low, high = self._ranges().values.T[:, :, None]
         drawn = DrivingStates(num_episodes)
         drawn.values[:] = low + (high - low) * generator.random(drawn.values.shape)
@@ -36,22 +37,23 @@ class DrivingTask:
         return drawn.values
 
     def _ranges(self) -> DrivingStates:
-        """Returns the lowest and the highest state as a batch of two."""
-        states = DrivingStates(2)
-        states.offset[:] = -0.4, 0.4
-        states.heading[:] = -0.06, 0.06
-        states.speed[:] = 4.0, 8.0
-        states.bend_size[:] = 0.4 * self.max_curvature, 0.7 * self.max_curvature
-        states.bend_rate[:] = 2 * np.pi / 90.0, 2 * np.pi / 50.0
-        states.wave_size[:] = 0.1 * self.max_curvature, 0.3 * self.max_curvature
-        states.wave_rate[:] = 2 * np.pi / 45.0, 2 * np.pi / 30.0
-        states.bend_phase[:] = states.wave_phase[:] = 0.0, 2 * np.pi
-        states.line[:] = 30.0, 50.0
-        states.light_phase[:] = 0.0, CYCLE_SECONDS
-        states.walk_start[:] = 0.0, 3.0
-        states.walk_speed[:] = 1.0, 1.6
-        states.walk_direction[:] = -1.0, 1.0
-        return states
+        """Return the lowest and the highest first state as a batch of two."""
+        ranges = DrivingStates(2)
+        ranges.offset[:] = -0.4, 0.4
+        ranges.heading[:] = -0.06, 0.06
+        ranges.speed[:] = 4.0, 8.0
+        ranges.bend_size[:] = 0.4 * self.max_curvature, 0.7 * self.max_curvature
+        ranges.bend_rate[:] = 2 * np.pi / 90.0, 2 * np.pi / 50.0
+        ranges.bend_phase[:] = 0.0, 2 * np.pi
+        ranges.wave_size[:] = 0.1 * self.max_curvature, 0.3 * self.max_curvature
+        ranges.wave_rate[:] = 2 * np.pi / 45.0, 2 * np.pi / 30.0
+        ranges.wave_phase[:] = 0.0, 2 * np.pi
+        ranges.line[:] = 30.0, 50.0
+        ranges.light_phase[:] = 0.0, CYCLE_SECONDS
+        ranges.walk_start[:] = 0.0, 3.0
+        ranges.walk_speed[:] = 1.0, 1.6
+        ranges.walk_direction[:] = -1.0, 1.0
+        return ranges
 
 
 TASKS = {

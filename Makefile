@@ -1,0 +1,34 @@
+# Everything a fresh machine needs: `make train`, `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CONFIG ?= configs/driving/three_tasks.yaml
+
+.PHONY: train test test-slow check clean
+
+train: $(VENV)/.installed
+	$(BIN)/lit-mtdqn fit --config $(CONFIG)
+
+test: check
+	$(BIN)/pytest -n 2
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[box2d,minatar,dev]'
+	touch $@

@@ -1,0 +1,127 @@
+import pytest
+import torch
+from helpers.asserts import complaint, count_parameters
+from torch import nn
+
+from lit_mtdqn.networks import ConvTorso, MinAtarTorso, MLPTorso, Torso
+from lit_mtdqn.types import TaskInfo
+
+
+def _vector(size: int = 4) -> list[TaskInfo]:
+    return [TaskInfo(name="left", observation_shape=(size,), num_actions=2)]
+
+
+def _image(channels: int, side: int, high: float = 255.0) -> list[TaskInfo]:
+    return [
+        TaskInfo(
+            name="left",
+            observation_shape=(channels, side, side),
+            num_actions=2,
+            observation_kind="image",
+            observation_high=high,
+        )
+    ]
+
+
+def _pixels(channels: int, side: int, high: int = 255) -> torch.Tensor:
+    return torch.randint(high + 1, (3, channels, side, side), dtype=torch.uint8)
+
+
+def test_an_mlp_returns_the_output_of_every_layer_and_the_features_last() -> None:
+    torso = MLPTorso(_vector(), hidden=(16, 8))
+    outputs = torso(torch.randn(3, 4))
+    assert [tuple(output.shape) for output in outputs] == [(3, 16), (3, 8)]
+    assert torso.num_features == 8
+    assert all((output >= 0.0).all() for output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "layer_norm", "parameters"),
+    [
+        ((128, 128), False, (4 * 128 + 128) + (128 * 128 + 128)),
+        ((128, 128), True, (4 * 128 + 128) + (128 * 128 + 128) + 2 * (128 + 128)),
+        ((5,), False, 4 * 5 + 5),
+    ],
+)
+def test_an_mlp_has_its_layers_parameters(
+    hidden: tuple[int, ...], layer_norm: bool, parameters: int
+) -> None:
+    assert count_parameters(MLPTorso(_vector(), hidden, layer_norm)) == parameters
+
+
+def test_layer_norm_makes_features_independent_of_the_scale_of_the_input() -> None:
+    torch.manual_seed(0)
+    observation = torch.randn(3, 4)
+    for layer_norm in (True, False):
+        torso = MLPTorso(_vector(), hidden=(64,), layer_norm=layer_norm)
+        linear = torso.layers[0].get_submodule("0")
+        assert isinstance(linear, nn.Linear)
+        nn.init.zeros_(linear.bias)
+        (small,), (large,) = torso(100.0 * observation), torso(1000.0 * observation)
+        assert torch.allclose(small, large, rtol=1e-3, atol=1e-3) == layer_norm
+
+
+def test_the_activation_of_an_mlp_is_a_choice() -> None:
+    torso = MLPTorso(_vector(), hidden=(8,), activation=nn.Tanh)
+    assert (torso(torch.full((1, 4), -100.0))[0] < 0.0).any()
+
+
+@pytest.mark.parametrize("hidden", [(), (8, 0)])
+def test_an_mlp_refuses_widths_that_are_none(hidden: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=complaint("hidden")):
+        MLPTorso(_vector(), hidden=hidden)
+
+
+def test_the_default_convolutions_are_those_of_the_atari_network() -> None:
+    torso = ConvTorso(_image(4, 84))
+    outputs = torso(_pixels(4, 84))
+    shapes = [tuple(output.shape) for output in outputs]
+    assert shapes == [(3, 32 * 20 * 20), (3, 64 * 9 * 9), (3, 64 * 7 * 7), (3, 512)]
+    assert torso.num_features == 512
+    convolutions = (8 * 8 * 4 * 32 + 32) + (4 * 4 * 32 * 64 + 64) + (3 * 3 * 64 * 64 + 64)
+    assert count_parameters(torso) == convolutions + (64 * 7 * 7 * 512 + 512)
+
+
+def test_the_minatar_network_has_the_sizes_of_its_paper() -> None:
+    torso = MinAtarTorso(_image(6, 10, high=1.0))
+    outputs = torso(_pixels(6, 10, high=1))
+    assert [tuple(output.shape) for output in outputs] == [(3, 16 * 8 * 8), (3, 128)]
+    assert count_parameters(torso) == (3 * 3 * 6 * 16 + 16) + (16 * 8 * 8 * 128 + 128)
+
+
+def test_layer_norm_is_one_more_pair_of_vectors_in_the_dense_layer() -> None:
+    plain = count_parameters(MinAtarTorso(_image(4, 10)))
+    assert count_parameters(MinAtarTorso(_image(4, 10), layer_norm=True)) == plain + 2 * 128
+
+
+def test_pixels_are_divided_by_their_largest_value() -> None:
+    planes, pictures = MinAtarTorso(_image(4, 10, high=1.0)), MinAtarTorso(_image(4, 10))
+    pictures.load_state_dict(planes.state_dict())
+    bits = _pixels(4, 10, high=1)
+    torch.testing.assert_close(pictures(bits * 255)[-1], planes(bits)[-1])
+    assert not torch.allclose(pictures(bits)[-1], planes(bits)[-1])
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel_sizes", "strides"), [([8], [3], [1, 1]), ([8, 8], [3], [1]), ([], [], [])]
+)
+def test_convolutions_of_unlike_or_no_length_are_refused(
+    channels: list[int], kernel_sizes: list[int], strides: list[int]
+) -> None:
+    with pytest.raises(ValueError, match=complaint("channels, kernel_sizes, strides")):
+        ConvTorso(_image(4, 10), channels, kernel_sizes, strides)
+
+
+@pytest.mark.parametrize(
+    ("torso", "tasks", "sentence"),
+    [
+        (MLPTorso, _image(4, 10), r"image .*\(4, 10, 10\); MLPTorso takes vector .*ConvTorso"),
+        (ConvTorso, _vector(), r"vector .*\(4,\); ConvTorso takes image .*MLPTorso"),
+        (MinAtarTorso, _vector(), r"vector .*\(4,\); MinAtarTorso takes image .*MLPTorso"),
+    ],
+)
+def test_observations_of_the_wrong_kind_are_refused_with_what_to_use_instead(
+    torso: type[Torso], tasks: list[TaskInfo], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^`torso` must take {sentence}"):
+        torso(tasks)  # type: ignore[call-arg]

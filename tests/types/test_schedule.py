@@ -1,0 +1,81 @@
+import doctest
+import sys
+from dataclasses import FrozenInstanceError
+
+import pytest
+from helpers.asserts import complaint
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_mtdqn.types import Constant, Exponential, Linear, Schedule, value_at
+
+values = st.floats(-1e3, 1e3)
+counts = st.integers(0, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("count", "value"), [(0, 1.0), (4, 1.0), (5, 0.75), (6, 0.5), (8, 0.0), (9, 0.0), (10**9, 0.0)]
+)
+def test_linear_waits_falls_and_stays(count: int, value: float) -> None:
+    assert Linear(start=1.0, end=0.0, steps=4, begin=4)(count) == value
+
+
+@pytest.mark.parametrize(("count", "value"), [(0, 9.0), (3, 5.0), (6, 3.0), (9, 2.0)])
+def test_exponential_halves_the_distance_every_half_life(count: int, value: float) -> None:
+    assert Exponential(start=9.0, end=1.0, half_life=3)(count) == value
+
+
+@settings(max_examples=50, deadline=None)
+@given(start=values, end=values, steps=st.integers(1, 1_000), begin=st.integers(0, 1_000))
+def test_linear_reaches_both_of_its_values_exactly(
+    start: float, end: float, steps: int, begin: int
+) -> None:
+    schedule = Linear(start, end, steps, begin)
+    assert schedule(begin) == start
+    assert schedule(begin + steps) == end
+
+
+@settings(max_examples=50, deadline=None)
+@given(start=values, end=values, length=st.integers(1, 1_000), count=counts, later=counts)
+@pytest.mark.parametrize("kind", [Linear, Exponential])
+def test_a_schedule_never_turns_back(
+    kind: type[Linear | Exponential],
+    start: float,
+    end: float,
+    length: int,
+    count: int,
+    later: int,
+) -> None:
+    schedule = kind(start, end, length)
+    rounding = 1e-9
+    way = 1.0 if end >= start else -1.0
+    assert way * (schedule(count + later) - schedule(count)) >= -rounding
+
+
+def test_a_constant_ignores_the_count() -> None:
+    assert {Constant(0.1)(count) for count in (0, 7, 10**9)} == {0.1}
+
+
+@pytest.mark.parametrize("coefficient", [0.25, Constant(0.25), Linear(0.5, 0.0, 10)])
+def test_a_coefficient_is_a_number_or_a_schedule(coefficient: float | Schedule) -> None:
+    assert value_at(coefficient, 5) == 0.25
+
+
+def test_lengths_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=complaint("steps")):
+        Linear(1.0, 0.0, steps=0)
+    with pytest.raises(ValueError, match=complaint("begin")):
+        Linear(1.0, 0.0, steps=1, begin=-1)
+    with pytest.raises(ValueError, match=complaint("half_life")):
+        Exponential(1.0, 0.0, half_life=0)
+
+
+def test_a_schedule_cannot_be_changed_by_those_who_share_it() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Constant(0.1).value = 0.2  # type: ignore[misc]
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    results = doctest.testmod(sys.modules[Schedule.__module__])
+    assert results.attempted == 3
+    assert results.failed == 0

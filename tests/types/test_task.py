@@ -1,0 +1,99 @@
+import json
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+from helpers.asserts import complaint
+
+from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_infos
+
+
+def _info(name: str, num_actions: int = 2, **fields: Any) -> TaskInfo:
+    return TaskInfo(**{"observation_shape": (4,), **fields}, name=name, num_actions=num_actions)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("env", ""),
+        ("backend", "async"),
+        ("gamma", -0.1),
+        ("gamma", 1.1),
+        ("gamma", float("nan")),
+        ("n_step", 0),
+        ("weight", 0.0),
+        ("time_limit", 0),
+        ("reward_clip", (1.0, 1.0)),
+        ("reward_clip", (1.0, -1.0)),
+        ("score_range", (5.0, 5.0)),
+        ("head", "two words"),
+    ],
+)
+def test_a_spec_refuses_values_out_of_range_by_name(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=complaint(field)):
+        TaskSpec(**{"env": "CartPole-v1", field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("gamma", 0.0),
+        ("gamma", 1.0),
+        ("n_step", 1),
+        ("time_limit", 1),
+        ("reward_clip", (-1.0, 1.0)),
+        ("score_range", (5.0, -5.0)),
+        ("head", "shared"),
+    ],
+)
+def test_a_spec_accepts_values_at_the_edge_of_the_range(field: str, value: object) -> None:
+    spec = TaskSpec(**{"env": "CartPole-v1", field: value})  # type: ignore[arg-type]
+    assert getattr(spec, field) == value
+
+
+def test_specs_do_not_share_mutable_defaults() -> None:
+    one, other = TaskSpec(env="A-v0"), TaskSpec(env="A-v0")
+    assert one.kwargs is not other.kwargs
+    assert one.wrappers is not other.wrappers
+
+
+def test_a_spec_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        TaskSpec(env="A-v0").gamma = 0.5  # type: ignore[misc]
+
+
+def test_a_task_has_a_head_of_its_own_unless_it_names_one() -> None:
+    assert _info("left").head == "left"
+    assert _info("left", head="shared").head == "shared"
+
+
+def test_an_info_survives_a_round_trip_through_json() -> None:
+    info = _info("left", score_range=(0.0, 500.0), head="shared", weight=2.0, learns=False)
+    assert TaskInfo(**json.loads(json.dumps(info.as_dict()))) == info
+
+
+def test_an_info_refuses_values_out_of_range_by_name() -> None:
+    with pytest.raises(ValueError, match=complaint("task name")):
+        _info("not an identifier")
+    with pytest.raises(ValueError, match=complaint("num_actions")):
+        _info("left", num_actions=0)
+
+
+def test_infos_and_mappings_mix_and_keep_their_order() -> None:
+    right = _info("right", num_actions=3)
+    infos = as_task_infos([right, _info("left").as_dict()])
+    assert infos == [right, _info("left")]
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        [],
+        [_info("left"), _info("left")],
+        [_info("left"), _info("right", observation_shape=(5,))],
+    ],
+    ids=["no task", "one name twice", "unlike shapes"],
+)
+def test_tasks_that_do_not_fit_together_are_refused(tasks: list[TaskInfo]) -> None:
+    with pytest.raises(ValueError, match=complaint("tasks")):
+        as_task_infos(tasks)
