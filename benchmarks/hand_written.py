@@ -72,9 +72,7 @@ class HandWrittenLoop:
         self.target = Network(self.tasks, self.size, self.actions, s.hidden)
         self.target.load_state_dict(self.online.state_dict())
         self.target.requires_grad_(False)
-        self.optimizer = torch.optim.Adam(
-            self.online.parameters(), lr=s.lr, eps=s.eps, fused=True
-        )
+        self.optimizer = torch.optim.Adam(self.online.parameters(), lr=s.lr, eps=s.eps, fused=True)
         self.random = np.random.default_rng(seed)
         self.observation = np.stack(
             [env.reset(seed=seed + i)[0] for i, env in enumerate(self.envs)]

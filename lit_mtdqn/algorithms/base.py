@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from lit_mtdqn.algorithms.diagnostics import phase_metrics
@@ -91,9 +92,11 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._optimizer_factory = as_factory(optimizer)
         weights = torch.tensor([info.weight for info in self.tasks])
         self.register_buffer("task_weight", weights, persistent=False)
+        self._has_task_weights = bool((weights != 1.0).any())
         self._update_callbacks: list[UpdateCallback] = []
         self._evaluations: list[Episodes] = []
-        self._plain_backward = False
+        self._direct = False
+        self._clock = Clock()
         self._grad_norm: Tensor | None = None
         self._trained: list[torch.nn.Parameter] = []
 
@@ -109,14 +112,16 @@ class ValueLearner(lightning.LightningModule, ABC):
         """
 
     def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
-        """Return the number to minimise: the mean over rows, then the weighted mean over groups."""
-        td = (losses.td * batch.weight).mean(-1)
-        return (td * self.task_weight[batch.task]).mean()
+        """Return the number to minimise: the weighted mean over rows and groups."""
+        weight = batch.weight
+        if self._has_task_weights:
+            weight = weight * self.task_weight[batch.task].unsqueeze(-1)
+        return (losses.td * weight).mean()
 
     def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
         """Back-propagate; gradient aggregation overrides this and nothing else of the loop."""
         loss = self.total_loss(losses, batch)
-        if self._plain_backward:
+        if self._direct:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self.manual_backward(loss)
@@ -124,10 +129,12 @@ class ValueLearner(lightning.LightningModule, ABC):
     def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
         """Make one update and tell the callbacks."""
         losses = self.losses(batch)
-        optimizer.zero_grad()
+        # A third of the time of `optimizer.zero_grad`, for the same effect.
+        for parameter in self._trained:
+            parameter.grad = None
         self.accumulate_gradients(losses, batch)
-        optimizer.step()
-        clock = self.source.clock
+        self._step(optimizer)
+        clock = self._clock
         clock.updates += 1
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
@@ -143,7 +150,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         batches = list(phase.transitions.minibatches())
+        self.network.train()
         losses = [self.update(batch, optimizer) for batch in batches]
+        self.network.eval()
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs()
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
@@ -162,7 +171,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         elif self._logging_is_due():
             self._grad_norm = gradient_norm(self._trained)
         if self.learning_rate_schedule is not None:
-            factor = self.learning_rate_schedule(self.source.clock.updates)
+            factor = self.learning_rate_schedule(self._clock.updates)
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
@@ -196,13 +205,33 @@ class ValueLearner(lightning.LightningModule, ABC):
             for callback in self.trainer.callbacks  # type: ignore[attr-defined]
             if isinstance(callback, UpdateCallback)
         ]
-        # Plain `loss.backward()` saves 0.15 ms per update. Under data-parallel strategies it would
-        # skip the reduction of gradients without a word, and with a scaler the scaling.
-        self._plain_backward = (
+        self._direct = self._may_step_directly()
+        self._clock = self.source.clock
+        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+
+    def _may_step_directly(self) -> bool:
+        """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.
+
+        Under data-parallel strategies that would skip the reduction of gradients without a word,
+        with a scaler the scaling, and with a callback on gradients the callback.
+        """
+        hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        return (
             isinstance(self.trainer.strategy, SingleDeviceStrategy)
             and getattr(self.trainer.precision_plugin, "scaler", None) is None
+            and not any(is_overridden(hook, c, Callback) for hook in hooks for c in callbacks)
         )
-        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+
+    def _step(self, optimizer: LightningOptimizer) -> None:
+        if not self._direct:
+            optimizer.step()
+            return
+        # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts on.
+        optimizer._on_before_step()
+        self.on_before_optimizer_step(optimizer.optimizer)
+        optimizer.optimizer.step()
+        optimizer._on_after_step()
 
     def on_train_start(self) -> None:
         """Stop at once if a resumed run was finished already."""
@@ -232,18 +261,17 @@ class ValueLearner(lightning.LightningModule, ABC):
             observation: [S, N, *O], on any device.
             task: Index of each group's task, [S].
         """
-        network, device = self.network, self.device
-        if not network.training:
-            return network.action_values(observation.to(device), task.to(device))
-        network.eval()
-        try:
-            return network.action_values(observation.to(device), task.to(device))
-        finally:
-            network.train()
+        device = self.device
+        return self.network.action_values(observation.to(device), task.to(device))
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode everywhere but in the target network, which is never trained."""
+        """Set training mode everywhere but in the networks.
+
+        The target network is never in it, the online network only while it is updated: what acts
+        must not drop or normalise by batch.
+        """
         super().train(mode)
+        self.network.eval()
         self.target_network.eval()
         return self
 
@@ -300,7 +328,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         return done % every == 0
 
     def _clock_metrics(self) -> dict[str, Tensor]:
-        clock: Clock = self.source.clock
+        clock = self.source.clock
         counts = {"env_steps": clock.total_env_steps, "updates": clock.updates}
         # `step` is the x-axis of every logger; float32 would round it above 16 million.
         counts["step"] = clock.total_env_steps

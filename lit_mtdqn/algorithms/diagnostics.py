@@ -65,12 +65,12 @@ def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     q_values = network.action_values(batch.observation, batch.task)
     mask = batch.extra.get("action_mask")
     if mask is None:
-        mask = network.action_mask[batch.task].unsqueeze(1)
+        mask = network.allowed_actions(batch.task)
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
     metrics = {}
-    for group, index in enumerate(batch.task.tolist()):
-        name = learner.tasks[index].name
-        metrics[f"train/q_mean/{name}"] = best[group].mean()
-        metrics[f"train/action_gap/{name}"] = gap[group].mean()
+    for index in batch.task.unique().tolist():
+        groups, name = batch.task == index, learner.tasks[index].name
+        metrics[f"train/q_mean/{name}"] = best[groups].mean()
+        metrics[f"train/action_gap/{name}"] = gap[groups].mean()
     return metrics

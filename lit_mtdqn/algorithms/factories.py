@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,6 +35,8 @@ def as_plain(value: Any, name: str) -> Any:
         TypeError: If it is a lambda, a function or an object that no configuration could name.
     """
     match value:
+        case np.generic():
+            return value.item()
         case None | bool() | int() | float() | str():
             return value
         case Mapping():
@@ -83,13 +86,16 @@ def from_plain(value: Any, name: str) -> Any:
     """
     if isinstance(value, list):
         return [from_plain(entry, name) for entry in value]
+    if isinstance(value, Mapping) and not is_entry(value):
+        return {key: from_plain(entry, f"{name}.{key}") for key, entry in value.items()}
     if not is_entry(value):
         return value
-    cls = trusted_class(value["class_path"], name)
+    cls = trusted_class(value["class_path"])
     if cls is None:
         raise TypeError(
-            f"`{name}` must be passed to `load_from_checkpoint`, because the checkpoint names a "
-            f"class from elsewhere. Got {value['class_path']!r} with {value.get('init_args')}."
+            f"`{name}` must be passed to `load_from_checkpoint`: the checkpoint names what is no "
+            f"network, optimiser, schedule or objective of lit_mtdqn or PyTorch. Got "
+            f"{value['class_path']!r} with {value.get('init_args')}."
         )
     init_args = value.get("init_args") or {}
     bound = {key: from_plain(entry, f"{name}.{key}") for key, entry in init_args.items()}
@@ -98,10 +104,15 @@ def from_plain(value: Any, name: str) -> Any:
     return functools.partial(cls, **bound)
 
 
-def trusted_class(path: str, name: str) -> type | None:
+def trusted_class(path: object) -> type | None:
     """Return a class that a checkpoint may name, or None."""
-    if not any(path.startswith(f"{package}.") for package in TRUSTED_PACKAGES):
+    if not isinstance(path, str):
         return None
     module, _, attribute = path.rpartition(".")
-    found = getattr(importlib.import_module(module), attribute, None)
+    if not any(module == p or module.startswith(f"{p}.") for p in TRUSTED_PACKAGES):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        return None
     return found if inspect.isclass(found) and issubclass(found, BUILDABLE) else None

@@ -34,7 +34,7 @@ class _Quantity(NamedTuple):
     """What a task's panel measures.
 
     Attributes:
-        name: Label of the y axis.
+        name: What people call it.
         evaluation: Metric of evaluation.
         training: Metric of the training episodes.
         to_axis: Turns the latter into the unit of the former.
@@ -79,33 +79,25 @@ def learning_curves(
         ValueError: If no run has logged anything of a task.
     """
     logged = logged_tasks(runs)
-    require(bool(logged), "runs", "hold episodes of a task", [list(run) for run in runs])
-    ranges = {
-        task: score_range
-        for task, score_range in (score_ranges or dict.fromkeys(logged)).items()
+    ranges = dict.fromkeys(logged) if score_ranges is None else score_ranges
+    quantities = {
+        task: _quantity(runs, task, score_range)
+        for task, score_range in ranges.items()
         if task in logged
     }
-    panels = len(ranges) + (len(ranges) > 1)
-    rows = math.ceil(panels / MAX_COLUMNS)
-    columns = math.ceil(panels / rows)
-    size = (max(PANEL_SIZE[0] * columns, 5.0), PANEL_SIZE[1] * rows + (0.35 if title else 0.0))
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08, wspace=0.03, hspace=0.06)
-    figure = Figure(figsize=size, layout=layout, facecolor="white")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    axes = list(grid.flat)
-    quantities = {task: _quantity(runs, task, ranges[task]) for task in ranges}
-    for index, (task, quantity) in enumerate(quantities.items()):
-        _draw_task(axes[index], runs, task, quantity, COLOURS[index % len(COLOURS)])
-    if len(ranges) > 1:
+    require(bool(quantities), "runs", "hold episodes of a task", logged)
+    count = len(quantities)
+    figure, panels = _panels(count + (count > 1), title)
+    pairs = zip(panels, quantities.items(), strict=False)
+    for index, (panel, (task, quantity)) in enumerate(pairs):
+        _draw_task(panel, runs, task, quantity, COLOURS[index % len(COLOURS)])
+    if count > 1:
         unit_range = all(quantity.in_unit_range for quantity in quantities.values())
-        _draw_overall(axes[len(ranges)], runs, unit_range)
-    for unused in axes[panels:]:
-        unused.set_axis_off()
-    for panel in axes[max(panels - columns, 0) : panels]:
-        panel.set_xlabel("env steps", color=MUTED, fontsize=9)
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
-    _add_key(axes[0])
+        _draw_overall(panels[-1], runs, unit_range)
+    longest = max(curve.env_steps[-1] for run in runs for curve in run.values())
+    for panel in panels:
+        panel.set_xlim(0, 1.02 * max(longest, 1))
+    _add_key(panels[0])
     return figure
 
 
@@ -131,7 +123,26 @@ def readable_steps(steps: float) -> str:
 
 def readable_value(value: float) -> str:
     """Return a score or a return with as many digits as are worth reading."""
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
+    return _with_minus_sign(f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}")
+
+
+def _with_minus_sign(number: str) -> str:
+    return number.replace("-", "\N{MINUS SIGN}")
+
+
+def _panels(count: int, title: str | None) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, row by row."""
+    rows = math.ceil(count / MAX_COLUMNS)
+    columns = math.ceil(count / rows)
+    size = (max(PANEL_SIZE[0] * columns, 5.0), PANEL_SIZE[1] * rows + (0.35 if title else 0.0))
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08, wspace=0.03, hspace=0.06)
+    figure = Figure(figsize=size, layout=layout, facecolor="white")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+    for lowest_of_its_column in panels[-columns:]:
+        lowest_of_its_column.set_xlabel("env steps", color=MUTED, fontsize=9)
+    return figure, panels
 
 
 def _quantity(
@@ -174,11 +185,11 @@ def _draw_task(
     if training:
         spread = _across(training)
         panel.plot(spread.env_steps, spread.median, color=TRAINING_COLOUR, lw=1.0, label="training")
-    final = _draw_runs(panel, _curves(runs, quantity.evaluation), colour, "evaluation")
     success = _curves(runs, f"val/success/{task}")
     if success and quantity.name == "score":
         spread = _across(success)
         panel.plot(spread.env_steps, spread.median, ":", color=colour, lw=1.6, label="success")
+    final = _draw_runs(panel, _curves(runs, quantity.evaluation), colour, "evaluation")
     _style(panel, quantity.in_unit_range)
     text = "" if final is None else f"{quantity.name} {readable_value(final)}"
     _write_header(panel, task.replace("_", " "), [(text, colour)])
@@ -211,7 +222,8 @@ def _draw_runs(panel: Axes, curves: Sequence[Curve], colour: str, label: str) ->
         )
         for curve in curves:
             panel.plot(*curve, color=colour, alpha=0.35, lw=0.7)
-    panel.plot(spread.env_steps, spread.median, color=colour, lw=2.2, label=label)
+    marker = "o" if len(spread.env_steps) == 1 else None
+    panel.plot(spread.env_steps, spread.median, color=colour, lw=2.2, marker=marker, label=label)
     return float(spread.median[-1]) if len(spread.median) else None
 
 
@@ -225,9 +237,7 @@ def _style(panel: Axes, in_unit_range: bool) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: readable_steps(steps)))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.margins(x=0.02)
-    panel.set_xlim(left=0)
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _with_minus_sign(f"{value:g}")))
     if in_unit_range:
         low, high = panel.get_ylim()
         panel.set_ylim(min(low, -0.04), max(high, 1.04))

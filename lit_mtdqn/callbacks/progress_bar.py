@@ -34,6 +34,16 @@ class EnvStepProgressBar(ProgressBar):
         """Draw."""
         self._enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it draws; Lightning prints through a bar that does."""
+        return self._enabled
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether it draws nothing."""
+        return not self._enabled
+
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Print above the bar."""
         if self._bar is None:
@@ -92,6 +102,8 @@ class EnvStepProgressBar(ProgressBar):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(SCORE) and name != f"{SCORE}worst"
         }
+        if len(scores) == 2:  # one task is its own mean
+            del scores["mean"]
         self._bar.set_postfix({"updates/s": f"{per_second:.0f}", **scores}, refresh=False)
         self._bar.n = min(self._done(data), self._bar.total or 0)
         self._bar.refresh()

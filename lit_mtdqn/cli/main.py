@@ -121,7 +121,11 @@ class RunCLI(LightningCLI):
         config = self.config_init[self.config.subcommand]
         given = config["trainer"]
         run_dir = config["run_dir"]
-        callbacks = [*(given["callbacks"] or []), *run_callbacks(run_dir, given["callbacks"] or [])]
+        callbacks = list(given["callbacks"] or [])
+        if self.config.subcommand == "fit":
+            callbacks += run_callbacks(run_dir, callbacks)
+        else:
+            kwargs["enable_checkpointing"] = False
         return super().instantiate_trainer(
             default_root_dir=run_dir,
             logger=run_loggers(run_dir, given["logger"]),

@@ -17,4 +17,6 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter is intended")
+    # True of an evaluation too, which needs none of them.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks")
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")

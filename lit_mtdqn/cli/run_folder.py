@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.callbacks import GracefulStop
+from lit_mtdqn.callbacks import GracefulStop, RunReport
 
 CONTENTS = ("config.yaml", "metrics.csv", "checkpoints", "report", "replay")
 
@@ -90,7 +90,7 @@ class MetricsLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         """The writer."""
         if self._experiment is None:
             Path(self.log_dir).mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def run_callbacks(run_dir: str, given: Sequence[Callback]) -> list[Callback]:
     )
     # Only this one saves at an interruption, so `best` is never an interrupted state.
     last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_exception=True)
-    defaults: list[Callback] = [GracefulStop(), best, last]
+    defaults: list[Callback] = [GracefulStop(), RunReport(), best, last]
     return [
         callback
         for callback in defaults

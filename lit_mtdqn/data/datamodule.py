@@ -131,7 +131,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Length of an epoch of the Trainer, which ends with an evaluation."""
         acting = max(sum(is_acting(spec) for spec in self.tasks.values()), 1)
         per_phase = self.phase_vector_steps * self.num_envs * acting
-        return max(round(self.evaluate_every_env_steps / per_phase), 1)
+        return max(self.evaluate_every_env_steps // per_phase, 1)
 
     def setup(self, stage: str) -> None:
         """Build replays, environments and the stream of phases, for training only, and once."""
@@ -166,6 +166,12 @@ class RolloutDataModule(lightning.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Episodes]:
         """Return episodes on the seeds of the test, one item per task."""
         return self._evaluation_loader(self.test_episodes, TEST_SEED)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a phase's tensors; Lightning's own search through collections takes ten times longer."""
+        return batch.to(device) if isinstance(batch, Phase) else batch
 
     def on_feedback(self, feedback: Feedback) -> None:
         """Take what the learner found out in the last phase."""

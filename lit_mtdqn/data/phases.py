@@ -111,17 +111,19 @@ class PhaseSource:
 
     def _sample(self) -> Transition:
         groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
-        columns: dict[str, Tensor] = {}
+        drawn: list[dict[str, Tensor]] = []
         for place, slot in enumerate(self.learning):
-            chosen = groups == place
-            count = int(chosen.sum())
-            if count == 0:
-                continue
-            for name, rows in slot.replay.sample(count * self._batch_size).items():
-                rows = rows.view(count, self._batch_size, *rows.shape[1:])
-                if name not in columns:
-                    columns[name] = rows.new_empty((*groups.shape, *rows.shape[1:]))
-                columns[name][chosen] = rows
+            count = int((groups == place).sum())
+            rows = slot.replay.sample(count * self._batch_size)
+            drawn.append(
+                {name: t.view(count, self._batch_size, *t.shape[1:]) for name, t in rows.items()}
+            )
+        # Blocks of B rows come slot by slot; `order` says where each goes in [K, S].
+        order = groups.flatten().argsort(stable=True).argsort()
+        columns = {
+            name: torch.cat([rows[name] for rows in drawn])[order].unflatten(0, groups.shape)
+            for name in drawn[0]
+        }
         tasks = torch.tensor([slot.index for slot in self.learning])
         columns["task"] = tasks[groups]
         if "weight" not in columns:

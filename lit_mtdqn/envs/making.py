@@ -141,7 +141,7 @@ def _guarded(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dic
         if make is not _import_id:
             _import_id(spec.env)
         return make(**arguments)
-    except gymnasium.error.UnregisteredEnv as error:
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise ValueError(
             f"{where} be a registered id or an import path. Got {spec.env!r}: {error}"
         ) from error

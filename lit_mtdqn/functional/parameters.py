@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-NORMALISATIONS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+NORMALISATIONS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 @torch.no_grad()
@@ -51,10 +51,12 @@ def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[n
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
+    seen: set[nn.Parameter] = set()
     for owner in module.modules():
         for name, parameter in owner.named_parameters(recurse=False):
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or parameter in seen:
                 continue
+            seen.add(parameter)
             special = isinstance(owner, (*NORMALISATIONS, nn.Embedding)) or name.endswith("bias")
             (spared if special else decayed).append(parameter)
     return decayed, spared

@@ -44,13 +44,18 @@ class QNetwork(nn.Module):
         self.head = head(infos, self.torso.num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
+        self._is_padded = not bool(mask.all())
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
         groups, rows = observation.shape[:2]
         layers = self.torso(observation.flatten(0, 1))
-        features = layers[-1].unflatten(0, (groups, rows))
+        features = layers[-1].view(groups, rows, -1)
         return Prediction(features, layers, self.head(features, task))
+
+    def allowed_actions(self, task: Tensor) -> Tensor | None:
+        """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
+        return self.action_mask[task].unsqueeze(1) if self._is_padded else None
 
     def q_values(self, prediction: Prediction) -> Tensor:
         """Return the action values [S, B, A] of a prediction, padded actions included."""

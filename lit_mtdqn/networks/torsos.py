@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,7 +54,7 @@ class MLPTorso(Torso):
         hidden: Widths of the layers.
         layer_norm: Whether each layer is normalised before its activation. It bounds features,
             which stabilises training at high replay ratios.
-        activation: Class of the activation.
+        activation: Makes the activation.
     """
 
     def __init__(
@@ -62,30 +62,34 @@ class MLPTorso(Torso):
         tasks: TaskInfos,
         hidden: Sequence[int] = (128, 128),
         layer_norm: bool = False,
-        activation: type[nn.Module] = nn.ReLU,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         require(len(hidden) >= 1, "hidden", "hold at least one width", list(hidden))
         require(min(hidden) >= 1, "hidden", "hold widths of at least 1", list(hidden))
         (size,) = _observation(tasks, "vector", "MLPTorso").observation_shape
         widths = [size, *hidden]
-        self.layers = nn.ModuleList(
+        layers = [
             _layer(nn.Linear(before, after), after, layer_norm, activation)
             for before, after in pairwise(widths)
-        )
+        ]
+        # Flat, because each level of nesting costs microseconds in every forward pass.
+        self.layers = nn.ModuleList(module for layer in layers for module in layer)
+        self._ends = set(range(len(layers[0]) - 1, len(self.layers), len(layers[0])))
         self.num_features = widths[-1]
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of all layers."""
         outputs = []
-        for layer in self.layers:
-            observation = layer(observation)
-            outputs.append(observation)
+        for index, module in enumerate(self.layers):
+            observation = module(observation)
+            if index in self._ends:
+                outputs.append(observation)
         return tuple(outputs)
 
 
 def _layer(
-    linear: nn.Module, width: int, layer_norm: bool, activation: type[nn.Module]
+    linear: nn.Module, width: int, layer_norm: bool, activation: Callable[[], nn.Module]
 ) -> nn.Sequential:
     norm = [nn.LayerNorm(width)] if layer_norm else []
     return nn.Sequential(linear, *norm, activation())
@@ -134,8 +138,14 @@ class ConvTorso(Torso):
     @torch.no_grad()
     def _flat_size(self, observation_shape: tuple[int, ...]) -> int:
         image = torch.zeros(1, *observation_shape)
-        for convolution in self.convolutions:
-            image = convolution(image)
+        try:
+            for convolution in self.convolutions:
+                image = convolution(image)
+        except RuntimeError as error:
+            raise ValueError(
+                "`kernel_sizes` must fit into the image. Got kernels too large for observations of "
+                f"shape {observation_shape}; MinAtarTorso suits small images."
+            ) from error
         return math.prod(image.shape)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:

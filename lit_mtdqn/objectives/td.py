@@ -64,6 +64,6 @@ class TD:
             chooser = predict(batch.next_observation, batch.task)
         mask = batch.extra.get("next_action_mask")
         if mask is None:
-            mask = target_network.action_mask[batch.task].unsqueeze(1)
+            mask = target_network.allowed_actions(batch.task)
         next_action = greedy_actions(target_network.q_values(chooser), mask)
         return target_network.head.target(batch.reward, batch.discount, following, next_action)

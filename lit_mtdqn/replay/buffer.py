@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,9 +63,11 @@ class Replay:
             if storage == "disk"
             else LazyTensorStorage(capacity, device=self.device)
         )
+        self._storage = kept
+        self._sampler = sampler or RandomSampler()
         self._buffer = ReplayBuffer(
-            storage=kept,
-            sampler=sampler or RandomSampler(),
+            storage=self._storage,
+            sampler=self._sampler,
             generator=torch.Generator().manual_seed(seed % 2**63),
         )
 
@@ -86,9 +90,10 @@ class Replay:
 
     def sample(self, rows: int) -> dict[str, Tensor]:
         """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""
-        batch, info = self._buffer.sample(rows, return_info=True)
-        tensors = dict(batch.items())
-        tensors["replay_index"] = torch.as_tensor(info["index"])
+        # Half the time of `ReplayBuffer.sample`, whose locks and transforms are not needed here.
+        index, info = self._sampler.sample(self._storage, rows)
+        tensors = dict(self._storage.get(index).items())
+        tensors["replay_index"] = torch.as_tensor(index)
         if "_weight" in info:
             tensors["weight"] = torch.as_tensor(info["_weight"])
         return tensors
@@ -98,8 +103,20 @@ class Replay:
         self._buffer.update_priority(index, priority)
 
     def dump(self, folder: str | Path) -> None:
-        """Write everything, the sampler's generator included, into a folder."""
-        self._buffer.dumps(folder)
+        """Write everything, the sampler's generator included, into a folder, replacing what it holds.
+
+        The old files stay until the new ones are complete: this replay may be reading from them.
+        """
+        target = Path(folder)
+        fresh = target.with_name(f"{target.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        with warnings.catch_warnings():
+            # Of a replay that was loaded and not extended since; nothing of ours needs that cursor.
+            warnings.filterwarnings("ignore", message="last_cursor is None")
+            self._buffer.dumps(fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
 
     def load(self, folder: str | Path) -> None:
         """Read back what `dump` wrote.

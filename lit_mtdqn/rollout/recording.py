@@ -19,7 +19,7 @@ DEFAULT_FPS = 30.0
 MAX_WIDTH = 480  # px
 # Viewers slow down what is shown for less than 0.02 s; longer than 0.1 s looks like a slide show.
 SHORTEST_FRAME, LONGEST_FRAME, LAST_FRAME = 0.02, 0.1, 1.5  # s
-PALETTE_FRAMES = 12
+PALETTE_FRAMES, PALETTE_COLOURS = 12, 128
 
 
 class UnrenderableError(Exception):
@@ -106,7 +106,8 @@ def write_gif(recording: Recording, path: str | Path) -> None:
         append_images=indexed[1:],
         duration=durations,
         loop=0,
-        optimize=True,
+        # Pillow would "optimise" by giving every frame a palette of its own.
+        optimize=False,
     )
 
 
@@ -182,5 +183,6 @@ def _fitted(image: Image.Image) -> Image.Image:
 def _shared_palette(images: list[Image.Image]) -> Image.Image:
     """Return an image with the palette that suits all frames, found from some of them."""
     chosen = images[:: max(len(images) // PALETTE_FRAMES, 1)]
-    sheet = np.concatenate([np.asarray(image) for image in chosen])
-    return Image.fromarray(sheet).quantize(255, kmeans=1)
+    sheet = Image.fromarray(np.concatenate([np.asarray(image) for image in chosen]))
+    # Median cut alone would lose small vivid things to large areas.
+    return sheet.quantize(PALETTE_COLOURS, Image.Quantize.MEDIANCUT, kmeans=2)

@@ -14,6 +14,35 @@ Array = np.ndarray
 WINDOW = 100
 
 
+class RollingMean:
+    """Mean of the last values, in constant time.
+
+    Args:
+        window: Number of values.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._values: deque[float] = deque(maxlen=window)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Take a value; the oldest leaves a full window."""
+        if len(self._values) == self._values.maxlen:
+            self._sum -= self._values[0]
+        self._values.append(value)
+        self._sum += value
+
+    @property
+    def count(self) -> int:
+        """Number of values held."""
+        return len(self._values)
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._sum / len(self._values)
+
+
 class EpisodeStatistics:
     """Rolling means over the last finished training episodes of each task.
 
@@ -31,8 +60,8 @@ class EpisodeStatistics:
         self._return = np.zeros((len(tasks), num_envs))
         self._length = np.zeros((len(tasks), num_envs), np.int64)
         names = ("episode_return", "episode_length")
-        self._finished: dict[str, deque[float]] = {
-            f"rollout/{name}/{task}": deque(maxlen=WINDOW)
+        self._finished = {
+            f"rollout/{name}/{task}": RollingMean(WINDOW)
             for task, success in zip(tasks, reports_success, strict=True)
             for name in (*names, *(["success"] if success else []))
         }
@@ -51,11 +80,11 @@ class EpisodeStatistics:
 
     def _finish(self, task: str, slot: int, env: int, success: bool) -> None:
         self.episodes[task] += 1
-        self._finished[f"rollout/episode_return/{task}"].append(float(self._return[slot, env]))
-        self._finished[f"rollout/episode_length/{task}"].append(float(self._length[slot, env]))
+        self._finished[f"rollout/episode_return/{task}"].add(float(self._return[slot, env]))
+        self._finished[f"rollout/episode_length/{task}"].add(float(self._length[slot, env]))
         if f"rollout/success/{task}" in self._finished:
-            self._finished[f"rollout/success/{task}"].append(float(success))
+            self._finished[f"rollout/success/{task}"].add(float(success))
 
     def metrics(self) -> dict[str, float]:
         """Return the rolling means by metric name; tasks without a finished episode are absent."""
-        return {name: sum(v) / len(v) for name, v in self._finished.items() if v}
+        return {name: mean.value for name, mean in self._finished.items() if mean.count}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Array = np.ndarray
@@ -91,6 +92,12 @@ class Phase(NamedTuple):
 
     transitions: Transition
     rollout: dict[str, float]
+
+    def to(self, device: torch.device) -> Phase:
+        """Return the phase with its tensors on a device."""
+        fields = [field.to(device) for field in self.transitions[:-1]]
+        extra = {name: tensor.to(device) for name, tensor in self.transitions.extra.items()}
+        return Phase(Transition._make((*fields, extra)), self.rollout)
 
 
 class Feedback(NamedTuple):

@@ -69,7 +69,7 @@ class Linear(Schedule):
     def __call__(self, count: int) -> float:
         """Return the value at `count`."""
         progress = min(max((count - self.begin) / self.steps, 0.0), 1.0)
-        return self.start + (self.end - self.start) * progress
+        return (1.0 - progress) * self.start + progress * self.end
 
 
 @dataclass(frozen=True)

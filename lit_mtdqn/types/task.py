@@ -118,9 +118,15 @@ class TaskInfo:
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "task name", "be an identifier", self.name)
+        head = self.head or self.name
+        require(head.isidentifier(), "head", "be an identifier", head)
+        kinds = ("vector", "image")
+        kind = self.observation_kind
+        require(kind in kinds, "observation_kind", "be vector or image", kind)
+        require(self.weight > 0.0, "weight", "be above 0", self.weight)
         require(self.num_actions >= 1, "num_actions", "be at least 1", self.num_actions)
         object.__setattr__(self, "observation_shape", tuple(self.observation_shape))
-        object.__setattr__(self, "head", self.head or self.name)
+        object.__setattr__(self, "head", head)
         if self.score_range is not None:
             object.__setattr__(self, "score_range", tuple(self.score_range))
 

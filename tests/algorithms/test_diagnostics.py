@@ -59,9 +59,7 @@ def test_losses_are_means_over_the_phase_by_task_and_over_all() -> None:
 
 
 def test_values_and_gaps_know_no_padded_actions() -> None:
-    metrics = phase_metrics(
-        _learner(), [_batch([0, 1])], [_losses([[0.0, 0.0], [0.0, 0.0]])], None
-    )
+    metrics = phase_metrics(_learner(), [_batch([0, 1])], [_losses([[0.0, 0.0], [0.0, 0.0]])], None)
     assert_table(metrics["train/q_mean/narrow"], 4.0)
     assert_table(metrics["train/action_gap/narrow"], 3.0)
     assert_table(metrics["train/q_mean/wide"], 9.0)
@@ -90,6 +88,13 @@ def test_a_task_that_fills_two_groups_reports_the_mean_over_both() -> None:
 def test_a_task_that_was_not_drawn_is_absent() -> None:
     metrics = phase_metrics(_learner(), [_batch([1])], [_losses([[0.0, 0.0]])], None)
     assert not any(name.endswith("/narrow") for name in metrics)
+
+
+def test_values_come_from_the_last_minibatch_and_losses_from_all() -> None:
+    losses = [_losses([[0.0, 0.0]])] * 2
+    metrics = phase_metrics(_learner(), [_batch([0]), _batch([1])], losses, None)
+    assert {name for name in metrics if name.endswith("/narrow")} == {"train/td_loss/narrow"}
+    assert "train/q_mean/wide" in metrics
 
 
 def test_metrics_of_the_last_losses_and_the_gradient_norm_are_passed_on() -> None:

@@ -71,7 +71,7 @@ def test_a_rebuilt_factory_builds_the_same_network() -> None:
         Adam,
         torch.optim.AdamW,
         partial(TD, bootstrap="max"),
-        partial(Adam, lr=1e-3, betas=[0.9, 0.99]),
+        partial(Adam, lr=1e-3, betas=(0.9, 0.99)),
         partial(partial(LinearHead, loss="huber"), init_scale=0.0),
         NETWORK,
         Constant(0.1),
@@ -130,10 +130,9 @@ def test_what_no_configuration_could_name_is_refused_in_one_sentence(value: obje
 
 
 def test_a_complaint_names_the_part_within_the_part() -> None:
+    torso = partial(MLPTorso, activation=lambda: nn.ReLU())
     with pytest.raises(TypeError, match=r"^`network\.torso\.activation` must"):
-        as_plain(
-            partial(QNetwork, torso=partial(MLPTorso, activation=lambda: nn.ReLU())), "network"
-        )
+        as_plain(partial(QNetwork, torso=torso), "network")
 
 
 @pytest.fixture
@@ -198,7 +197,7 @@ def test_a_path_that_builds_no_part_of_a_learner_is_refused(path: str) -> None:
     ],
 )
 def test_parts_of_this_package_and_of_pytorch_are_found_by_name(path: str, found: type) -> None:
-    assert trusted_class(path, "part") is found
+    assert trusted_class(path) is found
 
 
 @pytest.mark.parametrize("form", [QNetwork, NETWORK, PLAIN_NETWORK, make_network])

@@ -55,8 +55,7 @@ def windows(draw: st.DrawFn) -> list[Column]:
 @given(windows())
 def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(window: list[Column]) -> None:
     reward, terminated, truncated = (
-        np.array([[row[field] for row in column.rows] for column in window]).T
-        for field in range(3)
+        np.array([[row[field] for row in column.rows] for column in window]).T for field in range(3)
     )
     folded = fold_n_step(
         reward,
@@ -77,9 +76,7 @@ def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(window: list[C
 @pytest.mark.parametrize(
     ("ending", "discount"), [("terminated", [0.0, 0.0, 0.0]), ("truncated", [0.125, 0.25, 0.5])]
 )
-def test_truncation_bootstraps_but_termination_does_not(
-    ending: str, discount: list[float]
-) -> None:
+def test_truncation_bootstraps_but_termination_does_not(ending: str, discount: list[float]) -> None:
     flags = {"terminated": np.zeros(3, bool), "truncated": np.zeros(3, bool)}
     flags[ending][-1] = True
     folded = fold_n_step(np.array([1.0, 2.0, 4.0]), **flags, gamma=0.5, n_step=5)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-
 from helpers.tabular import FiniteMDP
 
 

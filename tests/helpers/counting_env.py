@@ -7,7 +7,7 @@ tells which copy of which environment speaks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -60,7 +60,7 @@ class CountingEnv(gymnasium.Env[Array, int]):
         offset: Added to all rewards.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  as in gymnasium
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class CountingVectorEnv(VectorEnv[Array, Array, Array]):
         tape: Where resets and steps are recorded.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012  as in gymnasium
 
     def __init__(
         self,

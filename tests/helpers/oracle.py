@@ -85,8 +85,6 @@ def transitions(
     return sorted(found, key=lambda transition: (transition.start, transition.env))
 
 
-def completed_between(
-    expected: Sequence[Expected], first: int, behind_last: int
-) -> list[Expected]:
-    """Return the transitions that the vector steps from `first` to before `behind_last` complete."""
+def completed_between(expected: Sequence[Expected], first: int, behind_last: int) -> list[Expected]:
+    """Return the transitions that some of the vector steps complete."""
     return [row for row in expected if first <= row.completed < behind_last]

@@ -52,10 +52,8 @@ def policy_value(mdp: FiniteMDP, policy: Ints) -> Floats:
     """Return the value [S] of following a deterministic policy, by solving its linear system."""
     states = np.arange(len(policy))
     transition = mdp.transition[states, policy]
-    value: Floats = np.linalg.solve(
-        np.eye(len(policy)) - mdp.gamma * transition, mdp.reward[states, policy]
-    )
-    return value
+    system = np.eye(len(policy)) - mdp.gamma * transition
+    return np.linalg.solve(system, mdp.reward[states, policy]).astype(np.float64)
 
 
 def optimal_q(mdp: FiniteMDP, tolerance: float = 1e-12) -> Floats:

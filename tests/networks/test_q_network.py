@@ -12,16 +12,14 @@ TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
 LEFT = TaskInfo(name="left", observation_shape=(4,), num_actions=2)
 RIGHT = TaskInfo(name="right", observation_shape=(4,), num_actions=3)
 UP = TaskInfo(name="up", observation_shape=(4,), num_actions=3)
-HEADS = pytest.mark.parametrize(
-    "head",
-    [partial(LinearHead, init_scale=1.0), partial(DuelingHead, hidden=4, init_scale=1.0)],
-    ids=["linear", "dueling"],
-)
+LINEAR = partial(LinearHead, init_scale=1.0)
+DUELING = partial(DuelingHead, hidden=4, init_scale=1.0)
+HEADS = pytest.mark.parametrize("head", [LINEAR, DUELING], ids=["linear", "dueling"])
 
 
 def _network(
     *tasks: TaskInfo,
-    head: Callable[[TaskInfos, int], Head] = partial(LinearHead, init_scale=1.0),
+    head: Callable[[TaskInfos, int], Head] = LINEAR,
     seed: int = 0,
 ) -> QNetwork:
     torch.manual_seed(seed)
@@ -64,6 +62,16 @@ def test_images_pass_through_a_convolutional_torso() -> None:
 def test_tasks_may_be_plain_mappings() -> None:
     network = QNetwork([LEFT.as_dict(), RIGHT.as_dict()])
     assert network.action_mask.tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_the_allowed_actions_of_groups_are_those_of_their_tasks() -> None:
+    allowed = _network(LEFT, RIGHT).allowed_actions(torch.tensor([1, 0]))
+    assert allowed is not None
+    assert allowed.tolist() == [[[True, True, True]], [[True, True, False]]]
+
+
+def test_tasks_of_equal_size_need_no_mask() -> None:
+    assert _network(RIGHT, UP).allowed_actions(torch.tensor([1, 0])) is None
 
 
 def test_values_for_acting_are_float32_and_carry_no_gradient() -> None:

@@ -119,7 +119,7 @@ def test_the_gradient_flows_through_the_taken_action_of_the_observation_alone(
         next_observation=batch.next_observation.clone().requires_grad_(),
     )
     loss, error = TD(bootstrap)(batch, online, target)
-    loss.sum().backward()
+    torch.autograd.backward(loss.sum())
     assert isinstance(online.head, LinearHead)
     gradient = online.head.values.weight.grad
     assert gradient is not None

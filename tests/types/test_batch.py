@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from lit_mtdqn.types import Transition
+from lit_mtdqn.types import Phase, Transition
 
 K, S, B = 3, 2, 4
 
@@ -10,7 +10,7 @@ def _numbered(*shape: int) -> Tensor:
     return torch.arange(torch.Size(shape).numel()).view(shape)
 
 
-def _phase(extra: dict[str, Tensor]) -> Transition:
+def _transitions(extra: dict[str, Tensor]) -> Transition:
     return Transition(
         observation=_numbered(K, S, B, 5),
         action=_numbered(K, S, B),
@@ -25,24 +25,33 @@ def _phase(extra: dict[str, Tensor]) -> Transition:
 
 
 def test_minibatches_are_the_k_slices_of_a_phase() -> None:
-    phase = _phase({"next_action_mask": _numbered(K, S, B, 2) % 3 == 0})
-    batches = list(phase.minibatches())
+    mask = _numbered(K, S, B, 2) % 3 == 0
+    transitions = _transitions({"next_action_mask": mask})
+    batches = list(transitions.minibatches())
     assert len(batches) == K
     for k, batch in enumerate(batches):
         for name in Transition._fields[:-1]:
-            assert torch.equal(getattr(batch, name), getattr(phase, name)[k]), name
+            assert torch.equal(getattr(batch, name), getattr(transitions, name)[k]), name
         assert batch.extra.keys() == {"next_action_mask"}
-        assert torch.equal(batch.extra["next_action_mask"], phase.extra["next_action_mask"][k])
+        assert torch.equal(batch.extra["next_action_mask"], mask[k])
 
 
 def test_minibatches_are_views_and_copy_nothing() -> None:
-    phase = _phase({"mask": torch.zeros(K, S, B)})
-    last = list(phase.minibatches())[-1]
-    phase.observation[-1].fill_(-7)
-    phase.extra["mask"][-1].fill_(1.0)
+    transitions = _transitions({"mask": torch.zeros(K, S, B)})
+    last = list(transitions.minibatches())[-1]
+    transitions.observation[-1].fill_(-7)
+    transitions.extra["mask"][-1].fill_(1.0)
     assert (last.observation == -7).all()
     assert (last.extra["mask"] == 1.0).all()
 
 
 def test_minibatches_need_no_extra_tensors() -> None:
-    assert [batch.extra for batch in _phase({}).minibatches()] == [{}] * K
+    assert [batch.extra for batch in _transitions({}).minibatches()] == [{}] * K
+
+
+def test_a_phase_moves_with_all_of_its_tensors_and_keeps_its_metrics() -> None:
+    phase = Phase(_transitions({"mask": torch.zeros(K, S, B)}), {"rollout/epsilon/left": 0.5})
+    moved = phase.to(torch.device("meta"))
+    tensors = [*moved.transitions[:-1], moved.transitions.extra["mask"]]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.rollout == {"rollout/epsilon/left": 0.5}

@@ -1,7 +1,6 @@
 """Bird's-eye camera that follows the car along the curved road."""
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lit_mtdqn.envs.suites.driving.dynamics import curvature
 from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
@@ -10,8 +9,9 @@ Polygon = list[tuple[float, float]]
 
 FRAME_SIZE = (480, 270)  # px, width and height
 SUPERSAMPLING = 2
-PIXELS_PER_METER = 9.0 * SUPERSAMPLING
-CAR_PIXEL = np.array([0.24 * FRAME_SIZE[0], 0.5 * FRAME_SIZE[1]]) * SUPERSAMPLING
+CANVAS_SIZE = (FRAME_SIZE[0] * SUPERSAMPLING, FRAME_SIZE[1] * SUPERSAMPLING)
+PIXELS_PER_METER = 9.5 * SUPERSAMPLING
+CAR_PIXEL = np.array([0.24 * CANVAS_SIZE[0], 0.5 * CANVAS_SIZE[1]])
 VIEW_BEHIND, VIEW_AHEAD = 18.0, 50.0  # m along the road
 AIM_AHEAD = 14.0  # m, the road's direction there points to the right of the frame
 GRID_STEP = 0.25  # m
@@ -39,23 +39,23 @@ class LaneCamera:
         return values - np.interp(zero_at, self._along, values)
 
     def heading(self, along: float) -> float:
-        """Returns the direction of the road in the frame in rad, anticlockwise from the right."""
+        """Return the direction of the road in the frame in rad, anticlockwise from the right."""
         return float(np.interp(along, self._along, self._heading))
 
-    def pixels(self, along: ArrayLike, lateral: ArrayLike) -> Polygon:
-        """Returns the pixels of points `along` the road and `lateral` to its centre, both in m."""
+    def pixels(self, along: Floats, lateral: Floats) -> Polygon:
+        """Return the pixels of points `along` the road and `lateral` to its centre, both in m."""
         heading = np.interp(along, self._along, self._heading)
         x = np.interp(along, self._along, self._x) - np.sin(heading) * lateral
         y = np.interp(along, self._along, self._y) + np.cos(heading) * lateral
         points = CAR_PIXEL + PIXELS_PER_METER * np.stack([x, -y], axis=-1)
-        return [(float(column), float(row)) for column, row in np.atleast_2d(points)]
+        return [(float(column), float(row)) for column, row in points]
 
     def pixel(self, along: float, lateral: float) -> tuple[float, float]:
-        """Returns the pixel of one point."""
-        return self.pixels(along, lateral)[0]
+        """Return the pixel of one point."""
+        return self.pixels(np.array([along]), np.array([lateral]))[0]
 
     def ribbon(self, start: float, end: float, right: float, left: float) -> Polygon:
-        """Returns the polygon that follows the road from `start` to `end`, all in m."""
+        """Return the polygon that follows the road from `start` to `end`, all in m."""
         start, end = max(start, self.near), min(end, self.far)
         along = np.linspace(start, end, max(2, int((end - start) / (4 * GRID_STEP)) + 1))
         there = self.pixels(along, np.full_like(along, right))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import CYCLE_SECONDS, GREEN_SECONDS, YELLOW_SECONDS
 
 TIME_STEP = 0.2  # s
@@ -36,14 +36,16 @@ def curvature(states: DrivingStates, position: Floats) -> Floats:
     """Return the road's curvature in 1/m at `position`, [..., num_envs] in m."""
     bend = states.bend_size * np.sin(states.bend_rate * position + states.bend_phase)
     wave = states.wave_size * np.sin(states.wave_rate * position + states.wave_phase)
-    return np.add(bend, wave)
+    total: Floats = bend + wave
+    return total
 
 
 def light_color(states: DrivingStates) -> NDArray[np.int8]:
     """Return what the light shows, `GREEN`, `YELLOW` or `RED`, [num_envs]."""
     clock = (states.step * TIME_STEP + states.light_phase) % CYCLE_SECONDS
     not_green, red = clock >= GREEN_SECONDS, clock >= GREEN_SECONDS + YELLOW_SECONDS
-    return np.add(not_green, red, dtype=np.int8)
+    color: NDArray[np.int8] = np.add(not_green, red, dtype=np.int8)
+    return color
 
 
 def pedestrian_walk(states: DrivingStates) -> tuple[Floats, Floats]:
@@ -53,7 +55,7 @@ def pedestrian_walk(states: DrivingStates) -> tuple[Floats, Floats]:
     return speed * seconds - WALK_START_OFFSET, speed
 
 
-def drive(states: DrivingStates, actions: NDArray[np.integer]) -> Floats:
+def drive(states: DrivingStates, actions: Integers) -> Floats:
     """Move the cars by one step in place and return how far along the road, [num_envs] in m."""
     states.acceleration[:] = _acceleration(states.speed, actions)
     states.steering[:] = STEERINGS[actions]
@@ -70,6 +72,6 @@ def drive(states: DrivingStates, actions: NDArray[np.integer]) -> Floats:
     return moved
 
 
-def _acceleration(speed: Floats, actions: NDArray[np.integer]) -> Floats:
+def _acceleration(speed: Floats, actions: Integers) -> Floats:
     idle = np.minimum(np.maximum(IDLE_SPEED - speed, -ENGINE_BRAKING), IDLE_ACCELERATION)
     return np.where(COASTS[actions], idle, PEDALS[actions])

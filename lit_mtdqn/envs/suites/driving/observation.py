@@ -46,7 +46,7 @@ OBSERVATION_SIZE = 20
 
 LOOK_AHEADS: Floats = np.array([[2.0], [9.0], [18.0]])  # m
 CURVATURE_SCALE = 0.03  # 1/m
-HEADING_SCALE = 0.4  # rad
+HEADING_SCALE = 0.6  # rad
 DRIFT_SCALE = 2.0  # m/s
 PREDICTED_OFFSET_SCALE = 2 * MAX_OFFSET  # m
 GAP_SCALE = 60.0  # m

@@ -1,7 +1,5 @@
 """How episodes end: the rules of the road."""
 
-from enum import IntEnum
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,22 +19,15 @@ from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
 MAX_OFFSET = (LANE_WIDTH - CAR_WIDTH) / 2  # m, where the wheels touch the lane's line
 CLOSE_DISTANCE = 1.9  # m sideways between the car's centre and the pedestrian
 
-
-class Outcome(IntEnum):
-    """How an episode stands after a step; those after `SUCCESS` are violations."""
-
-    RUNNING = 0
-    TIME_UP = 1
-    SUCCESS = 2
-    LEFT_LANE = 3
-    RAN_RED = 4
-    TOO_CLOSE = 5
+# How an episode stands after a step; those after SUCCESS are violations.
+RUNNING, TIME_UP, SUCCESS, LEFT_LANE, RAN_RED, TOO_CLOSE = range(6)
+NUM_OUTCOMES = 6
 
 
 def judge(
     states: DrivingStates, task: DrivingTask, moved: Floats, seen_color: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """Return the `Outcome` of a step, [num_envs], but for the time limit.
+    """Return how a step left the episodes, [num_envs], but for the time limit.
 
     Args:
         states: States after the step.
@@ -45,31 +36,34 @@ def judge(
         seen_color: What the light showed when the driver chose its action, [num_envs].
     """
     outcome = np.zeros(len(moved), dtype=np.int8)
-    outcome[states.position >= ROAD_LENGTH] = Outcome.SUCCESS
-    outcome[np.abs(states.offset) > MAX_OFFSET] = Outcome.LEFT_LANE
+    outcome[states.position >= ROAD_LENGTH] = SUCCESS
+    outcome[np.abs(states.offset) > MAX_OFFSET] = LEFT_LANE
     if task.has_light:
         axle_crosses = crosses_line(states, moved, overhang=FRONT_OVERHANG)
-        outcome[axle_crosses & (seen_color == RED)] = Outcome.RAN_RED
+        outcome[axle_crosses & (seen_color == RED)] = RAN_RED
     if task.has_pedestrian:
         is_close = pedestrian_distance(states) < CLOSE_DISTANCE
-        outcome[is_close & is_on_crosswalk(states, overhang=FRONT_OVERHANG)] = Outcome.TOO_CLOSE
+        outcome[is_close & is_on_crosswalk(states, overhang=FRONT_OVERHANG)] = TOO_CLOSE
     return outcome
 
 
 def crosses_line(states: DrivingStates, moved: Floats, overhang: float = 0.0) -> Bools:
     """Return where this step took the car over the line, up to `overhang` m behind its bumper."""
     over = states.position + (CAR_LENGTH / 2 - overhang) - states.line
-    return (over >= 0.0) & (over < moved)
+    crosses: Bools = (over >= 0.0) & (over < moved)
+    return crosses
 
 
 def is_on_crosswalk(states: DrivingStates, overhang: float = 0.0) -> Bools:
     """Return where the car, less `overhang` m at either end, stands on the crosswalk."""
     middle = states.line + CROSSWALK_LENGTH / 2
     reach = (CROSSWALK_LENGTH + CAR_LENGTH) / 2 - overhang
-    return np.less(np.abs(states.position - middle), reach)
+    is_on: Bools = np.abs(states.position - middle) < reach
+    return is_on
 
 
 def pedestrian_distance(states: DrivingStates) -> Floats:
     """Return how far sideways the pedestrian is from the car's centre, [num_envs] in m."""
     beyond_center, _ = pedestrian_walk(states)
-    return np.abs(beyond_center * states.walk_direction - states.offset)
+    distance: Floats = np.abs(beyond_center * states.walk_direction - states.offset)
+    return distance

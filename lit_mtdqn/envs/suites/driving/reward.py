@@ -3,27 +3,36 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.driving.dynamics import GREEN, ROAD_LENGTH
+from lit_mtdqn.envs.suites.driving.dynamics import (
+    CAR_LENGTH,
+    FRONT_OVERHANG,
+    GREEN,
+    MAX_BRAKING,
+    ROAD_LENGTH,
+    pedestrian_walk,
+)
 from lit_mtdqn.envs.suites.driving.outcome import (
     CLOSE_DISTANCE,
     MAX_OFFSET,
-    Outcome,
+    NUM_OUTCOMES,
+    SUCCESS,
     crosses_line,
     is_on_crosswalk,
     pedestrian_distance,
 )
-from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
 
 ROAD_REWARD = 1.0  # for the whole road, driven in the middle of the lane
 CENTERING = 4.0  # share of a metre's reward that is lost at the edge of the lane
-BRAKING_COST = 0.02  # per step
-LATE_COST = 0.8  # for passing the stop line while the light is not green
+NEEDLESS_BRAKING_COST = 0.04  # per step
+BRAKING_ZONE = 25.0  # m before the line, in which a red light or a pedestrian excuses braking
+LATE_COST = 1.0  # for passing the stop line while the light is not green
 NEAR_COST = 0.1  # per step on the crosswalk, if as near as is just allowed
 NEAR_DISTANCE = 3.5  # m sideways, from where the pedestrian feels safe
-OUTCOME_REWARDS: Floats = np.zeros(len(Outcome))
-OUTCOME_REWARDS[Outcome.SUCCESS] = 1.0
-OUTCOME_REWARDS[Outcome.SUCCESS + 1 :] = -1.0
+OUTCOME_REWARDS: Floats = np.zeros(NUM_OUTCOMES)
+OUTCOME_REWARDS[SUCCESS] = 1.0
+OUTCOME_REWARDS[SUCCESS + 1 :] = -1.0
 
 
 def rewards(
@@ -39,14 +48,28 @@ def rewards(
     is slightly wrong then stops a little early, not a little late.
     """
     off_center = (states.offset / MAX_OFFSET) ** 2
-    total = ROAD_REWARD / ROAD_LENGTH * moved * (1.0 - CENTERING * off_center)
-    total -= BRAKING_COST * (states.acceleration < -1.0)
+    total: Floats = ROAD_REWARD / ROAD_LENGTH * moved * (1.0 - CENTERING * off_center)
+    brakes = states.acceleration == -MAX_BRAKING
+    total -= NEEDLESS_BRAKING_COST * (brakes & ~_has_to_yield(states, task, seen_color))
     total += OUTCOME_REWARDS[outcome]
     if task.has_light:
         total -= LATE_COST * (crosses_line(states, moved) & (seen_color != GREEN))
     if task.has_pedestrian:
         total -= NEAR_COST * is_on_crosswalk(states) * _nearness(states)
     return total.astype(np.float32)
+
+
+def _has_to_yield(states: DrivingStates, task: DrivingTask, seen_color: NDArray[np.int8]) -> Bools:
+    """Return where the car is close to a light that is not green or to a pedestrian's walk."""
+    gap = states.line - states.position - CAR_LENGTH / 2
+    yields: Bools = (gap > -FRONT_OVERHANG) & (gap < BRAKING_ZONE)
+    if task.has_light:
+        yields &= seen_color != GREEN
+    elif task.has_pedestrian:
+        yields &= pedestrian_walk(states)[0] < NEAR_DISTANCE
+    else:
+        yields[:] = False
+    return yields
 
 
 def _nearness(states: DrivingStates) -> Floats:

@@ -1,10 +1,13 @@
 """The state of a batch of episodes."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Integers = NDArray[np.integer[Any]]
 
 
 class DrivingStates:
@@ -36,7 +39,6 @@ class DrivingStates:
 
     def __init__(self, num_envs: int) -> None:
         self.values: Floats = np.zeros((18, num_envs))
-        self.position: Floats
         (
             self.position,
             self.offset,

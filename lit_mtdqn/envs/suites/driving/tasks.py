@@ -1,6 +1,7 @@
 """The three driving tasks: what stands on the road and what a reset draws."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,12 +31,13 @@ class DrivingTask:
 
     def draw(self, num_episodes: int, generator: np.random.Generator) -> Floats:
         """Draw all that is random in new episodes, as `DrivingStates.values`."""
-        low, high = self._ranges().values.T[:, :, None]
+        low, high = self._ranges.values.T[:, :, None]
         drawn = DrivingStates(num_episodes)
         drawn.values[:] = low + (high - low) * generator.random(drawn.values.shape)
         drawn.walk_direction[:] = np.where(drawn.walk_direction < 0.0, -1.0, 1.0)
         return drawn.values
 
+    @cached_property
     def _ranges(self) -> DrivingStates:
         """Return the lowest and the highest first state as a batch of two."""
         ranges = DrivingStates(2)

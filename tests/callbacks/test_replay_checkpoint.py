@@ -1,0 +1,64 @@
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+
+from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
+from lit_mtdqn.callbacks import ReplayCheckpoint
+
+
+def _fit(folder: Path, total_env_steps: int, ckpt_path: str | None = None) -> RolloutDataModule:
+    data = RolloutDataModule(
+        {"cartpole": TaskSpec(env="CartPole-v1")},
+        total_env_steps=total_env_steps,
+        warmup_env_steps=200,
+        eval_episodes=1,
+        eval_max_steps=10,
+        batch_size=8,
+        seed=3,
+    )
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        max_epochs=-1,
+        callbacks=[ReplayCheckpoint()],
+    )
+    trainer.fit(DQN(data.task_infos), data, ckpt_path=ckpt_path)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return data
+
+
+def _rows(data: RolloutDataModule) -> dict[str, Any]:
+    replay = data.slots[0].replay
+    return {"length": len(replay), "sample": replay.sample(5)["observation"]}
+
+
+def test_a_resumed_run_starts_with_the_replay_of_the_first(tmp_path: Path) -> None:
+    first = _fit(tmp_path, total_env_steps=600)
+    resumed = _fit(tmp_path, total_env_steps=600, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert resumed.clock.total_env_steps == first.clock.total_env_steps
+    before, after = _rows(first), _rows(resumed)
+    assert before["length"] == after["length"] > 0
+    assert torch.equal(before["sample"], after["sample"])
+
+
+def test_a_replay_survives_being_read_and_written_again(tmp_path: Path) -> None:
+    _fit(tmp_path, total_env_steps=600)
+    for total_env_steps in (1200, 1800):
+        data = _fit(tmp_path, total_env_steps, ckpt_path=str(tmp_path / "last.ckpt"))
+        rows = data.slots[0].replay.sample(2000)["observation"]
+        assert rows.isfinite().all()
+        assert len(data.slots[0].replay) > total_env_steps - 100
+        assert rows.abs().sum(-1).min() > 0.0
+
+
+def test_without_a_checkpoint_nothing_is_read(tmp_path: Path) -> None:
+    first = _fit(tmp_path, total_env_steps=600)
+    fresh = _fit(tmp_path, total_env_steps=400)
+    assert len(fresh.slots[0].replay) < len(first.slots[0].replay)

@@ -1,0 +1,31 @@
+import pytest
+
+from lit_mtdqn.cli.errors import one_sentence
+
+
+def test_a_sentence_of_ours_is_found_in_the_middle_of_a_wrapped_message() -> None:
+    message = (
+        "Does not validate against any of the Union subtypes\nErrors:\n"
+        "  - `gamma` must lie in [0, 1]. Got 2.0.\n  - Expected a <class 'NoneType'>\n"
+    )
+    assert one_sentence(message) == "`gamma` must lie in [0, 1]. Got 2.0."
+
+
+def test_the_parsers_nested_keys_become_one_path() -> None:
+    message = (
+        'Parser key "model":\n  - Problem:\n    Parser key "network":\n'
+        "      Option 'hiden' is not accepted. Got value: Namespace(a=1)\n"
+        "  - Expected a <class 'NoneType'>\n"
+    )
+    expected = "`model.network` must fit its type. Option 'hiden' is not accepted."
+    assert one_sentence(message) == expected
+
+
+def test_a_key_given_twice_is_named_with_its_line() -> None:
+    message = 'Problems parsing config: found duplicate key a\n  in "<file>", line 4, column 5'
+    assert one_sentence(message) == "`config` must name each key once. Got 'a' again in line 4."
+
+
+@pytest.mark.parametrize("message", ["unrecognized arguments: --nope", "anything else"])
+def test_what_is_short_already_stays(message: str) -> None:
+    assert one_sentence(message) == message

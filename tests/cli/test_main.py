@@ -1,0 +1,215 @@
+"""The command line, end to end, in this process."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lit_mtdqn import DQN
+from lit_mtdqn.cli import main
+
+CARTPOLE = ["--config", "configs/dqn/cartpole.yaml", "--config", "configs/overlays/smoke.yaml"]
+QUIET = ["--trainer.enable_progress_bar=false"]
+
+
+def fit(folder: Path, *arguments: str) -> None:
+    main(["fit", *CARTPOLE, *QUIET, f"--run_dir={folder}", *arguments])
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "cartpole"
+    fit(folder)
+    return folder
+
+
+def test_a_run_folder_describes_itself(finished_run: Path) -> None:
+    names = {path.relative_to(finished_run).as_posix() for path in finished_run.rglob("*")}
+    expected = {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "report/learning_curves.png",
+        "report/test_scores.csv",
+    }
+    assert expected <= names
+
+
+def test_metrics_hold_the_clock_and_every_task(finished_run: Path) -> None:
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    filled = {name for row in rows for name, value in row.items() if value}
+    expected = {
+        "step",
+        "env_steps",
+        "updates",
+        "rollout/episode_return/cartpole",
+        "rollout/epsilon/cartpole",
+        "train/td_loss/cartpole",
+        "train/q_mean/cartpole",
+        "train/action_gap/cartpole",
+        "train/grad_norm",
+        "val/episode_return/cartpole",
+        "val/q_bias/cartpole",
+        "val/score/cartpole",
+        "val/score/mean",
+        "val/score/worst",
+    }
+    assert expected <= filled
+    assert all(row["step"] == str(int(float(row["env_steps"]))) for row in rows)
+
+
+def test_ten_evaluations_are_made_by_default(finished_run: Path) -> None:
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        scores = [row for row in csv.DictReader(file) if row["val/score/mean"]]
+    assert len(scores) >= 10
+
+
+def test_the_saved_configuration_alone_repeats_the_run(finished_run: Path, tmp_path: Path) -> None:
+    config = str(finished_run / "config.yaml")
+    main(["fit", "--config", config, f"--run_dir={tmp_path / 'again'}", *QUIET])
+    first = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    again = torch.load(tmp_path / "again/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_checkpoint_of_the_command_line_needs_nothing_else(finished_run: Path) -> None:
+    model = DQN.load_from_checkpoint(finished_run / "checkpoints" / "last.ckpt")
+    values = model.action_values(torch.zeros(1, 5, 4), torch.tensor([0]))
+    assert values.shape == (1, 5, 2)
+
+
+@pytest.mark.parametrize("subcommand", ["validate", "test"])
+def test_a_checkpoint_can_be_judged(
+    finished_run: Path, subcommand: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = finished_run / "checkpoints" / "last.ckpt"
+    arguments = ["--config", str(finished_run / "config.yaml"), f"--ckpt_path={checkpoint}"]
+    main([subcommand, *arguments, *QUIET, f"--run_dir={finished_run / subcommand}"])
+    assert "score/mean" in capsys.readouterr().out
+
+
+def test_a_run_can_be_continued_with_a_larger_budget(finished_run: Path) -> None:
+    config = str(finished_run / "config.yaml")
+    main(["fit", "--config", config, *QUIET, "--ckpt_path=last", "--data.total_env_steps=3000"])
+    checkpoint = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
+    (clock,) = [state["clock"] for state in checkpoint.values() if _has_clock(state)]
+    assert clock["env_steps"]["cartpole"] >= 3000
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps[0] < 1000 < 3000 <= steps[-1]
+
+
+def _has_clock(state: object) -> bool:
+    return isinstance(state, dict) and "clock" in state
+
+
+def test_a_resumed_model_must_be_the_checkpoints(finished_run: Path) -> None:
+    config = str(finished_run / "config.yaml")
+    arguments = ["--ckpt_path=last", "--model.optimizer.lr=0.5"]
+    with pytest.raises(SystemExit, match=r"`model.optimizer.init_args.lr` = 0.5 instead of"):
+        main(["fit", "--config", config, *QUIET, *arguments])
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished_run: Path) -> None:
+    with pytest.raises(SystemExit, match="`run_dir` must not hold a run already"):
+        fit(finished_run)
+
+
+def test_default_callbacks_can_be_replaced_from_the_command_line(tmp_path: Path) -> None:
+    arguments = ["--trainer.callbacks+=TargetNetworkSync", "--trainer.callbacks.polyak_tau=0.5"]
+    overlay = tmp_path / "callbacks.yaml"
+    overlay.write_text("trainer: {callbacks: []}")
+    fit(tmp_path / "run", "--config", str(overlay), *arguments)
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    (sync,) = config["trainer"]["callbacks"]
+    assert sync["init_args"]["polyak_tau"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data.tasks.cartpole.env=Nope-v1"], "`tasks.cartpole.env` must be a registered id"),
+        (["--data.tasks.cartpole.env=Pendulum-v1"], "DiscretizeAction"),
+        (["--data.num_envs=0"], "`num_envs` must be at least 1. Got 0."),
+        (["--data.replay_capacity=50"], "`replay_capacity` must be at least"),
+        (["--data.replay_ratio=0"], "`replay_ratio` must be above 0. Got 0.0."),
+        (["--data.batch_size=0"], "`batch_size` must be at least 1. Got 0."),
+        (["--data.total_env_steps=50"], "`total_env_steps` must exceed the warm-up of 100"),
+        (["--data.num_workers=2"], "`num_workers` must be 0"),
+        (["--model.network.torso=MinAtarTorso"], "`torso` must take vector observations"),
+        (["--data.tasks.cartpole.gamma=2"], "`gamma` must lie in [0, 1]. Got 2.0."),
+        (
+            ["--trainer.callbacks+=EpsilonDecay", "--trainer.callbacks.end=-0.1"],
+            "`EpsilonDecay.end` must lie in [0, 1]. Got -0.1.",
+        ),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        fit(tmp_path / "run", *arguments)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model.network.torso=NoSuch"], "`model.network.torso` must fit its type"),
+        (["--data.tasks.cartpole.gama=0.5"], "Option 'gama' is not accepted"),
+        (["--model.objective.bootstrap=soft"], "`model.objective.bootstrap` must fit its type"),
+    ],
+)
+def test_what_the_parser_refuses_ends_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "run", *arguments)
+    assert sentence in capsys.readouterr().err.splitlines()[0]
+
+
+def test_two_tasks_of_one_name_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("data:\n  tasks:\n    a: {env: CartPole-v1}\n    a: {env: Acrobot-v1}\n")
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "run", "--config", str(twice))
+    assert "must name each key once. Got 'a'" in capsys.readouterr().err
+
+
+def _documented(text: str, prefix: str) -> dict[str, str]:
+    """Return the help text of every option, without its type and default."""
+    options: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("-"):
+            name = stripped.split()[0].rstrip(",")
+            rest = stripped.split("  ", 1)
+            options[name] = rest[1].strip() if len(rest) > 1 else ""
+        elif name:
+            options[name] = f"{options[name]} {stripped}".strip()
+    return {name: text for name, text in options.items() if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prefix", "count"),
+    [(["--help"], "--data.", 18), (["--model.help", "lit_mtdqn.DQN"], "--model.", 4)],
+)
+def test_every_option_of_ours_has_a_help_text(
+    arguments: list[str], prefix: str, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *arguments])
+    options = _documented(capsys.readouterr().out, prefix)
+    ours = {name: text for name, text in options.items() if not name.endswith(".help")}
+    assert len(ours) >= count
+    bare = [name for name, text in ours.items() if text.startswith("(type") or not text]
+    assert bare == []

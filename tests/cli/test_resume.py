@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from lit_mtdqn.cli.resume import check_resumed_model, resolve_checkpoint
+
+SAVED = {
+    "max_grad_norm": 10.0,
+    "tasks": [{"name": "a"}],
+    "optimizer": {"class_path": "lit_mtdqn.algorithms.optimizers.Adam", "init_args": {"lr": 0.1}},
+}
+
+
+def _config(lr: float, class_path: str = "lit_mtdqn.Adam") -> str:
+    optimizer = {"class_path": class_path, "init_args": {"lr": lr, "eps": 1e-5}}
+    init_args = {"max_grad_norm": 10.0, "optimizer": optimizer}
+    return json.dumps({"fit": {"model": {"class_path": "lit_mtdqn.DQN", "init_args": init_args}}})
+
+
+def test_the_same_model_is_accepted_under_another_path_of_the_class() -> None:
+    check_resumed_model(SAVED, _config(0.1), "fit", Path("last.ckpt"))
+
+
+def test_a_value_that_the_checkpoint_would_override_is_named() -> None:
+    with pytest.raises(SystemExit, match=r"`model.optimizer.init_args.lr` = 0.5 instead of 0.1"):
+        check_resumed_model(SAVED, _config(0.5), "fit", Path("last.ckpt"))
+
+
+def test_another_class_is_named() -> None:
+    with pytest.raises(SystemExit, match=r"`model.optimizer.class_path` = torch.optim.SGD"):
+        check_resumed_model(SAVED, _config(0.1, "torch.optim.SGD"), "fit", Path("last.ckpt"))
+
+
+def test_last_and_best_mean_files_of_the_run_folder(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    file = tmp_path / "checkpoints" / "last.ckpt"
+    file.touch()
+    assert resolve_checkpoint("last", str(tmp_path)) == file
+    assert resolve_checkpoint(str(file), None) == file
+    assert resolve_checkpoint(None, str(tmp_path)) is None
+
+
+def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"`ckpt_path` must be a checkpoint\. Got 'best'"):
+        resolve_checkpoint("best", str(tmp_path))

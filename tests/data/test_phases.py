@@ -1,0 +1,349 @@
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from helpers.counting_env import SINGLE, VECTOR, identity_of
+from helpers.oracle import Expected, timeline, transitions
+from helpers.policies import Policy, never_asked
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lit_mtdqn.data import EveryTask, TaskSampler
+from lit_mtdqn.data.phases import PhaseSource
+from lit_mtdqn.data.slots import Slot
+from lit_mtdqn.envs import TaskEnv, probe_tasks
+from lit_mtdqn.replay import Replay
+from lit_mtdqn.rollout import Collector, EpisodeStatistics, EpsilonGreedy
+from lit_mtdqn.types import Clock, Feedback, StepRow, TaskSpec
+
+Array = NDArray[Any]
+Told = dict[str, tuple[list[int], list[float]]]
+NUM_ENVS = 3
+CAPACITY = 300
+SEEDS = {"left": 2**24, "right": 2**25, "still": 2**26}
+TASKS = {
+    "left": TaskSpec(env=VECTOR, gamma=0.9, n_step=2),
+    "right": TaskSpec(env=SINGLE, gamma=0.5, reward_clip=(-1.0, 1.0)),
+}
+
+
+class Played(NamedTuple):
+    """A source, and what it was built of."""
+
+    source: PhaseSource
+    slots: list[Slot]
+    clock: Clock
+    rows: list[StepRow]
+
+
+def _played(
+    tasks: dict[str, TaskSpec] = TASKS, *, capacity: int = CAPACITY, **options: Any
+) -> Played:
+    """Return a source that plays tasks at random."""
+    layout, _ = probe_tasks(tasks)
+    acting = [name for name, spec in tasks.items() if spec.acts]
+    rows: list[StepRow] = []
+    stream = None
+    if acting:
+        envs = [TaskEnv(name, tasks[name], NUM_ENVS, layout) for name in acting]
+        mask = np.ones((len(acting), layout.num_actions), bool)
+        epsilon = np.ones(len(acting))
+        collector = Collector(envs, range(len(acting)), mask, EpsilonGreedy(), lambda: epsilon, 0)
+        seeds = [SEEDS[name] for name in acting]
+        stream = _recorded(collector.steps(Policy(never_asked), seeds), rows)
+    slots = [
+        Slot(name, place, spec, Replay(capacity, seed=place))
+        for place, (name, spec) in enumerate(tasks.items())
+    ]
+    clock = Clock(dict.fromkeys(tasks, 0))
+    settings: dict[str, Any] = {
+        "sampler": EveryTask(),
+        "vector_steps": 5,
+        "updates": 4,
+        "batch_size": 6,
+        "warmup": 0,
+        "world_size": 1,
+        "sum_over_ranks": lambda count: count,
+        "seed": 0,
+    }
+    source = PhaseSource(
+        slots,
+        stream,
+        EpisodeStatistics(acting, NUM_ENVS, [False] * len(acting)),
+        clock=clock,
+        **{**settings, **options},
+    )
+    return Played(source, slots, clock, rows)
+
+
+def _recorded(stream: Iterator[StepRow], rows: list[StepRow]) -> Iterator[StepRow]:
+    for row in stream:
+        rows.append(row)
+        yield row
+
+
+def _identities(task: str) -> list[int]:
+    return [identity_of(SEEDS[task] + place) for place in range(NUM_ENVS)]
+
+
+def _valid_steps(task: str, vector_steps: int) -> int:
+    moments = [timeline(identity, vector_steps) for identity in _identities(task)]
+    return sum(moment is not None for column in moments for moment in column)
+
+
+def _expected(played: Played, place: int) -> list[Expected]:
+    slot = played.slots[place]
+    actions = np.stack([row.action[place] for row in played.rows])
+    return transitions(_identities(slot.task), actions, slot.spec, num_actions=2)
+
+
+def _as_tuples(columns: dict[str, Tensor]) -> set[tuple[Any, ...]]:
+    """Return transitions as tuples that can be compared."""
+    return set(
+        zip(
+            map(tuple, columns["observation"].tolist()),
+            columns["action"].tolist(),
+            columns["reward"].double().numpy().round(4).tolist(),
+            columns["discount"].double().numpy().round(4).tolist(),
+            map(tuple, columns["next_observation"].tolist()),
+            strict=True,
+        )
+    )
+
+
+def _expected_tuples(expected: Sequence[Expected]) -> set[tuple[Any, ...]]:
+    return {
+        (
+            tuple(map(float, row.observation)),
+            row.action,
+            round(row.reward, 4),
+            round(row.discount, 4),
+            tuple(map(float, row.next_observation)),
+        )
+        for row in expected
+    }
+
+
+def test_each_replay_holds_exactly_its_tasks_transitions() -> None:
+    played = _played()
+    for _ in range(4):
+        played.source.next_phase()
+        for place, slot in enumerate(played.slots):
+            expected = _expected(played, place)
+            assert len(slot.replay) == len(expected)
+            assert _as_tuples(slot.replay.sample(2_000)) == _expected_tuples(expected)
+
+
+def test_a_batch_has_update_group_and_row_axes() -> None:
+    transitions_ = _played().source.next_phase().transitions
+    assert transitions_.observation.shape == transitions_.next_observation.shape == (4, 2, 6, 3)
+    for name in ("action", "reward", "discount", "weight", "replay_index"):
+        assert getattr(transitions_, name).shape == (4, 2, 6)
+    assert transitions_.task.tolist() == [[0, 1]] * 4
+    assert transitions_.extra == {}
+    assert torch.equal(transitions_.weight, torch.ones(4, 2, 6))
+
+
+def test_a_row_group_comes_whole_from_the_replay_of_its_task() -> None:
+    played = _played()
+    for _ in range(3):
+        batch = played.source.next_phase().transitions
+        for group in range(2):
+            names = ("observation", "action", "reward", "discount", "next_observation")
+            rows = {name: getattr(batch, name)[:, group].flatten(0, 1) for name in names}
+            assert _as_tuples(rows) <= _expected_tuples(_expected(played, group))
+
+
+def test_updates_get_unlike_rows() -> None:
+    batch = _played(warmup=100).source.next_phase().transitions
+    for first in range(4):
+        for second in range(first):
+            assert not torch.equal(batch.replay_index[first], batch.replay_index[second])
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 14, 15, 16, 100])
+def test_the_first_phase_acts_until_every_learning_task_is_warm(warmup: int) -> None:
+    played = _played(warmup=warmup)
+    played.source.next_phase()
+    held = [len(slot.replay) for slot in played.slots]
+    assert min(held) >= warmup
+    rows = len(played.rows)
+    assert rows % 5 == 0
+    before = [len(_played_for(rows - 5, place)) for place in range(2)] if rows > 5 else [-1]
+    assert min(before) < warmup
+    played.source.next_phase()
+    assert len(played.rows) == rows + 5
+
+
+def _played_for(vector_steps: int, place: int) -> list[Expected]:
+    """Return the transitions that some vector steps would have completed."""
+    task = list(TASKS)[place]
+    actions = np.zeros((vector_steps, NUM_ENVS), int)
+    return transitions(_identities(task), actions, TASKS[task], num_actions=2)
+
+
+def test_a_replay_smaller_than_the_warm_up_is_warm_when_it_is_full() -> None:
+    played = _played(capacity=20, warmup=1_000)
+    played.source.next_phase()
+    assert [len(slot.replay) for slot in played.slots] == [20, 20]
+
+
+def test_before_the_first_transition_no_phase_is_handed_out() -> None:
+    tasks = {"left": TaskSpec(env=VECTOR, n_step=12, kwargs={"pattern": (40,)})}
+    played = _played(tasks, vector_steps=5)
+    played.source.next_phase()
+    assert len(played.rows) == 15
+    assert len(played.slots[0].replay) == 4 * NUM_ENVS
+
+
+def test_a_task_that_does_not_learn_is_stored_but_delays_and_fills_nothing() -> None:
+    tasks = {**TASKS, "right": TaskSpec(env=SINGLE, learns=False, n_step=40)}
+    played = _played(tasks, warmup=15)
+    batch = played.source.next_phase().transitions
+    assert batch.task.tolist() == [[0]] * 4
+    assert batch.observation.shape == (4, 1, 6, 3)
+    assert len(played.slots[1].replay) == len(_expected(played, 1))
+
+
+def test_a_source_without_acting_tasks_samples_what_it_has() -> None:
+    played = _played({"still": TaskSpec(env=VECTOR, acts=False)})
+    observation = np.ones((3, 3), np.float32)
+    number = np.arange(3)
+    played.slots[0].replay.extend(
+        {
+            "observation": observation,
+            "action": number,
+            "reward": number.astype(np.float32),
+            "discount": number.astype(np.float32),
+            "next_observation": observation,
+        }
+    )
+    phase = played.source.next_phase()
+    assert phase.transitions.action.shape == (4, 1, 6)
+    assert phase.rollout == {}
+    assert played.clock == Clock({"still": 0}, phases=1)
+
+
+def test_the_clock_counts_phases_and_each_tasks_env_steps_without_reset_rows() -> None:
+    played = _played()
+    for phases in (1, 2, 3):
+        played.source.next_phase()
+        steps = {task: _valid_steps(task, 5 * phases) for task in TASKS}
+        assert played.clock == Clock(steps, phases=phases)
+
+
+def test_the_clock_counts_the_sum_over_ranks_and_guesses_it_in_between() -> None:
+    """Three ranks, the other two of which stand still."""
+    seen: list[int] = []
+    played = _played({"left": TASKS["left"]}, world_size=3)
+    stream = played.source._stream
+    assert stream is not None
+
+    def watched() -> Iterator[StepRow]:
+        for row in stream:
+            seen.append(played.clock.env_steps["left"])
+            yield row
+
+    played.source._stream = watched()
+    for _ in range(2):
+        played.source.next_phase()
+    local = [_valid_steps("left", steps) for steps in range(11)]
+    guessed = [3 * steps for steps in local[:5]]
+    guessed += [local[5] + 3 * (steps - local[5]) for steps in local[5:10]]
+    assert seen == guessed
+    assert played.clock.env_steps["left"] == local[10]
+
+
+def test_ranks_that_warm_up_unevenly_act_equally_often() -> None:
+    """On one rank every second row is a reset row; the other is warm after its first round."""
+    inboxes: list[SimpleQueue[Tensor | None]] = [SimpleQueue(), SimpleQueue()]
+
+    def play(rank: int, length: int) -> int:
+        def sum_over_ranks(count: Tensor) -> Tensor:
+            inboxes[1 - rank].put(count.clone())
+            other = inboxes[rank].get()
+            assert other is not None, "the other rank has gone on"
+            return count + other
+
+        tasks = {"left": TaskSpec(env=VECTOR, kwargs={"pattern": (length,)})}
+        played = _played(tasks, warmup=12, world_size=2, sum_over_ranks=sum_over_ranks)
+        try:
+            played.source.next_phase()
+        finally:
+            inboxes[1 - rank].put(None)
+        return len(played.rows)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(play, [0, 1], [1, 40])) == [10, 10]
+
+
+class Scripted(TaskSampler):
+    """Fills row groups as it is told."""
+
+    def __init__(self, groups: list[list[int]]) -> None:
+        self._groups = groups
+        self.scores: list[dict[str, float]] = []
+        self.asked: list[tuple[int, int]] = []
+
+    def draw(self, updates: int, slots: int, generator: torch.Generator) -> Tensor:
+        self.asked.append((updates, slots))
+        return torch.tensor(self._groups)
+
+    def on_scores(self, scores: dict[str, float]) -> None:
+        self.scores.append(scores)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [[[0, 1], [1, 0], [1, 1], [0, 0]], [[1, 1]] * 4, [[0], [1], [1], [1]], [[0, 0, 1]] * 4],
+    ids=["mixed", "one task only", "one group", "three groups"],
+)
+def test_a_task_sampler_decides_which_task_fills_which_group(groups: list[list[int]]) -> None:
+    sampler = Scripted(groups)
+    played = _played(sampler=sampler)
+    batch = played.source.next_phase().transitions
+    assert sampler.asked == [(4, 2)]
+    assert batch.task.tolist() == groups
+    assert batch.reward.shape == (4, len(groups[0]), 6)
+    identities = [_identities(task) for task in TASKS]
+    for update, row in enumerate(groups):
+        for group, place in enumerate(row):
+            seen = set(batch.observation[update, group, :, 0].int().tolist())
+            assert seen <= set(identities[place])
+
+
+def test_feedback_reaches_the_prioritised_replays_and_the_sampler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = Scripted([[0, 1]] * 4)
+    played = _played(sampler=sampler)
+    told: Told = {}
+    for slot in played.slots:
+        monkeypatch.setattr(slot.replay, "update_priority", _teller(told, slot.task))
+    played.slots[1].replay.is_prioritised = True
+    index = torch.arange(8).view(2, 2, 2)
+    played.source.on_feedback(
+        Feedback(torch.tensor([[0, 1], [1, 0]]), index, index / 2, {"left": 0.25})
+    )
+    assert told == {"right": ([2, 3, 4, 5], [1.0, 1.5, 2.0, 2.5])}
+    assert sampler.scores == [{"left": 0.25}]
+
+
+def _teller(told: Told, task: str) -> Callable[[Tensor, Tensor], None]:
+    def update_priority(index: Tensor, priority: Tensor) -> None:
+        told[task] = (index.tolist(), priority.tolist())
+
+    return update_priority
+
+
+def test_a_phase_reports_the_episodes_that_were_finished() -> None:
+    played = _played()
+    first = played.source.next_phase().rollout
+    assert first == played.source.statistics.metrics()
+    assert set(first) == {
+        f"rollout/{name}/{task}" for name in ("episode_return", "episode_length") for task in TASKS
+    }

@@ -1,0 +1,181 @@
+from typing import Any
+
+import gymnasium
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from helpers.asserts import complaint
+from helpers.counting_env import SINGLE, VECTOR, CountingEnv, CountingVectorEnv, reward_at
+
+from lit_mtdqn.envs import make_single_env, make_vector_env
+from lit_mtdqn.envs.making import PLUGINS
+from lit_mtdqn.types import TaskSpec
+
+MODULE_ID = "helpers.counting_env:Counting-v0"
+FACTORY = "helpers.showing_env:make_counting"
+
+
+@pytest.mark.parametrize(
+    "env", ["Counting-v0", MODULE_ID, SINGLE, "helpers.counting_env.CountingEnv", FACTORY]
+)
+@pytest.mark.parametrize("backend", ["auto", "sync"])
+def test_an_environment_is_found_by_id_and_by_import_path(env: str, backend: Any) -> None:
+    spec = TaskSpec(env=env, backend=backend)
+    single = make_single_env("a", spec)
+    assert isinstance(single.unwrapped, CountingEnv)
+    vector = make_vector_env("a", spec, 3)
+    assert vector.num_envs == 3
+    assert vector.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+@pytest.mark.parametrize(
+    ("env", "backend", "kind"),
+    [
+        ("Counting-v0", "auto", CountingVectorEnv),
+        ("Counting-v0", "vector", CountingVectorEnv),
+        ("Counting-v0", "sync", SyncVectorEnv),
+        (MODULE_ID, "auto", CountingVectorEnv),
+        (VECTOR, "auto", CountingVectorEnv),
+        (VECTOR, "vector", CountingVectorEnv),
+        (SINGLE, "auto", SyncVectorEnv),
+        (SINGLE, "sync", SyncVectorEnv),
+    ],
+)
+def test_the_batched_form_is_taken_where_there_is_one(env: str, backend: Any, kind: type) -> None:
+    assert isinstance(make_vector_env("a", TaskSpec(env=env, backend=backend), 2).unwrapped, kind)
+
+
+@pytest.mark.parametrize(
+    ("env", "wrappers"),
+    [
+        (SINGLE, []),
+        (VECTOR, ["FlattenObservation"]),
+        ("Acrobot-v1", []),
+        ("helpers.showing_env:SameStepVectorEnv", []),
+    ],
+)
+def test_a_missing_batched_form_is_refused_where_it_was_asked_for(
+    env: str, wrappers: list[str]
+) -> None:
+    spec = TaskSpec(env=env, wrappers=[*wrappers], backend="vector")
+    with pytest.raises(ValueError, match=complaint("tasks.a.backend")):
+        make_vector_env("a", spec, 2)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TaskSpec(env=VECTOR, backend="sync"),
+        TaskSpec(env=VECTOR, wrappers=["FlattenObservation"]),
+        TaskSpec(env="helpers.showing_env:SameStepVectorEnv"),
+    ],
+    ids=["sync", "wrapped", "same-step autoreset"],
+)
+def test_a_batched_environment_that_cannot_be_used_as_such_is_refused(spec: TaskSpec) -> None:
+    with pytest.raises(ValueError, match=r"^`tasks\.a\.(env|backend)` must [^\n]+ Got [^\n]+\Z"):
+        make_vector_env("a", spec, 2)
+
+
+@pytest.mark.parametrize("env", [FACTORY, "Counting-v0"])
+def test_kwargs_reach_the_environment_and_can_be_overridden(env: str) -> None:
+    spec = TaskSpec(env=env, kwargs={"offset": 10.0})
+    for overriding, offset in (({}, 10.0), ({"offset": 20.0}, 20.0)):
+        single = make_single_env("a", spec, **overriding)
+        single.reset(seed=4)
+        assert single.step(0)[1] == reward_at(4, 0, 0) + offset
+
+
+def test_wrappers_are_named_by_class_path_and_the_first_is_innermost() -> None:
+    wrappers: list[str | dict[str, Any]] = [
+        "gymnasium.wrappers.FlattenObservation",
+        {"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"max_episode_steps": 2}},
+        "RecordEpisodeStatistics",
+    ]
+    env = make_single_env("a", TaskSpec(env=SINGLE, wrappers=wrappers))
+    names = []
+    while isinstance(env, gymnasium.Wrapper):
+        names.append(type(env).__name__)
+        env = env.env
+    assert names == ["RecordEpisodeStatistics", "TimeLimit", "FlattenObservation"]
+
+
+def test_wrappers_go_around_every_copy() -> None:
+    vector = make_vector_env("a", TaskSpec(env="CartPole-v1", wrappers=["FlattenObservation"]), 2)
+    assert isinstance(vector, SyncVectorEnv)
+    assert all(isinstance(env, gymnasium.wrappers.FlattenObservation) for env in vector.envs)
+
+
+@pytest.mark.parametrize("env", ["Counting-v0", SINGLE, FACTORY])
+def test_a_time_limit_truncates(env: str) -> None:
+    single = make_single_env("a", TaskSpec(env=env, time_limit=2))
+    single.reset(seed=0)
+    assert single.step(0)[2:4] == (False, False)
+    assert single.step(0)[2:4] == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ("NoSuchEnv-v0", "registered id"),
+        ("CartPole-v99", "registered id"),
+        ("CartPole", "registered id"),
+        ("LunarLander-v2", "registered id"),
+        ("no_such_package:Env-v0", "importable"),
+        ("no_such_package:make_env", "importable"),
+        ("no_such_package.make_env", "importable"),
+        ("helpers.showing_env:no_such_name", "callable"),
+        ("helpers.showing_env:not_callable", "callable"),
+        ("helpers.showing_env:NoSuchEnv-v0", "registered id"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "sync"])
+def test_an_environment_that_cannot_be_found_is_refused_in_one_sentence(
+    env: str, reason: str, backend: Any
+) -> None:
+    with pytest.raises(ValueError, match=complaint("tasks.maze.env")) as caught:
+        make_vector_env("maze", TaskSpec(env=env, backend=backend), 1)
+    assert reason in str(caught.value)
+    assert repr(env) in str(caught.value)
+
+
+@pytest.mark.parametrize(("package", "hint"), [("mujoco", ""), ("Box2D", r"lit-mtdqn\[box2d\]")])
+def test_a_missing_package_of_an_environment_is_named(package: str, hint: str) -> None:
+    spec = TaskSpec(env="helpers.showing_env:needs", kwargs={"package": package})
+    with pytest.raises(
+        ValueError, match=rf"^`tasks\.a\.env` must have its packages.+{package}.+{hint}"
+    ):
+        make_single_env("a", spec)
+
+
+@pytest.mark.parametrize("backend", ["auto", "sync"])
+def test_a_missing_plugin_is_named_with_the_extra_that_installs_it(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLUGINS, "Absent/", ("no_such_package", None, "absent"))
+    spec = TaskSpec(env="Absent/Maze-v0", backend=backend)
+    with pytest.raises(ValueError, match=r"^`tasks\.a\.env` must have.+lit-mtdqn\[absent\]"):
+        make_vector_env("a", spec, 1)
+
+
+@pytest.mark.parametrize("env", ["Counting-v0", SINGLE, VECTOR])
+def test_kwargs_that_an_environment_does_not_take_are_refused(env: str) -> None:
+    with pytest.raises(ValueError, match=complaint("tasks.a.env")):
+        make_vector_env("a", TaskSpec(env=env, kwargs={"no_such": 1}), 1)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "NoSuchWrapper",
+        "gymnasium.wrappers.NoSuchWrapper",
+        "no_such_package.Wrapper",
+        {},
+        {"class_path": "gymnasium.wrappers.TimeLimit"},
+        {"class_path": "gymnasium.wrappers.TimeLimit", "init_args": {"max_episode_steps": -1}},
+        {"class_path": "gymnasium.wrappers.ResizeObservation", "init_args": {"shape": [8, 8]}},
+        {"class_path": "gymnasium.wrappers.DiscretizeAction", "init_args": {"bins": 5}},
+    ],
+    ids=str,
+)
+def test_a_wrapper_that_does_not_fit_is_refused_in_one_sentence(wrapper: Any) -> None:
+    with pytest.raises(ValueError, match=complaint("tasks.a.wrappers")):
+        make_single_env("a", TaskSpec(env=SINGLE, wrappers=[wrapper]))

@@ -1,0 +1,56 @@
+"""Every configuration that is shipped runs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_mtdqn.cli import main
+
+OVERLAYS = ("overlays", "methods", "sweeps", "sequences")
+RUNS = sorted(path for path in Path("configs").rglob("*.yaml") if path.parts[1] not in OVERLAYS)
+METHODS = sorted(Path("configs/methods").glob("*.yaml"))
+
+
+def smoke(folder: Path, *configs: Path) -> None:
+    paths = [*configs, Path("configs/overlays/smoke.yaml")]
+    arguments = [argument for path in paths for argument in ("--config", str(path))]
+    main(["fit", *arguments, "--trainer.enable_progress_bar=false", f"--run_dir={folder}"])
+
+
+def test_there_are_configurations_to_test() -> None:
+    assert {path.stem for path in RUNS} >= {
+        "three_tasks",
+        "cartpole",
+        "acrobot",
+        "mountaincar",
+        "lunarlander",
+        "minatar_breakout",
+    }
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
+    smoke(tmp_path / "run", path)
+    names = {file.name for file in (tmp_path / "run").rglob("*")}
+    assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
+
+
+@pytest.mark.parametrize("path", METHODS, ids=str)
+def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
+    smoke(tmp_path / "run", Path("configs/dqn/cartpole.yaml"), path)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_configuration_says_what_it_is_and_what_it_reached(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    header = [line for line in lines if line.startswith("#")]
+    assert len(header) >= 3
+    assert lines[: len(header)] == header
+    assert any("benchmarks/results/" in line for line in header)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_configuration_holds_nothing_but_runs(path: Path) -> None:
+    assert set(yaml.safe_load(path.read_text())) <= {"model", "data", "trainer", "seed_everything"}

@@ -1,0 +1,74 @@
+"""What the README shows runs as it stands there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lit_mtdqn.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [
+    line
+    for language, code in BLOCKS
+    if language == "bash"
+    for line in code.replace("\\\n", " ").splitlines()
+    if line.startswith("lit-mtdqn ")
+]
+SMALL = {
+    "total_env_steps": 2000,
+    "warmup_env_steps": 100,
+    "eval_episodes": 2,
+    "test_episodes": 2,
+    "eval_max_steps": 50,
+}
+
+
+def test_the_readme_shows_code_and_commands() -> None:
+    assert PYTHON
+    assert COMMANDS
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_a_python_block_runs(code: str, tmp_path: Path) -> None:
+    """Budgets are cut; everything else is as printed."""
+    small = re.sub(r"total_env_steps=[\d_]+", ", ".join(f"{k}={v}" for k, v in SMALL.items()), code)
+    script = tmp_path / "block.py"
+    script.write_text(small)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_line_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parser accepts every option shown; `--print_config` keeps it from training."""
+    arguments = [word for word in shlex.split(command, comments=True)[1:] if "ckpt" not in word]
+    arguments = _without(arguments, "--seeds", "--jobs", "last")
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--print_config"])
+    assert stop.value.code in (None, 0), capsys.readouterr().err
+
+
+def _without(arguments: list[str], *names: str) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument not in names:
+            kept.append(argument)
+        skip = argument in names and argument.startswith("--")
+    return kept

@@ -1,0 +1,174 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.asserts import complaint
+from numpy.typing import NDArray
+
+from lit_mtdqn.replay import Replay, StorageKind
+
+Array = NDArray[Any]
+STORAGES = pytest.mark.parametrize("storage", ["ram", "disk", "device"])
+
+
+def _rows(first: int, behind_last: int) -> dict[str, Array]:
+    """Return transitions whose every field says which one it is."""
+    number = np.arange(first, behind_last)
+    return {
+        "observation": np.stack([number, -number], 1).astype(np.float32),
+        "action": number,
+        "reward": number.astype(np.float32),
+        "next_action_mask": np.stack([number % 2 == 0, number % 2 == 1, number >= 0], 1),
+    }
+
+
+def _held(replay: Replay) -> list[int]:
+    """Return which transitions a small replay holds."""
+    return sorted(set(replay.sample(400)["action"].tolist()))
+
+
+@STORAGES
+def test_the_oldest_transitions_are_overwritten(storage: StorageKind) -> None:
+    replay = Replay(5, seed=0, storage=storage)
+    replay.extend(_rows(0, 3))
+    assert (len(replay), _held(replay)) == (3, [0, 1, 2])
+    replay.extend(_rows(3, 7))
+    assert (len(replay), _held(replay)) == (5, [2, 3, 4, 5, 6])
+    replay.extend(_rows(7, 8))
+    assert (len(replay), _held(replay)) == (5, [3, 4, 5, 6, 7])
+
+
+def test_of_more_transitions_than_fit_the_newest_are_kept() -> None:
+    replay = Replay(5, seed=0)
+    replay.extend(_rows(0, 2))
+    replay.extend(_rows(2, 20))
+    assert (len(replay), _held(replay)) == (5, [15, 16, 17, 18, 19])
+    replay.extend(_rows(20, 22))
+    assert _held(replay) == [17, 18, 19, 20, 21]
+
+
+@pytest.mark.parametrize("nothing", [{}, _rows(4, 4)], ids=["no arrays", "empty arrays"])
+def test_no_transitions_are_fine(nothing: dict[str, Array]) -> None:
+    replay = Replay(5, seed=0)
+    replay.extend(nothing)
+    assert len(replay) == 0
+    replay.extend(_rows(0, 2))
+    replay.extend(nothing)
+    assert (len(replay), _held(replay)) == (2, [0, 1])
+
+
+@STORAGES
+def test_a_sample_keeps_rows_whole_and_types_unchanged(storage: StorageKind) -> None:
+    replay = Replay(8, seed=0, storage=storage)
+    replay.extend(_rows(0, 8))
+    sample = replay.sample(20)
+    number = sample["action"]
+    assert number.dtype == torch.int64
+    assert number.shape == (20,)
+    assert torch.equal(sample["reward"], number.float())
+    assert torch.equal(sample["observation"], torch.stack([number, -number], 1).float())
+    mask = torch.stack([number % 2 == 0, number % 2 == 1, number >= 0], 1)
+    assert torch.equal(sample["next_action_mask"], mask)
+
+
+def test_the_index_of_a_sampled_row_is_its_place_in_the_ring() -> None:
+    replay = Replay(5, seed=0)
+    replay.extend(_rows(0, 4))
+    replay.extend(_rows(4, 7))
+    sample = replay.sample(50)
+    assert torch.equal(sample["replay_index"], sample["action"] % 5)
+
+
+def test_rows_are_drawn_uniformly_and_with_replacement() -> None:
+    replay = Replay(4, seed=0)
+    replay.extend(_rows(0, 4))
+    counts = torch.bincount(replay.sample(4_000)["action"], minlength=4)
+    # Five standard deviations of a binomial count around its mean of 1000.
+    assert bool(((counts - 1_000).abs() < 5 * 750**0.5).all())
+
+
+def test_draws_follow_from_the_seed_and_leave_the_global_generator_alone() -> None:
+    draws = []
+    for seed in (1, 1, 2):
+        replay = Replay(100, seed=seed)
+        replay.extend(_rows(0, 100))
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        draws.append(replay.sample(10)["action"].tolist())
+        assert torch.equal(torch.get_rng_state(), before)
+    assert draws[0] == draws[1] != draws[2]
+
+
+@STORAGES
+def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_path: Path) -> None:
+    replay, loaded = Replay(5, seed=1, storage=storage), Replay(5, seed=2, storage=storage)
+    replay.extend(_rows(0, 7))
+    replay.sample(3)
+    replay.dump(tmp_path)
+    loaded.load(tmp_path)
+    assert len(loaded) == 5
+    for after in (7, 9):
+        expected, actual = replay.sample(10), loaded.sample(10)
+        assert expected.keys() == actual.keys()
+        for name in expected:
+            assert torch.equal(actual[name], expected[name]), name
+        replay.extend(_rows(after, after + 2))
+        loaded.extend(_rows(after, after + 2))
+
+
+@STORAGES
+def test_a_dump_is_a_copy_that_later_transitions_do_not_reach(
+    storage: StorageKind, tmp_path: Path
+) -> None:
+    replay, again = Replay(5, seed=1, storage=storage), Replay(5, seed=2, storage=storage)
+    replay.extend(_rows(0, 5))
+    replay.dump(tmp_path)
+    replay.extend(_rows(5, 8))
+    again.load(tmp_path)
+    again.extend(_rows(20, 25))
+    third = Replay(5, seed=3, storage=storage)
+    third.load(tmp_path)
+    assert _held(third) == [0, 1, 2, 3, 4]
+
+
+def _no_folder(folder: Path) -> None:
+    folder.rmdir()
+
+
+def _nothing(folder: Path) -> None:
+    assert not any(folder.iterdir())
+
+
+def _other_capacity(folder: Path) -> None:
+    replay = Replay(7, seed=0)
+    replay.extend(_rows(0, 7))
+    replay.dump(folder)
+
+
+@pytest.mark.parametrize("prepare", [_no_folder, _nothing, _other_capacity])
+def test_a_folder_that_holds_no_fitting_replay_is_refused(
+    prepare: Callable[[Path], None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "replay"
+    folder.mkdir()
+    prepare(folder)
+    with pytest.raises(ValueError, match=complaint("replay")):
+        Replay(5, seed=0).load(folder)
+
+
+def test_uniform_replays_are_not_prioritised() -> None:
+    assert not Replay(5, seed=0).is_prioritised
+
+
+@pytest.mark.parametrize("capacity", [0, -1])
+def test_a_replay_without_room_is_refused(capacity: int) -> None:
+    with pytest.raises(ValueError, match=complaint("replay_capacity")):
+        Replay(capacity, seed=0)
+
+
+def test_an_unknown_storage_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^`replay_storage` must be one of ram, disk, device\."):
+        Replay(5, seed=0, storage="tape")  # type: ignore[arg-type]

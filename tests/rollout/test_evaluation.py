@@ -1,0 +1,163 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.counting_env import SINGLE, VECTOR, mask_at, reward_at, signed_length
+from helpers.policies import Policy, constant
+from torch import Tensor
+
+from lit_mtdqn.envs import Layout, TaskEnv
+from lit_mtdqn.rollout import play_episodes
+from lit_mtdqn.types import Episodes, TaskSpec
+
+# Identities 10 to 14 play first episodes of 3, -5, 1, -2 and 3 steps, in some order.
+SEED, EPISODES, PATTERN = 10, 5, (3, -5, 1, -2)
+GAMMA = 0.5
+LAYOUT = Layout((3,), 4, np.dtype(np.float32))
+BACKENDS = pytest.mark.parametrize("env", [SINGLE, VECTOR], ids=["sync", "vector"])
+Arguments = dict[str, Any]
+
+
+def _play(policy: Policy, env: str = VECTOR, **options: Any) -> Episodes:
+    arguments: Arguments = {"num_actions": 2, "epsilon": 0.0, "seed": SEED, "max_steps": 1_000}
+    fields = {name: options.pop(name) for name in ("action_mask_key", "kwargs") if name in options}
+    fields.setdefault("kwargs", {"pattern": PATTERN})
+    spec = TaskSpec(env=env, gamma=GAMMA, success_key="success", **fields)
+    task_env = TaskEnv("a", spec, EPISODES, LAYOUT)
+    return play_episodes(policy, task_env, 0, **{**arguments, **options})
+
+
+def _by_episode(number: Callable[[int, int], float]) -> list[float]:
+    """Apply a function of identity and signed length to the first episode of every copy."""
+    identities = range(SEED, SEED + EPISODES)
+    return [number(identity, signed_length(PATTERN, identity, 0)) for identity in identities]
+
+
+def _discounted(identity: int, length: int) -> float:
+    return sum(GAMMA**step * reward_at(identity, 0, step) for step in range(length))
+
+
+@BACKENDS
+def test_the_first_episode_of_every_copy_is_reported(env: str) -> None:
+    episodes = _play(constant(0.0, 1.0), env)
+    returns = _by_episode(lambda i, n: sum(reward_at(i, 0, step) for step in range(abs(n))))
+    assert episodes.task == "a"
+    assert episodes.episode_return.tolist() == returns
+    assert episodes.episode_length.tolist() == _by_episode(lambda _, n: abs(n))
+
+
+@BACKENDS
+def test_success_counts_in_the_first_episode_alone(env: str) -> None:
+    episodes = _play(constant(0.0, 1.0), env)
+    assert episodes.success is not None
+    # The short truncated episode is followed by successful ones while the long one goes on.
+    assert episodes.success.tolist() == _by_episode(lambda _, n: n > 0)
+
+
+@BACKENDS
+def test_bias_is_the_first_value_minus_the_discounted_return_and_truncation_bootstraps(
+    env: str,
+) -> None:
+    # Values of action 1, the greedy one: 7 at the start, 100 + step later.
+    def values(observation: Tensor, task: Tensor) -> Tensor:
+        step = observation[..., 2]
+        best = torch.where(step == 0, 7.0, 100.0 + step)
+        return torch.stack([best - 1.0, best, best + 1.0, best + 2.0], -1)
+
+    def bias(identity: int, length: int) -> float:
+        steps = abs(length)
+        rest = 0.0 if length > 0 else GAMMA**steps * (100.0 + steps)
+        return 7.0 - (_discounted(identity, steps) + rest)
+
+    assert _play(Policy(values), env).q_bias.tolist() == pytest.approx(_by_episode(bias))
+
+
+def test_after_max_steps_an_episode_counts_as_it_stands() -> None:
+    episodes = _play(constant(0.0, 1.0), max_steps=2)
+    returns = _by_episode(lambda i, n: sum(reward_at(i, 0, s) for s in range(min(abs(n), 2))))
+    assert episodes.episode_return.tolist() == returns
+    assert episodes.episode_length.tolist() == _by_episode(lambda _, n: min(abs(n), 2))
+    assert episodes.success is not None
+    assert episodes.success.tolist() == _by_episode(lambda _, n: n == 1)
+
+
+def test_what_max_steps_cuts_off_counts_as_predicted() -> None:
+    def bias(identity: int, length: int) -> float:
+        steps = min(abs(length), 2)
+        terminated = length > 0 and length <= 2
+        rest = 0.0 if terminated else GAMMA**steps * 1.0
+        return 1.0 - (_discounted(identity, steps) + rest)
+
+    episodes = _play(constant(0.0, 1.0), max_steps=2)
+    assert episodes.q_bias.tolist() == pytest.approx(_by_episode(bias))
+
+
+def test_every_policy_meets_the_same_starts() -> None:
+    policies = constant(0.0, 1.0), constant(1.0, 0.0)
+    spec = TaskSpec(env="CartPole-v1")
+    env = TaskEnv("a", spec, EPISODES, Layout((4,), 2, np.dtype(np.float32)))
+    starts = []
+    for seed in (SEED, SEED, SEED + 1):
+        for policy in policies:
+            play_episodes(policy, env, 0, num_actions=2, epsilon=0.3, seed=seed, max_steps=10)
+            starts.append(policy.asked[0][0])
+            policy.asked.clear()
+    assert torch.equal(starts[0], starts[1])
+    assert torch.equal(starts[0], starts[2])
+    assert not torch.equal(starts[0], starts[4])
+
+
+def test_the_policy_is_asked_for_one_task() -> None:
+    policy = constant(0.0, 1.0)
+    task_env = TaskEnv("a", TaskSpec(env=VECTOR), EPISODES, LAYOUT)
+    play_episodes(policy, task_env, 3, num_actions=2, epsilon=0.0, seed=0, max_steps=9)
+    for observation, task in policy.asked:
+        assert observation.shape == (1, EPISODES, 3)
+        assert task.tolist() == [3]
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_padded_and_forbidden_actions_are_never_taken(epsilon: float) -> None:
+    def values(observation: Tensor, task: Tensor) -> Tensor:
+        forbidden = (observation[..., 0] + observation[..., 2]).long() % 3
+        return torch.nn.functional.one_hot(forbidden, 4) + torch.tensor([0.0, 0.0, 0.0, 9.0])
+
+    taken: list[tuple[np.ndarray, np.ndarray]] = []
+    kwargs = {"pattern": (20,), "num_actions": 3}
+    spec = TaskSpec(env=VECTOR, action_mask_key="mask", kwargs=kwargs)
+    env = TaskEnv("a", spec, EPISODES, LAYOUT)
+    step = env.step
+
+    def recorded(action: np.ndarray) -> Any:
+        row = step(action)
+        taken.append((row.observation, action))
+        return row
+
+    env.step = recorded  # type: ignore[method-assign]
+    play_episodes(Policy(values), env, 0, num_actions=3, epsilon=epsilon, seed=SEED, max_steps=20)
+    assert len(taken) == 20
+    for observations, actions in taken:
+        for (identity, _, moment), action in zip(observations, actions, strict=True):
+            assert mask_at(int(identity), int(moment), 3)[action]
+
+
+def test_random_draws_follow_from_the_seed() -> None:
+    spec = TaskSpec(env="CartPole-v1")
+    env = TaskEnv("a", spec, EPISODES, Layout((4,), 2, np.dtype(np.float32)))
+    returns = [
+        play_episodes(
+            constant(0.0, 1.0), env, 0, num_actions=2, epsilon=1.0, seed=seed, max_steps=500
+        ).episode_return.tolist()
+        for seed in (1, 1, 2)
+    ]
+    assert returns[0] == returns[1] != returns[2]
+
+
+def test_a_task_that_reports_no_success_has_none() -> None:
+    env = TaskEnv("a", TaskSpec(env=VECTOR), EPISODES, LAYOUT)
+    episodes = play_episodes(
+        constant(0.0, 1.0), env, 0, num_actions=2, epsilon=0.0, seed=0, max_steps=9
+    )
+    assert episodes.success is None
