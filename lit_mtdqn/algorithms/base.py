@@ -138,7 +138,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         clock.updates += 1
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
-        return losses
+        # Without its graph, which would otherwise live until the end of the phase.
+        return losses._replace(td=losses.td.detach())
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""
@@ -154,7 +155,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         losses = [self.update(batch, optimizer) for batch in batches]
         self.network.eval()
         transitions = phase.transitions
-        errors = torch.stack([loss.td_error for loss in losses]).abs()
+        errors = torch.stack([loss.td_error for loss in losses]).abs_()
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True

@@ -69,7 +69,7 @@ def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
     metrics = {}
-    for index in batch.task.unique().tolist():
+    for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
         metrics[f"train/q_mean/{name}"] = best[groups].mean()
         metrics[f"train/action_gap/{name}"] = gap[groups].mean()

@@ -41,7 +41,9 @@ class GracefulStop(Callback):
         """Stop between the evaluations of two tasks."""
         self._stop_if_requested()
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Give the signal back."""
         self._restore()
 

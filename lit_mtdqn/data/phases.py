@@ -92,41 +92,47 @@ class PhaseSource:
     def _collect(self) -> None:
         if self._stream is None:
             return
+        before = [self._clock.env_steps[slot.task] for slot in self.acting]
         valid = np.zeros(len(self.acting), np.int64)
-        before = dict(self._clock.env_steps)
         for _ in range(self._vector_steps):
             row = next(self._stream)
             self.statistics.add(row)
             self._accumulator.add(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
-            self._count(before, valid * self._world_size)
+            self._count(before, (valid * self._world_size).tolist())
         self._count(before, self._sum_over_ranks(torch.from_numpy(valid)).tolist())
         for slot, transitions in zip(self.acting, self._accumulator.emit(), strict=True):
             slot.replay.extend(transitions)
 
-    def _count(self, before: dict[str, int], steps: Sequence[int] | np.ndarray) -> None:
-        for slot, count in zip(self.acting, steps, strict=True):
-            self._clock.env_steps[slot.task] = before[slot.task] + int(count)
+    def _count(self, before: list[int], steps: list[int]) -> None:
+        for slot, start, count in zip(self.acting, before, steps, strict=True):
+            self._clock.env_steps[slot.task] = start + count
 
     def _sample(self) -> Transition:
         groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
-        drawn: list[dict[str, Tensor]] = []
-        for place, slot in enumerate(self.learning):
-            count = int((groups == place).sum())
-            rows = slot.replay.sample(count * self._batch_size)
-            drawn.append(
-                {name: t.view(count, self._batch_size, *t.shape[1:]) for name, t in rows.items()}
-            )
-        # Blocks of B rows come slot by slot; `order` says where each goes in [K, S].
-        order = groups.flatten().argsort(stable=True).argsort()
-        columns = {
-            name: torch.cat([rows[name] for rows in drawn])[order].unflatten(0, groups.shape)
-            for name in drawn[0]
-        }
+        columns = self._draw_rows(groups)
         tasks = torch.tensor([slot.index for slot in self.learning])
         columns["task"] = tasks[groups]
         if "weight" not in columns:
             columns["weight"] = torch.ones_like(columns["reward"])
         fields = {name: columns.pop(name) for name in Transition._fields if name != "extra"}
         return Transition(**fields, extra=columns)
+
+    def _draw_rows(self, groups: Tensor) -> dict[str, Tensor]:
+        """Return rows [K, S, B, ...] by name, group [k, s] from the slot that `groups` names."""
+        counts = torch.bincount(groups.flatten(), minlength=len(self.learning)).tolist()
+        size = self._batch_size
+        drawn = [
+            slot.replay.sample(count * size)
+            for slot, count in zip(self.learning, counts, strict=True)
+            if count
+        ]
+        # Blocks of B rows come slot by slot; `order` says which block fills which group.
+        order = groups.flatten().argsort(stable=True).argsort()
+        columns = {}
+        for name in drawn[0]:
+            blocks = torch.cat([rows[name] for rows in drawn])
+            blocks = blocks.view(-1, size, *blocks.shape[1:])
+            columns[name] = blocks.index_select(0, order).view(*groups.shape, *blocks.shape[1:])
+        return columns

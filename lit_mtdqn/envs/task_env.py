@@ -41,6 +41,7 @@ class TaskEnv:
         self._action_space: spaces.Discrete = checked_action_space(
             self.env.single_action_space, task
         )
+        self._start = int(self._action_space.start)
         self._adapter = adapter_for(self.env.single_observation_space, task)
         self._static_mask = np.arange(layout.num_actions) < self._action_space.n
         self._ended = np.zeros(num_envs, bool)
@@ -57,16 +58,16 @@ class TaskEnv:
 
     def step(self, action: Array) -> StepRow:
         """Step every copy by its action, integers [N] counted from 0."""
-        chosen = np.asarray(action) + self._action_space.start
+        chosen = action + self._start if self._start else action
         raw, reward, terminated, truncated, infos = self.env.step(chosen)
         valid = ~self._ended
-        terminated = np.asarray(terminated, bool) & valid
-        truncated = np.asarray(truncated, bool) & valid
+        terminated = np.logical_and(terminated, valid)
+        truncated = np.logical_and(truncated, valid)
         ended = terminated | truncated
         row = StepRow(
             observation=self._observation,
-            action=np.asarray(action),
-            reward=np.where(valid, reward, 0.0).astype(np.float32),
+            action=action,
+            reward=np.multiply(reward, valid, dtype=np.float32),
             terminated=terminated,
             truncated=truncated,
             next_observation=self._padded(raw),

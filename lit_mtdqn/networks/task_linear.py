@@ -46,7 +46,8 @@ class TaskLinear(nn.Module):
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if not self._is_every_row(task):
             row = self.row_of_task[task]
             weight, bias = weight.index_select(0, row), bias.index_select(0, row)

@@ -180,12 +180,38 @@ def test_gradient_aggregation_replaces_one_method_of_the_loop() -> None:
         torch.testing.assert_close(update.change, -_gradient(model, update).sign())
 
 
-def test_on_a_single_device_the_plain_backward_is_taken() -> None:
-    data = small_data(total_env_steps=30)
-    model = small_model(data)
-    model.manual_backward = Mock()  # type: ignore[method-assign]
-    fit(data, model)
-    model.manual_backward.assert_not_called()
+class Listening(Callback):
+    """Hears of every step of an optimiser."""
+
+    def __init__(self) -> None:
+        self.norms: list[float] = []
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        gradients = [parameter.grad for parameter in pl_module.network.parameters()]
+        self.norms.append(float(nn.utils.get_total_norm(gradients)))
+
+
+def test_lightnings_dispatch_is_passed_by_unless_somebody_listens() -> None:
+    models, backwards, clocks = [], [], []
+    listening = Listening()
+    for callbacks in ([], [listening]):
+        torch.manual_seed(0)
+        data = small_data()
+        model = small_model(data, learning_rate_schedule=Linear(1.0, 0.0, steps=50))
+        backward = Mock(wraps=model.manual_backward)
+        model.manual_backward = backward  # type: ignore[method-assign]
+        trainer = fit(data, model, *callbacks)
+        assert trainer.global_step == data.clock.updates
+        models.append(model)
+        backwards.append(backward.call_count)
+        clocks.append(data.clock)
+    assert clocks[0] == clocks[1]
+    assert backwards == [0, clocks[1].updates]
+    assert len(listening.norms) == clocks[1].updates
+    assert min(listening.norms) > 0.0
+    assert_same_state(*models)
 
 
 def test_the_target_network_is_a_frozen_copy_that_no_optimiser_has() -> None:
@@ -205,7 +231,7 @@ def test_the_target_network_stays_in_evaluation_mode(mode: bool) -> None:
     model = DQN([LEFT, RIGHT], NETWORK)
     before = deepcopy(model.target_network.state_dict())
     assert model.train(mode) is model
-    assert model.network.training == mode
+    assert model.training == mode
     assert not any(module.training for module in model.target_network.modules())
     assert_equal_tensors(model.target_network.state_dict(), before)
 
@@ -220,29 +246,38 @@ class Dropping(Torso):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-        if observation.isnan().any():
-            raise ArithmeticError("no number")
         return (self.dropout(observation),)
 
 
 def test_acting_is_done_in_evaluation_mode_and_without_gradient() -> None:
-    model = DQN([LEFT, RIGHT], partial(QNetwork, torso=Dropping))
+    model = DQN([LEFT, RIGHT], partial(QNetwork, torso=Dropping)).train()
     observation, task = torch.randn(2, 5, 3), torch.tensor([0, 1])
-    model.eval()
-    expected = model.action_values(observation, task)
-    model.train()
     values = model.action_values(observation, task)
-    assert torch.equal(values, expected)
-    assert model.network.training
     assert values.shape == (2, 5, 3)
     assert not values.requires_grad
+    assert torch.equal(model.action_values(observation, task), values)
 
 
-def test_training_goes_on_after_acting_has_failed() -> None:
-    model = DQN([LEFT, RIGHT], partial(QNetwork, torso=Dropping)).train()
-    with pytest.raises(ArithmeticError, match="no number"):
-        model.action_values(torch.full((1, 1, 3), torch.nan), torch.tensor([0]))
-    assert model.network.training
+def test_the_network_is_in_training_mode_during_its_updates_alone() -> None:
+    class Moody(DQN):
+        """Notes its network's mode."""
+
+        updating: list[bool]
+        acting: list[bool]
+
+        def losses(self, *arguments: Any, **options: Any) -> Losses:
+            self.updating.append(self.network.training)
+            return super().losses(*arguments, **options)
+
+        def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+            self.acting.append(self.network.training)
+            return super().action_values(observation, task)
+
+    data = small_data()
+    model = Moody(data.task_infos, partial(QNetwork, torso=Dropping))
+    model.updating, model.acting = [], []
+    fit(data, model, EpsilonDecay(0.5, 0.5))
+    assert (set(model.updating), set(model.acting)) == ({True}, {False})
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def test_a_task_may_fill_several_groups_or_none() -> None:
 
 @pytest.mark.parametrize("given", [False, True], ids=["own parameters", "given parameters"])
 def test_losses_change_nothing_but_their_result(given: bool) -> None:
-    model = _model(partial(DuelingHead, hidden=4)).train()
+    model = _model(partial(DuelingHead, hidden=4))
+    model.network.train()
     batch = random_batch(INFOS)
     kept = {name: field.clone() for name, field in _tensors(batch).items()}
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -10,7 +10,7 @@ COPIES = 100_000
 
 
 @given(seed=st.integers(-(2**63), 2**64), purpose=st.text(max_size=8), rank=st.integers(0, 99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_training_selection_and_test_never_share_a_seed(seed: int, purpose: str, rank: int) -> None:
     first = training_seed(seed, purpose, rank)
     assert VALIDATION_SEED + EPISODES < TEST_SEED

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.callbacks import TargetNetworkSync
+from lit_mtdqn.process import configure_process
 from lit_mtdqn.types import Clock, Phase
 
 
@@ -63,11 +64,12 @@ def run(folder: Path) -> None:
         "clocks": report.clocks,
         "clock": data.clock.state_dict(),
         "own_env_steps": len(slot.replay),
-        "plain_backward": model._plain_backward,
+        "steps_directly": model._direct,
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
     torch.save(written, folder / f"rank_{trainer.global_rank}.pt")
 
 
 if __name__ == "__main__":
+    configure_process()
     run(Path(sys.argv[1]))

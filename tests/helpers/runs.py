@@ -11,10 +11,6 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.networks import MLPTorso, QNetwork
-from lit_mtdqn.process import configure_process
-
-# Tiny networks on shared cores: a second thread waits longer than it works.
-configure_process()
 
 NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8]))
 COUNTING = TaskSpec(env=VECTOR)

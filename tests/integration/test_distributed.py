@@ -60,4 +60,4 @@ def test_ranks_evaluate_the_same_episodes(ranks: list[Rank]) -> None:
 
 
 def test_gradients_are_reduced_by_the_strategy(ranks: list[Rank]) -> None:
-    assert [rank["plain_backward"] for rank in ranks] == [False, False]
+    assert [rank["steps_directly"] for rank in ranks] == [False, False]
