@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 	$(BIN)/lit-mtdqn fit --config $(CONFIG)
 
 test: check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow

@@ -77,7 +77,9 @@ def main() -> None:
         folders.append(folder)
         for row in read_scores(folder):
             kept = {column: row.get(column, "") for column in COLUMNS}
-            rows.append({"seed": str(seed), "task": row["task"], **kept, "seconds": f"{seconds:.1f}"})
+            rows.append(
+                {"seed": str(seed), "task": row["task"], **kept, "seconds": f"{seconds:.1f}"}
+            )
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.csv").open("w", newline="") as file:
         file.write(f"# python {shlex.join(sys.argv)}\n")

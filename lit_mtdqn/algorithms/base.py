@@ -22,7 +22,7 @@ from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import EnvStepProgressBar, EpsilonDecay, TargetNetworkSync
-from lit_mtdqn.functional.parameters import freeze_, gradient_norm
+from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import (
     Clock,
@@ -85,6 +85,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.automatic_optimization = False
         self.tasks = as_task_infos(tasks)
         self.network: QNetwork = as_factory(network)(self.tasks)
+        self.network.eval()
         self.target_network: QNetwork = deepcopy(self.network)
         freeze_(self.target_network)
         self.max_grad_norm = max_grad_norm
@@ -165,12 +166,8 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, after mixed precision has unscaled the gradients, and set the learning rate."""
-        if self.max_grad_norm is not None:
-            self._grad_norm = torch.nn.utils.clip_grad_norm_(
-                self._trained, self.max_grad_norm, foreach=True
-            )
-        elif self._logging_is_due():
-            self._grad_norm = gradient_norm(self._trained)
+        if self.max_grad_norm is not None or self._logging_is_due():
+            self._grad_norm = clip_gradients_(self._trained, self.max_grad_norm)
         if self.learning_rate_schedule is not None:
             factor = self.learning_rate_schedule(self._clock.updates)
             for group in optimizer.param_groups:
@@ -196,8 +193,9 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Check the data module and decide what the loop will call."""
-        infos = getattr(self.trainer.datamodule, "task_infos", None)  # type: ignore[attr-defined]
-        require(infos is not None, "datamodule", "be a RolloutDataModule", type(infos).__name__)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        infos = getattr(data, "task_infos", None)
+        require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)
         assert infos is not None
         names, known = [info.name for info in infos], [info.name for info in self.tasks]
         require(names == known, "datamodule.tasks", f"be the model's tasks {known}", names)
@@ -218,10 +216,12 @@ class ValueLearner(lightning.LightningModule, ABC):
         """
         hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        own = (*hooks[:2], "backward", "optimizer_step")
         return (
             isinstance(self.trainer.strategy, SingleDeviceStrategy)
             and getattr(self.trainer.precision_plugin, "scaler", None) is None
             and not any(is_overridden(hook, c, Callback) for hook in hooks for c in callbacks)
+            and not any(is_overridden(hook, self, lightning.LightningModule) for hook in own)
         )
 
     def _step(self, optimizer: LightningOptimizer) -> None:
@@ -326,7 +326,7 @@ class ValueLearner(lightning.LightningModule, ABC):
     def _logging_is_due(self) -> bool:
         done: int = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return done % every == 0
+        return every > 0 and done % every == 0
 
     def _clock_metrics(self) -> dict[str, Tensor]:
         clock = self.source.clock

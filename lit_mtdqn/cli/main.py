@@ -36,7 +36,7 @@ class RunCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={**parser_kwargs, **{name: parser_kwargs for name in self.subcommands()}},
+            parser_kwargs={**parser_kwargs, **dict.fromkeys(self.subcommands(), parser_kwargs)},
             auto_configure_optimizers=False,
             parser_class=RunParser,
             args=args,

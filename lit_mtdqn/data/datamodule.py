@@ -108,6 +108,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.seed = seed
         self.exploration = EpsilonGreedy(epsilon)
         self.sampler = sampler or EveryTask()
+        require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers, epsilon)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
         self.evaluate_every_env_steps = self._evaluation_interval(evaluate_every_env_steps)
@@ -115,6 +116,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.clock = Clock(dict.fromkeys(self.tasks, 0))
         self.slots: list[Slot] = []
         self.source: PhaseSource | None = None
+        self._collector: Collector | None = None
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
 
@@ -129,13 +131,21 @@ class RolloutDataModule(lightning.LightningDataModule):
     @property
     def phases_per_evaluation(self) -> int:
         """Length of an epoch of the Trainer, which ends with an evaluation."""
+        return max(self.evaluate_every_env_steps // self._env_steps_per_phase, 1)
+
+    @property
+    def _env_steps_per_phase(self) -> int:
+        """Nominal: reset rows are not taken off; a phase in which nothing acts counts as one."""
         acting = max(sum(is_acting(spec) for spec in self.tasks.values()), 1)
-        per_phase = self.phase_vector_steps * self.num_envs * acting
-        return max(self.evaluate_every_env_steps // per_phase, 1)
+        return self.phase_vector_steps * self.num_envs * acting
 
     def setup(self, stage: str) -> None:
         """Build replays, environments and the stream of phases, for training only, and once."""
-        if stage != "fit" or self.source is not None:
+        if stage != "fit":
+            return
+        if self._collector is not None:
+            self._collector.policy = self._policy()
+        if self.source is not None:
             return
         trainer = self.trainer
         ranks = 1 if trainer is None else trainer.world_size
@@ -170,7 +180,7 @@ class RolloutDataModule(lightning.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move a phase's tensors; Lightning's own search through collections takes ten times longer."""
+        """Move a phase's tensors; Lightning's search through collections takes ten times longer."""
         return batch.to(device) if isinstance(batch, Phase) else batch
 
     def on_feedback(self, feedback: Feedback) -> None:
@@ -197,7 +207,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.clock.load_state_dict(state_dict["clock"])
 
     def teardown(self, stage: str) -> None:
-        """Close the environments; replays stay."""
+        """Close the environments of evaluation; those of training go on in a later `fit`."""
         for env in self._evaluation_envs.values():
             env.close()
         self._evaluation_envs.clear()
@@ -258,6 +268,13 @@ class RolloutDataModule(lightning.LightningDataModule):
             steps,
         )
         require(steps is None or acting > 0, "total_updates", "be set where no task acts", updates)
+        for name, spec in self.tasks.items():
+            require(
+                not spec.learns or spec.acts or spec.replay is not None,
+                f"tasks.{name}.replay",
+                "be a folder where a task learns but does not act",
+                spec.replay,
+            )
         learning = [name for name, spec in self.tasks.items() if spec.learns]
         require(bool(learning), "tasks", "hold a task that learns", list(self.tasks))
 
@@ -268,15 +285,14 @@ class RolloutDataModule(lightning.LightningDataModule):
         steps = self.total_env_steps
         if steps is None:
             phases = math.ceil((self.total_updates or 1) / self.updates_per_phase)
-            steps = phases * self.phase_vector_steps * self.num_envs
+            steps = phases * self._env_steps_per_phase
         return max(steps // DEFAULT_EVALUATIONS, 1)
 
     def _make_slots(self, ranks: int, rank: int) -> list[Slot]:
         capacity = self.replay_capacity // ranks
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
-        masked = any(spec.action_mask_key is not None for spec in self.tasks.values())
         size = replay_bytes(
-            capacity, self.layout.observation_bytes, self.layout.num_actions, masked
+            capacity, self.layout.observation_bytes, self.layout.num_actions, self._is_masked
         )
         check_memory(size * len(self.tasks), self.replay_storage, device)
         slots = []
@@ -292,11 +308,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         acting = [slot for slot in self.slots if slot.acts]
         stream = None
         if acting:
-            assert self.trainer is not None, "a Trainer owns the network that acts"
-            collector = self._make_collector(acting, rank)
+            self._collector = self._make_collector(acting, rank)
             seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
-            policy = self._policy()
-            stream = collector.steps(policy, seeds)
+            stream = self._collector.steps(seeds)
         return PhaseSource(
             self.slots,
             stream,
@@ -313,13 +327,15 @@ class RolloutDataModule(lightning.LightningDataModule):
             warmup=self.warmup_env_steps // ranks,
             world_size=ranks,
             sum_over_ranks=self._sum_over_ranks,
+            action_mask=self._action_mask if self._is_masked else None,
             seed=training_seed(self._run_seed, "sampler", rank),
         )
 
     def _make_collector(self, acting: list[Slot], rank: int) -> Collector:
-        mask = padded_action_mask([info.num_actions for info in self.task_infos]).numpy()
+        mask = self._action_mask.numpy()
         return Collector(
             self._training_envs,
+            self._policy(),
             [slot.index for slot in acting],
             mask[[slot.index for slot in acting]],
             self.exploration,
@@ -357,6 +373,16 @@ class RolloutDataModule(lightning.LightningDataModule):
             max_steps=self.eval_max_steps,
         )
 
+    @property
+    def _action_mask(self) -> Tensor:
+        """Actions that each task has, [T, A]."""
+        return padded_action_mask([info.num_actions for info in self.task_infos])
+
+    @property
+    def _is_masked(self) -> bool:
+        """Whether some task forbids actions as it goes."""
+        return any(spec.action_mask_key is not None for spec in self.tasks.values())
+
     def _policy(self) -> ActionValues:
         policy = None if self.trainer is None else self.trainer.lightning_module
         if not isinstance(policy, ActionValues):
@@ -388,6 +414,6 @@ def _whole_updates(replay_ratio: float, vector_steps: int, num_envs: int) -> int
         raise ValueError(
             "`replay_ratio` x `phase_vector_steps` x `num_envs` must be a whole number of updates. "
             f"Got {replay_ratio} x {vector_steps} x {num_envs} = {updates:g}. "
-            f"The nearest valid `replay_ratio`: {' or '.join(f'{ratio:g}' for ratio in valid)}."
+            f"The nearest valid `replay_ratio`: {' or '.join(f'{ratio:.10g}' for ratio in valid)}."
         )
     return nearest

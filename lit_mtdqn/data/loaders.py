@@ -11,10 +11,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 Item = TypeVar("Item")
 
-# Lightning warns of a length that workers could make wrong (there are none), and of epochs shorter
-# than the interval of logging (which here counts on across epochs).
-warnings.filterwarnings("ignore", message=r"Your `IterableDataset` has `__len__` defined")
-warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the")
+# Lightning warns of a length that workers could make wrong (there are none), of epochs shorter than
+# the interval of logging (which here counts on across epochs), and of nothing to evaluate.
+for message in (
+    r"Your `IterableDataset` has `__len__` defined",
+    r"The number of training batches .* is smaller than the",
+    r"Total length of `DataLoader` across ranks is zero",
+):
+    warnings.filterwarnings("ignore", message=message)
 
 
 class _Items(IterableDataset[Item]):

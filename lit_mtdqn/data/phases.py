@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
-from lit_mtdqn.replay import TransitionAccumulator
+from lit_mtdqn.replay import MASKS, TransitionAccumulator
 from lit_mtdqn.rollout import EpisodeStatistics
 from lit_mtdqn.types import Clock, Feedback, Phase, StepRow, Transition
 
@@ -32,6 +32,8 @@ class PhaseSource:
         warmup: Transitions that a learning slot needs before the first phase, on this rank.
         world_size: Number of ranks.
         sum_over_ranks: Sums a tensor over ranks.
+        action_mask: Actions that each task has, [T, A], for replays that were stored without masks
+            beside a task that forbids actions; None if none does.
         seed: Seed of the sampler's draws.
     """
 
@@ -49,6 +51,7 @@ class PhaseSource:
         warmup: int,
         world_size: int,
         sum_over_ranks: SumOverRanks,
+        action_mask: Tensor | None = None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
@@ -64,6 +67,7 @@ class PhaseSource:
         self._warmup = warmup
         self._world_size = world_size
         self._sum_over_ranks = sum_over_ranks
+        self._action_mask = action_mask
         self._generator = torch.Generator().manual_seed(seed)
 
     def next_phase(self) -> Phase:
@@ -86,8 +90,10 @@ class PhaseSource:
             )
 
     def _is_warm(self) -> bool:
-        targets = ((slot, min(self._warmup, slot.replay.capacity)) for slot in self.learning)
-        return all(len(slot.replay) >= max(rows, 1) for slot, rows in targets if slot.acts)
+        """Return whether every learning slot on every rank has enough; all ranks agree."""
+        targets = [(slot, min(self._warmup, slot.replay.capacity)) for slot in self.learning]
+        warm = all(len(slot.replay) >= max(rows, 1) for slot, rows in targets if slot.acts)
+        return int(self._sum_over_ranks(torch.tensor([int(not warm)]))) == 0
 
     def _collect(self) -> None:
         if self._stream is None:
@@ -124,7 +130,7 @@ class PhaseSource:
         counts = torch.bincount(groups.flatten(), minlength=len(self.learning)).tolist()
         size = self._batch_size
         drawn = [
-            slot.replay.sample(count * size)
+            self._rows(slot, count * size)
             for slot, count in zip(self.learning, counts, strict=True)
             if count
         ]
@@ -136,3 +142,11 @@ class PhaseSource:
             blocks = blocks.view(-1, size, *blocks.shape[1:])
             columns[name] = blocks.index_select(0, order).view(*groups.shape, *blocks.shape[1:])
         return columns
+
+    def _rows(self, slot: Slot, count: int) -> dict[str, Tensor]:
+        rows = slot.replay.sample(count)
+        if self._action_mask is not None:
+            allowed = self._action_mask[slot.index].expand(count, -1)
+            for name in MASKS:
+                rows.setdefault(name, allowed)
+        return rows

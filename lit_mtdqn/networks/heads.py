@@ -93,8 +93,8 @@ class LinearHead(_ScalarHead):
     ) -> None:
         super().__init__(loss, huber_delta)
         infos = as_task_infos(tasks)
-        num_actions = max(info.num_actions for info in infos)
-        self.values = TaskLinear([i.head for i in infos], in_features, num_actions, init_scale)
+        actions = [info.num_actions for info in infos]
+        self.values = TaskLinear([i.head for i in infos], in_features, actions, init_scale)
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return the values [S, B, A]."""
@@ -137,14 +137,14 @@ class DuelingHead(_ScalarHead):
         require(hidden >= 0, "hidden", "be at least 0", hidden)
         infos = as_task_infos(tasks)
         names = [info.head for info in infos]
-        action_mask = padded_action_mask([info.num_actions for info in infos])
+        actions = [info.num_actions for info in infos]
+        action_mask = padded_action_mask(actions)
         self.register_buffer("action_mask", action_mask, persistent=False)
-        num_actions = action_mask.shape[1]
         width = hidden or in_features
         self.value_stream = _stream(in_features, hidden)
         self.advantage_stream = _stream(in_features, hidden)
-        self.value = TaskLinear(names, width, 1, init_scale)
-        self.advantage = TaskLinear(names, width, num_actions, init_scale)
+        self.value = TaskLinear(names, width, [1] * len(names), init_scale)
+        self.advantage = TaskLinear(names, width, actions, init_scale)
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return the values [S, B, A]."""

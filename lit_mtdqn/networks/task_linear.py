@@ -16,33 +16,43 @@ class TaskLinear(nn.Module):
     """Applies to each row group the linear layer of its head.
 
     The layers are rows of one parameter, so that a forward pass is one batched product. Rows are
-    kept in the order of the heads' names and saved one by one under these names: the order of tasks
-    in a configuration never matters, and a checkpoint fits a model with more or fewer heads as far
-    as the names agree.
+    kept in the order of the heads' names and saved one by one under these names, without padding:
+    the order of tasks in a configuration never matters, and a checkpoint fits a model with more or
+    fewer heads as far as the names agree.
 
     Args:
         heads: Name of each task's head, identifiers; tasks of one name share a row.
         in_features: Size of the input.
-        out_features: Size of the output, the same for every head.
+        out_features: Size of each task's output; narrower ones are padded to the widest.
         init_scale: Factor on PyTorch's usual initial weights. Near 0 the outputs start near 0.
     """
 
     row_of_task: Tensor
 
     def __init__(
-        self, heads: Sequence[str], in_features: int, out_features: int, init_scale: float = 1.0
+        self,
+        heads: Sequence[str],
+        in_features: int,
+        out_features: Sequence[int],
+        init_scale: float = 1.0,
     ) -> None:
         super().__init__()
         require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
         self.heads = tuple(sorted(set(heads)))
+        widths = list(zip(heads, out_features, strict=True))
+        self.widths = tuple(max(w for h, w in widths if h == head) for head in self.heads)
         rows = torch.tensor([self.heads.index(head) for head in heads])
         self.register_buffer("row_of_task", rows, persistent=False)
         in_order = rows.tolist() == list(range(len(self.heads)))
         self._every_row = rows.tolist() if in_order else None
         bound = init_scale / math.sqrt(in_features)
-        shape = (len(self.heads), in_features, out_features)
-        self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(len(self.heads), out_features))
+        shape = (len(self.heads), in_features, max(self.widths))
+        weight = torch.empty(shape).uniform_(-bound, bound)
+        for row, width in enumerate(self.widths):
+            weight[row, :, width:] = 0.0
+        self.weight = nn.Parameter(weight)
+        # With the axis of rows in place: `unsqueeze` would take as long as half the product.
+        self.bias = nn.Parameter(torch.zeros(len(self.heads), 1, max(self.widths)))
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
@@ -51,22 +61,28 @@ class TaskLinear(nn.Module):
         if not self._is_every_row(task):
             row = self.row_of_task[task]
             weight, bias = weight.index_select(0, row), bias.index_select(0, row)
-        return torch.baddbmm(bias.unsqueeze(1), features, weight)
+        return torch.baddbmm(bias, features, weight)
 
     def _is_every_row(self, task: Tensor) -> bool:
         """Return whether the groups are all rows in order, which needs no copy of the weights.
 
-        Asked on the CPU alone, where it takes a microsecond; elsewhere it would wait for the device.
+        Asked on the CPU alone, where it takes a microsecond; elsewhere it would stall the device.
         """
         return task.device.type == "cpu" and task.tolist() == self._every_row
+
+    def _saved_rows(self) -> dict[str, Tensor]:
+        """Return views of what each head owns, by its name in a checkpoint."""
+        return {
+            f"{head}.{name}": parameter[row, ..., :width].squeeze(0)
+            for name, parameter in (("weight", self.weight), ("bias", self.bias))
+            for row, (head, width) in enumerate(zip(self.heads, self.widths, strict=True))
+        }
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        for name, parameter in self._parameters.items():
-            assert parameter is not None
-            for head, row in zip(self.heads, parameter.unbind(0), strict=True):
-                destination[f"{prefix}{head}.{name}"] = row if keep_vars else row.detach().clone()
+        for name, row in self._saved_rows().items():
+            destination[prefix + name] = row if keep_vars else row.detach().clone()
 
     def _load_from_state_dict(
         self,
@@ -78,23 +94,20 @@ class TaskLinear(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        wanted = {f"{head}.{name}" for head in self.heads for name in self._parameters}
-        for name, parameter in self._parameters.items():
-            assert parameter is not None
-            for head, row in zip(self.heads, parameter.data, strict=True):
-                key = f"{prefix}{head}.{name}"
-                if key not in state_dict:
-                    missing_keys.append(key)
-                elif state_dict[key].shape != row.shape:
-                    found = (tuple(state_dict[key].shape), tuple(row.shape))
-                    error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
-                else:
-                    row.copy_(state_dict[key])
+        rows = {prefix + name: row.detach() for name, row in self._saved_rows().items()}
+        for key, row in rows.items():
+            if key not in state_dict:
+                missing_keys.append(key)
+            elif state_dict[key].shape != row.shape:
+                found = (tuple(state_dict[key].shape), tuple(row.shape))
+                error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
+            else:
+                row.copy_(state_dict[key])
         if strict:
             saved = {key for key in state_dict if key.startswith(prefix)}
-            unexpected_keys.extend(sorted(saved - {prefix + key for key in wanted}))
+            unexpected_keys.extend(sorted(saved - set(rows)))
 
     def extra_repr(self) -> str:
         """Name the heads and sizes."""
-        _, size_in, size_out = self.weight.shape
-        return f"heads={list(self.heads)}, in_features={size_in}, out_features={size_out}"
+        outputs = dict(zip(self.heads, self.widths, strict=True))
+        return f"in_features={self.weight.shape[1]}, out_features={outputs}"

@@ -55,15 +55,16 @@ class TD:
         target = self.target(batch, predict, target_network)
         return TDLoss(*target_network.head.loss(prediction, batch.action, target))
 
-    @torch.no_grad()
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
-        """Return the target in the space of the head, float32."""
-        following = target_network(batch.next_observation, batch.task)
-        chooser = following
-        if self.bootstrap == "double":
-            chooser = predict(batch.next_observation, batch.task)
-        mask = batch.extra.get("next_action_mask")
-        if mask is None:
-            mask = target_network.allowed_actions(batch.task)
-        next_action = greedy_actions(target_network.q_values(chooser), mask)
-        return target_network.head.target(batch.reward, batch.discount, following, next_action)
+        """Return the target in the space of the head, float32, without gradient."""
+        with torch.no_grad():
+            following = target_network(batch.next_observation, batch.task)
+            chooser = following
+            if self.bootstrap == "double":
+                chooser = predict(batch.next_observation, batch.task)
+            mask = batch.extra.get("next_action_mask")
+            if mask is None:
+                mask = target_network.allowed_actions(batch.task)
+            head = target_network.head
+            next_action = greedy_actions(head.q_values(chooser), mask)
+            return head.target(batch.reward, batch.discount, following, next_action)

@@ -1,7 +1,14 @@
 """What has been experienced: folding of steps into transitions, and their storage."""
 
-from lit_mtdqn.replay.accumulator import TransitionAccumulator
+from lit_mtdqn.replay.accumulator import MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
 from lit_mtdqn.replay.memory import check_memory, replay_bytes
 
-__all__ = ["Replay", "StorageKind", "TransitionAccumulator", "check_memory", "replay_bytes"]
+__all__ = [
+    "MASKS",
+    "Replay",
+    "StorageKind",
+    "TransitionAccumulator",
+    "check_memory",
+    "replay_bytes",
+]

@@ -43,8 +43,8 @@ class TransitionAccumulator:
         self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
         self._n_step = np.array([[spec.n_step] for spec in specs])
         clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
-        self._low, self._high = np.array(clips, np.float32).T[..., None]
-        self._carry = int(self._n_step.max()) - 1
+        self._low, self._high = np.array(clips, np.float32).reshape(-1, 2).T[..., None]
+        self._carry = max((spec.n_step for spec in specs), default=1) - 1
         self._rows: list[StepRow] = []
         self._fresh = 0
 
@@ -64,13 +64,9 @@ class TransitionAccumulator:
             return [{} for _ in self._gamma]
         window = self._fold()
         transitions = [self._transitions(window, slot) for slot in range(len(self._gamma))]
-        self._rows = self._rows[len(self._rows) - self._carry :] if self._carry else []
+        self._rows = self._rows[-self._carry :] if self._carry else []
         self._fresh = 0
         return transitions
-
-    def clear(self) -> None:
-        """Forget unfinished windows, as after a reset of the environments."""
-        self._rows, self._fresh = [], 0
 
     def _fold(self) -> _Window:
         rows = _stack_rows(self._rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import warnings
@@ -19,6 +20,7 @@ from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 from lit_mtdqn.types import require
 
 Array = np.ndarray
+MANIFEST = "replay.json"
 StorageKind = Literal["ram", "disk", "device"]
 
 
@@ -103,7 +105,7 @@ class Replay:
         self._buffer.update_priority(index, priority)
 
     def dump(self, folder: str | Path) -> None:
-        """Write everything, the sampler's generator included, into a folder, replacing what it holds.
+        """Write everything, the sampler's generator included, in place of what a folder holds.
 
         The old files stay until the new ones are complete: this replay may be reading from them.
         """
@@ -111,10 +113,12 @@ class Replay:
         fresh = target.with_name(f"{target.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        with warnings.catch_warnings():
-            # Of a replay that was loaded and not extended since; nothing of ours needs that cursor.
-            warnings.filterwarnings("ignore", message="last_cursor is None")
-            self._buffer.dumps(fresh)
+        (fresh / MANIFEST).write_text(json.dumps({"capacity": self.capacity, "rows": len(self)}))
+        if len(self):
+            with warnings.catch_warnings():
+                # Of a replay that was loaded and not extended since; nothing needs that cursor.
+                warnings.filterwarnings("ignore", message="last_cursor is None")
+                self._buffer.dumps(fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
@@ -122,7 +126,13 @@ class Replay:
         """Read back what `dump` wrote.
 
         Raises:
-            ValueError: If the folder holds no replay.
+            ValueError: If the folder holds no replay, or one of another capacity.
         """
-        require(Path(folder).is_dir(), "replay", "be a folder that holds a replay", str(folder))
-        self._buffer.loads(folder)
+        path = Path(folder) / MANIFEST
+        require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
+        manifest = json.loads(path.read_text())
+        capacity = manifest["capacity"]
+        must = f"have been written with `replay_capacity` = {self.capacity}"
+        require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")
+        if manifest["rows"]:
+            self._buffer.loads(folder)

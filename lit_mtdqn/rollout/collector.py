@@ -22,6 +22,7 @@ class Collector:
 
     Args:
         envs: One vector environment per acting task, of N copies each.
+        policy: Acts; it is asked again at every step, so it may be learning meanwhile.
         task: Index of each acting task among all tasks, [S].
         action_mask: Actions that each acting task has, [S, A].
         exploration: How actions follow from values.
@@ -32,6 +33,7 @@ class Collector:
     def __init__(
         self,
         envs: Sequence[TaskEnv],
+        policy: ActionValues,
         task: Sequence[int],
         action_mask: Array,
         exploration: EpsilonGreedy,
@@ -39,6 +41,7 @@ class Collector:
         seed: int,
     ) -> None:
         self.envs = envs
+        self.policy = policy
         self.exploration = exploration
         self._task = torch.tensor(list(task))
         self._static_mask = action_mask[:, None]
@@ -46,31 +49,30 @@ class Collector:
         self._generator = np.random.default_rng(seed)
         self._num_envs = envs[0].num_envs
 
-    def steps(self, policy: ActionValues, seeds: Sequence[int]) -> Iterator[StepRow]:
+    def steps(self, seeds: Sequence[int]) -> Iterator[StepRow]:
         """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
 
         Args:
-            policy: Acts; it is asked again at every step, so it may be learning meanwhile.
             seeds: Seed of each task's environments.
         """
         resets = [env.reset(seed) for env, seed in zip(self.envs, seeds, strict=True)]
         observation = np.stack([observation for observation, _ in resets])
         mask = self._stack_masks([mask for _, mask in resets])
         while True:
-            action = self._act(policy, observation, mask)
+            action = self._act(observation, mask)
             pairs = zip(self.envs, action, strict=True)
             row = self._stack([env.step(actions) for env, actions in pairs], mask)
             yield row
             observation, mask = row.next_observation, row.next_action_mask
 
-    def _act(self, policy: ActionValues, observation: Array, mask: Array | None) -> Array:
+    def _act(self, observation: Array, mask: Array | None) -> Array:
         epsilon = self._epsilon()
         allowed = self._static_mask if mask is None else mask
         if epsilon.min() >= 1.0:
             shape = (*observation.shape[:2], allowed.shape[-1])
             allowed = np.broadcast_to(allowed, shape)
             return self.exploration.select(None, allowed, epsilon, self._generator)
-        values = policy.action_values(torch.from_numpy(observation), self._task)
+        values = self.policy.action_values(torch.from_numpy(observation), self._task)
         return self.exploration.select(values.cpu().numpy(), allowed, epsilon, self._generator)
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:

@@ -32,11 +32,11 @@ class _Tally:
         self.success |= self.playing & row.extra["success"]
         self.step += 1
 
-    def close(self, row: StepRow, next_value: Array) -> None:
-        """End the episodes that ended; what a truncation cut off counts as predicted."""
-        cut = self.playing & row.truncated & ~row.terminated
+    def close(self, row: StepRow, next_value: Array, last: bool) -> None:
+        """End the episodes that ended, or all; what was cut off counts as predicted."""
+        cut = self.playing & ~row.terminated & (row.truncated | last)
         self.discounted_return += self.gamma**self.step * np.where(cut, next_value, 0.0)
-        self.playing &= ~(row.terminated | row.truncated)
+        self.playing &= ~(row.terminated | row.truncated | last)
 
 
 class _Player:
@@ -90,11 +90,11 @@ def play_episodes(
     player = _Player(policy, task_index, num_actions, epsilon, seed)
     tally = _Tally(env.num_envs, env.spec.gamma)
     action, first_value, _ = player.act(*env.reset(seed))
-    while tally.playing.any() and tally.step < max_steps:
+    while tally.playing.any():
         row = env.step(action)
         tally.add(row)
         action, _, next_value = player.act(row.next_observation, row.next_action_mask)
-        tally.close(row, next_value)
+        tally.close(row, next_value, last=tally.step == max_steps)
     return Episodes(
         task=env.task,
         episode_return=tally.episode_return,

@@ -23,8 +23,13 @@ class ActionValues(Protocol):
 class HasTargetNetwork(Protocol):
     """A learner with an online network and a frozen copy of it."""
 
-    network: nn.Module
-    target_network: nn.Module
+    @property
+    def network(self) -> nn.Module:
+        """What learns and acts."""
+
+    @property
+    def target_network(self) -> nn.Module:
+        """What targets come from."""
 
 
 @runtime_checkable

@@ -486,9 +486,7 @@ def test_an_evaluation_reports_scores_by_task(stage: str, prefix: str) -> None:
         "rated": TaskSpec(env=VECTOR, kwargs={"pattern": (2,)}, success_key="success"),
     }
     data = small_data(tasks)
-    trainer = quiet_trainer()
-    for _ in range(2):  # the second evaluation starts afresh
-        (metrics,) = getattr(trainer, stage)(small_model(data), data, verbose=False)
+    (metrics,) = getattr(quiet_trainer(), stage)(small_model(data), data, verbose=False)
     scores = {name: metrics[f"{prefix}/score/{name}"] for name in tasks}
     assert scores["raw"] == metrics[f"{prefix}/episode_return/raw"]
     assert scores["ranged"] == pytest.approx(
@@ -498,6 +496,18 @@ def test_an_evaluation_reports_scores_by_task(stage: str, prefix: str) -> None:
     assert metrics[f"{prefix}/score/mean"] == pytest.approx(sum(scores.values()) / 3)
     assert metrics[f"{prefix}/score/worst"] == min(scores.values())
     assert metrics[f"{prefix}/episode_length/rated"] == 2.0
+
+
+def test_every_evaluation_starts_afresh() -> None:
+    data = small_data({"cartpole": TaskSpec(env="CartPole-v1")})
+    model, trainer = small_model(data), quiet_trainer()
+    scores = []
+    for epsilon in (0.0, 1.0):
+        data.eval_epsilon = epsilon
+        (metrics,) = trainer.validate(model, data, verbose=False)
+        assert metrics["val/score/mean"] == metrics["val/score/cartpole"]
+        scores.append(metrics["val/score/mean"])
+    assert scores[0] != scores[1]
 
 
 def test_lightnings_sanity_check_leaves_no_trace() -> None:

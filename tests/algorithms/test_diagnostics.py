@@ -27,7 +27,7 @@ def _learner() -> FakeLearner:
     network = QNetwork(tasks, head=lambda infos, size: LinearHead(infos, size, init_scale=0.0))
     assert isinstance(network.head, LinearHead)
     with torch.no_grad():
-        network.head.values.bias.copy_(torch.tensor([[1.0, 4.0, 9.0], [1.0, 4.0, 9.0]]))
+        network.head.values.bias.copy_(torch.tensor([[1.0, 4.0, 9.0], [1.0, 4.0, 9.0]])[:, None])
     return FakeLearner(network, tasks)
 
 

@@ -137,7 +137,7 @@ def test_padded_actions_are_never_chosen_from_acting_to_the_target(
     for network in (model.network, model.target_network):
         assert isinstance(network.head, LinearHead)
         with torch.no_grad():
-            network.head.values.bias[0, 2:] = 1_000.0
+            network.head.values.bias[0, ..., 2:] = 1_000.0
     trainer = fit(data, model, EpsilonDecay(start=0.3, end=0.3))
     for name, actions in (("narrow", {0, 1}), ("wide", {0, 1, 2, 3})):
         steps = tapes[name].named("step", num_envs=2)

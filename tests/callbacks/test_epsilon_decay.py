@@ -4,13 +4,12 @@ import pytest
 import torch
 from helpers.asserts import complaint
 from helpers.counting_env import VECTOR
-from helpers.runs import COUNTING, fit, quiet_trainer, small_data, small_model
+from helpers.runs import fit, quiet_trainer, small_data, small_model
 from helpers.tape import Tape
 
 from lit_mtdqn import DQN, TaskSpec
 from lit_mtdqn.callbacks import EpsilonDecay
 from lit_mtdqn.networks import LinearHead
-from lit_mtdqn.types import Clock
 
 
 @pytest.mark.parametrize(
@@ -25,20 +24,33 @@ def test_epsilon_falls_over_env_steps(shape: Any, values: list[float]) -> None:
     assert [decay.schedule(count) for count in counts] == pytest.approx(values)
 
 
-def test_each_task_explores_by_its_own_env_steps() -> None:
-    data = small_data({"a": COUNTING, "b": COUNTING}, warmup_env_steps=0)
-    fit(data, small_model(data), EpsilonDecay(start=0.9, end=0.1, decay_env_steps=100))
-    data.clock = Clock({"a": 25, "b": 75})
-    assert [data.epsilon_of("a"), data.epsilon_of("b")] == pytest.approx([0.7, 0.3])
-
-
 def _always(action: int, model: DQN) -> None:
     """Make an action the greedy one everywhere."""
     assert isinstance(model.network.head, LinearHead)
     with torch.no_grad():
         for parameter in model.network.parameters():
             parameter.zero_()
-        model.network.head.values.bias[:, action] = 1.0
+        model.network.head.values.bias[..., action] = 1.0
+
+
+def test_each_task_explores_by_its_own_env_steps() -> None:
+    """One task has long been played, as after a resume; the other is new."""
+    tapes = {name: Tape() for name in ("old", "new")}
+    tasks = {
+        name: TaskSpec(env=VECTOR, kwargs={"tape": tape, "num_actions": 50})
+        for name, tape in tapes.items()
+    }
+    data = small_data(tasks, total_env_steps=100_040)
+    data.clock.env_steps["old"] = 100_000
+    model = small_model(data)
+    _always(49, model)
+    fit(data, model, EpsilonDecay(start=1.0, end=0.0, decay_env_steps=100_000))
+    greedy = {
+        name: [event.details["actions"] == [49, 49] for event in tape.named("step", num_envs=2)]
+        for name, tape in tapes.items()
+    }
+    assert all(greedy["old"])
+    assert not any(greedy["new"])
 
 
 @pytest.mark.parametrize(("warmup", "random"), [(0, 1), (6, 3)])

@@ -52,9 +52,11 @@ def _played(
         envs = [TaskEnv(name, tasks[name], NUM_ENVS, layout) for name in acting]
         mask = np.ones((len(acting), layout.num_actions), bool)
         epsilon = np.ones(len(acting))
-        collector = Collector(envs, range(len(acting)), mask, EpsilonGreedy(), lambda: epsilon, 0)
+        collector = Collector(
+            envs, Policy(never_asked), range(len(acting)), mask, EpsilonGreedy(), lambda: epsilon, 0
+        )
         seeds = [SEEDS[name] for name in acting]
-        stream = _recorded(collector.steps(Policy(never_asked), seeds), rows)
+        stream = _recorded(collector.steps(seeds), rows)
     slots = [
         Slot(name, place, spec, Replay(capacity, seed=place))
         for place, (name, spec) in enumerate(tasks.items())

@@ -4,8 +4,8 @@ from helpers.asserts import assert_same_state, assert_table
 from torch import nn
 
 from lit_mtdqn.functional.parameters import (
+    clip_gradients_,
     freeze_,
-    gradient_norm,
     split_by_weight_decay,
     update_target_,
 )
@@ -80,7 +80,21 @@ def test_the_gradient_norm_spans_all_parameters_that_have_a_gradient() -> None:
     first, second, idle = (nn.Parameter(torch.zeros(2)) for _ in range(3))
     first.grad = torch.tensor([1.0, 2.0])
     second.grad = torch.tensor([2.0, 4.0])
-    assert_table(gradient_norm([first, second, idle]), 5.0)
+    assert_table(clip_gradients_([first, second, idle], None), 5.0)
+    assert_table(first.grad, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 5.0, 100.0])
+def test_clipping_agrees_with_pytorchs_own(max_norm: float) -> None:
+    ours = [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(5))]
+    theirs = [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(5))]
+    for mine, other in zip(ours, theirs, strict=True):
+        mine.grad = torch.randn_like(mine)
+        other.grad = mine.grad.clone()
+    norm = clip_gradients_(ours, max_norm)
+    torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs, max_norm))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
 
 
 def test_in_a_q_network_only_weight_matrices_decay() -> None:

@@ -137,6 +137,8 @@ class CountingVectorEnv(VectorEnv[Array, Array, Array]):
         self._episode = np.zeros(num_envs, np.int64)
         self._step = np.zeros(num_envs, np.int64)
         self._ended = np.zeros(num_envs, bool)
+        # The next step overwrites what this one returned, as batched environments may do.
+        self._shown = np.zeros((num_envs, 3), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -176,7 +178,8 @@ class CountingVectorEnv(VectorEnv[Array, Array, Array]):
             setattr(self, name, array.copy())
 
     def _observation(self) -> Array:
-        return np.stack([self._identity, self._episode, self._step], 1).astype(np.float32)
+        self._shown[:] = np.stack([self._identity, self._episode, self._step], 1)
+        return self._shown
 
     def _info(self) -> dict[str, Any]:
         assert isinstance(self.single_action_space, spaces.Discrete)

@@ -157,7 +157,7 @@ class Steering(Callback):
         with torch.no_grad():
             head.values.weight.zero_()
             head.values.bias.zero_()
-            head.values.bias[:, clock.updates % NUM_ACTIONS] = 1.0
+            head.values.bias[..., clock.updates % NUM_ACTIONS] = 1.0
 
 
 def test_a_phase_is_played_by_the_network_that_the_updates_before_it_left() -> None:

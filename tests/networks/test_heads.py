@@ -97,7 +97,7 @@ def test_the_advantage_of_a_padded_action_moves_no_other_value() -> None:
     before = head(features, BOTH).detach()
     left = head.advantage.heads.index("left")
     with torch.no_grad():
-        head.advantage.bias[left, 2] += 1000.0
+        head.advantage.bias[left, 0, 2] += 1000.0
     after = head(features, BOTH).detach()
     assert torch.equal(after[0, :, :2], before[0, :, :2])
     assert torch.equal(after[1], before[1])

@@ -12,7 +12,7 @@ SIZE, OUT = 4, 3
 
 def _layer(*heads: str, seed: int = 0) -> TaskLinear:
     torch.manual_seed(seed)
-    layer = TaskLinear(heads, SIZE, OUT)
+    layer = TaskLinear(heads, SIZE, [OUT] * len(heads))
     torch.nn.init.normal_(layer.bias)
     return layer
 
@@ -116,7 +116,7 @@ def test_loading_names_are_complete_inside_a_larger_module() -> None:
 
 
 def test_tasks_of_one_head_share_its_row() -> None:
-    layer = TaskLinear(["shared", "own", "shared"], SIZE, OUT)
+    layer = TaskLinear(["shared", "own", "shared"], SIZE, [OUT] * 3)
     assert layer.weight.shape[0] == 2
     features = torch.randn(1, 2, SIZE).expand(3, -1, -1)
     shared, own, again = layer(features, torch.arange(3)).unbind(0)
@@ -137,7 +137,7 @@ def test_the_loss_of_one_task_leaves_the_rows_of_other_heads_alone() -> None:
 @pytest.mark.parametrize("init_scale", [1.0, 0.01, 0.0])
 def test_initial_weights_are_uniform_within_the_scaled_bound(init_scale: float) -> None:
     torch.manual_seed(0)
-    layer = TaskLinear(["left"], 100, 100, init_scale)
+    layer = TaskLinear(["left"], 100, [100], init_scale)
     bound = init_scale / math.sqrt(100)
     largest = float(layer.weight.detach().abs().max())
     assert 0.99 * bound <= largest <= bound
@@ -146,4 +146,4 @@ def test_initial_weights_are_uniform_within_the_scaled_bound(init_scale: float) 
 
 def test_a_negative_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=complaint("init_scale")):
-        TaskLinear(["left"], SIZE, OUT, init_scale=-1.0)
+        TaskLinear(["left"], SIZE, [OUT], init_scale=-1.0)

@@ -33,8 +33,10 @@ def _play(tasks: dict[str, TaskSpec], vector_steps: int, seeds: Sequence[int]) -
     masks = np.arange(layout.num_actions) < np.array([[info.num_actions] for info in infos])
     envs = [TaskEnv(name, spec, NUM_ENVS, layout) for name, spec in tasks.items()]
     places = range(len(tasks))
-    collector = Collector(envs, places, masks, EpsilonGreedy(), lambda: np.ones(len(envs)), seed=0)
-    stream = collector.steps(_NoPolicy(), seeds)
+    collector = Collector(
+        envs, _NoPolicy(), places, masks, EpsilonGreedy(), lambda: np.ones(len(envs)), seed=0
+    )
+    stream = collector.steps(seeds)
     return [next(stream) for _ in range(vector_steps)]
 
 
@@ -167,21 +169,24 @@ def test_without_new_rows_nothing_is_emitted() -> None:
     assert accumulator.emit() == [{}, {}]
 
 
-ENDINGS = st.sampled_from(["", "", "terminated", "truncated"])
+EPISODES = st.tuples(st.integers(1, 12), st.sampled_from(["terminated", "truncated"]))
 
 
 @given(
-    endings=st.lists(ENDINGS, min_size=1, max_size=20),
+    episodes=st.lists(EPISODES, min_size=1, max_size=4),
     n_step=st.integers(1, 7),
-    length=st.integers(1, 9),
+    length=st.integers(1, 4),
 )
 @settings(max_examples=50, deadline=None)
-def test_the_borders_of_phases_leave_no_trace(endings: list[str], n_step: int, length: int) -> None:
+def test_the_borders_of_phases_leave_no_trace(
+    episodes: list[tuple[int, str]], n_step: int, length: int
+) -> None:
     rows: list[StepRow] = []
-    for ending in endings:
-        rows.append(_row(len(rows), float(len(rows)), ending))
-        if ending:
-            rows.append(_row(len(rows), 0.0, valid=False))
+    for steps, ending in episodes:
+        first, last = len(rows), len(rows) + steps - 1
+        rows.extend(_row(time, float(time)) for time in range(first, last))
+        rows.append(_row(last, float(last), ending))
+        rows.append(_row(last + 1, 0.0, valid=False))
     spec = TaskSpec(env="count", gamma=0.9, n_step=n_step)
     ((whole,),) = _fold([spec], rows, [len(rows)])
     phases = [length] * (len(rows) // length)

@@ -34,8 +34,10 @@ def _stream(
     def epsilon() -> Array:
         return np.array(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
-    collector = Collector(envs, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, seed=0)
-    return collector.steps(policy, [100 * (place + 1) for place in range(len(tasks))])
+    collector = Collector(
+        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, seed=0
+    )
+    return collector.steps([100 * (place + 1) for place in range(len(tasks))])
 
 
 def test_rows_of_all_tasks_are_stacked() -> None:
@@ -139,7 +141,9 @@ def test_the_seed_of_exploration_decides_random_actions() -> None:
     for seed in (1, 1, 2):
         env = TaskEnv("a", PLAIN, NUM_ENVS, layout)
         mask = np.ones((1, 2), bool)
-        collector = Collector([env], [0], mask, EpsilonGreedy(), lambda: np.ones(1), seed)
-        rows = islice(collector.steps(Policy(never_asked), [0]), 20)
+        collector = Collector(
+            [env], Policy(never_asked), [0], mask, EpsilonGreedy(), lambda: np.ones(1), seed
+        )
+        rows = islice(collector.steps([0]), 20)
         actions.append([row.action.tolist() for row in rows])
     assert actions[0] == actions[1] != actions[2]

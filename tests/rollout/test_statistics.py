@@ -25,8 +25,10 @@ def _rows(vector_steps: int) -> Iterable[StepRow]:
     layout, _ = probe_tasks(TASKS)
     envs = [TaskEnv(name, spec, NUM_ENVS, layout) for name, spec in TASKS.items()]
     mask = np.ones((2, 2), bool)
-    collector = Collector(envs, [0, 1], mask, EpsilonGreedy(), lambda: np.zeros(2), seed=0)
-    return islice(collector.steps(constant(0, 1), list(SEEDS.values())), vector_steps)
+    collector = Collector(
+        envs, constant(0, 1), [0, 1], mask, EpsilonGreedy(), lambda: np.zeros(2), seed=0
+    )
+    return islice(collector.steps(list(SEEDS.values())), vector_steps)
 
 
 def _statistics(vector_steps: int) -> EpisodeStatistics:
