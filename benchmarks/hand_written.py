@@ -8,6 +8,7 @@ can be held against.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -45,13 +46,14 @@ class Network(nn.Module):
         super().__init__()
         widths = [size, *hidden]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU()]
         self.trunk = nn.Sequential(*layers)
         self.weight = nn.Parameter(torch.randn(tasks, widths[-1], actions) * 1e-3)
         self.bias = nn.Parameter(torch.zeros(tasks, 1, actions))
 
     def forward(self, observation: Tensor) -> Tensor:
+        """Return action values [T, N, A] for observations [T, N, O]."""
         return torch.baddbmm(self.bias, self.trunk(observation), self.weight)
 
 
