@@ -113,11 +113,20 @@ class ValueLearner(lightning.LightningModule, ABC):
         """
 
     def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
-        """Return the number to minimise: the weighted mean over rows and groups."""
+        """Return the number to minimise: the weighted mean over rows and groups.
+
+        Auxiliary terms of shape [S, B] and [S] are weighted with their task, those of [] added.
+        """
         weight = batch.weight
         if self._has_task_weights:
             weight = weight * self.task_weight[batch.task].unsqueeze(-1)
-        return (losses.td * weight).mean()
+        total = (losses.td * weight).mean()
+        for term in losses.auxiliary.values():
+            if term.dim() > 0 and self._has_task_weights:
+                shares = self.task_weight[batch.task]
+                term = term * (shares if term.dim() == 1 else shares.unsqueeze(-1))
+            total = total + term.mean()
+        return total
 
     def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
         """Back-propagate; gradient aggregation overrides this and nothing else of the loop."""
@@ -191,14 +200,21 @@ class ValueLearner(lightning.LightningModule, ABC):
             missing.append(EnvStepProgressBar())
         return missing
 
-    def on_fit_start(self) -> None:
-        """Check the data module and decide what the loop will call."""
+    def setup(self, stage: str) -> None:
+        """Check that the data is of this model's tasks."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         infos = getattr(data, "task_infos", None)
         require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)
         assert infos is not None
         names, known = [info.name for info in infos], [info.name for info in self.tasks]
         require(names == known, "datamodule.tasks", f"be the model's tasks {known}", names)
+        for theirs, ours in zip(infos, self.tasks, strict=True):
+            sizes = [(i.observation_shape, i.num_actions) for i in (theirs, ours)]
+            must = f"have the model's observation shape and number of actions {sizes[1]}"
+            require(sizes[0] == sizes[1], f"datamodule.tasks.{ours.name}", must, sizes[0])
+
+    def on_fit_start(self) -> None:
+        """Decide what the loop will call."""
         self._update_callbacks = [
             callback
             for callback in self.trainer.callbacks  # type: ignore[attr-defined]
@@ -246,6 +262,10 @@ class ValueLearner(lightning.LightningModule, ABC):
     def test_step(self, episodes: Episodes, batch_idx: int) -> None:
         """Take the episodes of one task."""
         self._evaluations.append(episodes)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted validation left."""
+        self._evaluations = []
 
     def on_validation_epoch_end(self) -> None:
         """Log returns, scores and successes by task."""

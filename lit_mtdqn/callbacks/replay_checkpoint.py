@@ -25,6 +25,7 @@ class ReplayCheckpoint(Callback):
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
+        self._trains = False
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -34,6 +35,8 @@ class ReplayCheckpoint(Callback):
         if trainer.ckpt_path and folder.is_dir():
             trainer.datamodule.load_replay(folder)  # type: ignore[attr-defined]
             rank_zero_info(f"Replays loaded from {folder}.")
+        # From here on the replays are this run's own; before, they must not replace those on disk.
+        self._trains = True
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -46,6 +49,9 @@ class ReplayCheckpoint(Callback):
         self._dump(trainer)
 
     def _dump(self, trainer: lightning.Trainer) -> None:
+        if not self._trains:
+            return
+        self._trains = False
         trainer.datamodule.dump_replay(self._rank_folder(trainer))  # type: ignore[attr-defined]
 
     def _rank_folder(self, trainer: lightning.Trainer) -> Path:

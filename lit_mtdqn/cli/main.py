@@ -101,7 +101,7 @@ class RunCLI(LightningCLI):
         """Prepare process and run folder."""
         config = self.config[self.config.subcommand]
         configure_process(config.threads)
-        if config.run_dir is None:
+        if config.run_dir is None or self.config.subcommand != "fit":
             config.run_dir = default_run_dir(config, self.config.subcommand)
         if self.config.subcommand == "fit":
             prepare_run_dir(config.run_dir, config.overwrite, resuming=bool(config.ckpt_path))

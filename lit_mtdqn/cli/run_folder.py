@@ -36,6 +36,8 @@ def default_run_dir(config: Any, subcommand: str) -> str:
     checkpoint = config.get("ckpt_path")
     if subcommand != "fit" and checkpoint and Path(checkpoint).parent.name == "checkpoints":
         return str(Path(checkpoint).parent.parent / subcommand)
+    if subcommand != "fit" and config.run_dir is not None:
+        return str(Path(config.run_dir) / subcommand)
     return stamped_run_dir([str(path) for path in config.get("config") or []])
 
 

@@ -140,13 +140,15 @@ class PhaseSource:
         for name in drawn[0]:
             blocks = torch.cat([rows[name] for rows in drawn])
             blocks = blocks.view(-1, size, *blocks.shape[1:])
-            columns[name] = blocks.index_select(0, order).view(*groups.shape, *blocks.shape[1:])
+            columns[name] = blocks.index_select(0, order.to(blocks.device)).view(
+                *groups.shape, *blocks.shape[1:]
+            )
         return columns
 
     def _rows(self, slot: Slot, count: int) -> dict[str, Tensor]:
         rows = slot.replay.sample(count)
         if self._action_mask is not None:
-            allowed = self._action_mask[slot.index].expand(count, -1)
+            allowed = self._action_mask[slot.index].to(rows["reward"].device).expand(count, -1)
             for name in MASKS:
                 rows.setdefault(name, allowed)
         return rows

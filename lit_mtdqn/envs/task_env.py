@@ -127,7 +127,12 @@ class TaskEnv:
 
     def _success(self, infos: dict[str, Any], ended: Array) -> Array:
         key = self.spec.success_key
-        if key is None or key not in infos:
+        if key is None or not ended.any():
             return np.zeros(self.num_envs, bool)
+        if key not in infos:
+            raise ValueError(
+                f"`tasks.{self.task}.success_key` must be a key of `info` at an episode's end. "
+                f"Got {key!r}; `info` holds {sorted(infos)}."
+            )
         success: Array = np.asarray(infos[key], bool) & ended
         return success

@@ -118,6 +118,8 @@ class TaskInfo:
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "task name", "be an identifier", self.name)
+        reserved = ("mean", "worst")
+        require(self.name not in reserved, "task name", "be no name of a score", self.name)
         head = self.head or self.name
         require(head.isidentifier(), "head", "be an identifier", head)
         kinds = ("vector", "image")
