@@ -58,6 +58,7 @@ class EpsilonDecay(Callback):
             return
         if exploration is None:
             raise TypeError(
-                "`data` must have an `exploration` for EpsilonDecay, as RolloutDataModule has."
+                "`data` must have an `exploration` for EpsilonDecay, as RolloutDataModule has. "
+                f"Got {type(trainer.datamodule).__name__}."  # type: ignore[attr-defined]
             )
         exploration.epsilon = self.schedule

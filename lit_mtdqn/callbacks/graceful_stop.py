@@ -30,6 +30,7 @@ class GracefulStop(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Take over the signal, where that is possible: in the main thread."""
+        self._requested = False
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 

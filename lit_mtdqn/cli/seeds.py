@@ -21,8 +21,8 @@ def split_seeds(argv: Sequence[str]) -> tuple[list[int], int, list[str]]:
     found, rest = parser.parse_known_args(list(argv))
     if found.seeds is None:
         return [], 1, list(argv)
-    require(found.jobs >= 1, "jobs", "be at least 1", found.jobs)
     try:
+        require(found.jobs >= 1, "jobs", "be at least 1", found.jobs)
         return parse_seeds(found.seeds), found.jobs, rest
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
