@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
 import statistics
 import sys
 import tempfile
@@ -102,6 +103,7 @@ def measure(folder: str, skip: int, phases: int, arguments: list[str]) -> tuple[
 
 def main() -> None:
     """Measure and write the results."""
+    command = shlex.join(sys.argv)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--phases", type=int, default=400)
@@ -115,7 +117,7 @@ def main() -> None:
         print(f"{repeat}: fit {ours:.2f} ms, hand-written {theirs:.2f} ms, {ours / theirs:.3f}")
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
-        file.write("# python benchmarks/loop_overhead.py\n")
+        file.write(f"# python {command}\n")
         writer = csv.writer(file)
         writer.writerow(["repeat", "updates", "fit_ms", "hand_written_ms", "ratio"])
         writer.writerows(rows)

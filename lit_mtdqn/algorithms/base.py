@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +32,7 @@ from lit_mtdqn.types import (
     Losses,
     Phase,
     Schedule,
-    TaskInfo,
+    TaskInfos,
     Transition,
     UpdateCallback,
     as_task_infos,
@@ -42,7 +42,6 @@ from lit_mtdqn.types import (
 # The target network is in evaluation mode by intent.
 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
-TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
 NetworkFactory = Callable[[TaskInfos], QNetwork]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 

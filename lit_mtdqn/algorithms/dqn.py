@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from lit_mtdqn.algorithms.factories import as_factory
 from lit_mtdqn.algorithms.optimizers import Adam
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives import TD
-from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfo, Transition
+from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfos, Transition
 
 
 class DQN(ValueLearner):
@@ -41,8 +41,8 @@ class DQN(ValueLearner):
 
     def __init__(
         self,
-        tasks: Sequence[TaskInfo | Mapping[str, Any]],
-        network: Callable[[Sequence[TaskInfo | Mapping[str, Any]]], QNetwork] = QNetwork,
+        tasks: TaskInfos,
+        network: Callable[[TaskInfos], QNetwork] = QNetwork,
         objective: Callable[[], TD] = TD,
         optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = Adam,
         learning_rate_schedule: Schedule | None = None,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,7 @@ from torch import Tensor, nn
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.functional.td import gather_actions, regression_loss, td_target
 from lit_mtdqn.networks.task_linear import TaskLinear
-from lit_mtdqn.types import Prediction, TaskInfo, as_task_infos, require
-
-TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos, require
 
 
 class Head(nn.Module, ABC):

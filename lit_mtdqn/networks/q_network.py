@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,7 @@ from torch import Tensor, nn
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.torsos import MLPTorso, Torso
-from lit_mtdqn.types import Prediction, TaskInfo, as_task_infos
-
-TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
 
 class QNetwork(nn.Module):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.types import TaskInfo, as_task_infos, require
-
-TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+from lit_mtdqn.types import TaskInfo, TaskInfos, as_task_infos, require
 
 
 class Torso(nn.Module, ABC):

@@ -11,7 +11,7 @@ from lit_mtdqn.types.protocols import (
     UpdateCallback,
 )
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
-from lit_mtdqn.types.task import TaskInfo, TaskSpec, as_task_infos
+from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos
 
 __all__ = [
     "ActionValues",
@@ -30,6 +30,7 @@ __all__ = [
     "Schedule",
     "StepRow",
     "TaskInfo",
+    "TaskInfos",
     "TaskSpec",
     "Transition",
     "UpdateCallback",

@@ -137,7 +137,11 @@ class TaskInfo:
         return asdict(self)
 
 
-def as_task_infos(tasks: Sequence[TaskInfo | Mapping[str, Any]]) -> list[TaskInfo]:
+# Infos, or plain mappings of their fields, as checkpoints and configuration files hold them.
+TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
+
+
+def as_task_infos(tasks: TaskInfos) -> list[TaskInfo]:
     """Return the tasks as `TaskInfo`, checked against one another.
 
     Args:
