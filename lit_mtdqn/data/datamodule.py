@@ -294,7 +294,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         size = replay_bytes(
             capacity, self.layout.observation_bytes, self.layout.num_actions, self._is_masked
         )
-        check_memory(size * len(self.tasks), self.replay_storage, device)
+        # What neither acts nor brings a replay keeps nothing.
+        filled = sum(spec.acts or spec.replay is not None for spec in self.tasks.values())
+        check_memory(size * filled, self.replay_storage, device)
         slots = []
         for index, (task, spec) in enumerate(self.tasks.items()):
             seed = training_seed(self._run_seed, f"replay {task}", rank)
