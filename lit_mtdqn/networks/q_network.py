@@ -45,10 +45,8 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
-        groups, rows = observation.shape[:2]
-        layers = self.torso(observation.flatten(0, 1))
-        features = layers[-1].view(groups, rows, -1)
-        return Prediction(features, layers, self.head(features, task))
+        layers = self.torso(observation)
+        return Prediction(layers[-1], layers, self.head(layers[-1], task))
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
