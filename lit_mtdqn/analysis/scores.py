@@ -22,13 +22,25 @@ def normalised_score(episode_return: Array, score_range: tuple[float, float]) ->
     return (episode_return - random) / (reference - random)
 
 
+def mean_score(
+    episode_return: float, success: float | None, score_range: tuple[float, float] | None
+) -> float:
+    """Return a task's score: normalised return, else success rate, else raw return.
+
+    Args:
+        episode_return: Mean return.
+        success: Share of successful episodes, or None if the task does not report it.
+        score_range: Returns of the random and of the reference policy, or None.
+    """
+    if score_range is not None:
+        return float(normalised_score(np.array(episode_return), score_range))
+    return episode_return if success is None else success
+
+
 def task_score(episodes: Episodes, info: TaskInfo) -> float:
     """Return one task's mean score: normalised return, else success rate, else raw return."""
-    if info.score_range is not None:
-        return float(normalised_score(episodes.episode_return, info.score_range).mean())
-    if episodes.success is not None:
-        return float(episodes.success.mean())
-    return float(episodes.episode_return.mean())
+    success = None if episodes.success is None else float(episodes.success.mean())
+    return mean_score(float(episodes.episode_return.mean()), success, info.score_range)
 
 
 def evaluation_metrics(

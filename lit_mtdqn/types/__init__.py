@@ -12,8 +12,10 @@ from lit_mtdqn.types.protocols import (
 )
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
 from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
+from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
 
 __all__ = [
+    "SCORE_KINDS",
     "ActionValues",
     "Clock",
     "Constant",
@@ -28,9 +30,11 @@ __all__ = [
     "Phase",
     "Prediction",
     "Schedule",
+    "ScoreKind",
     "StepRow",
     "TaskInfo",
     "TaskInfos",
+    "TaskScores",
     "TaskSpec",
     "Transition",
     "UpdateCallback",

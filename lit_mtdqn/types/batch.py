@@ -29,7 +29,8 @@ class StepRow(NamedTuple):
         terminated: True where the episode reached a terminal state; no bootstrapping.
         truncated: True where the episode was cut; bootstrapping goes on.
         next_observation: What it saw next, [..., *O].
-        valid: False on reset rows, which are no transitions.
+        valid: False on rows that are no transitions: reset rows, and all copies of a task that did
+            not act in this vector step.
         action_mask: Actions allowed at `observation`, [..., A], or None where all always are.
         next_action_mask: The same at `next_observation`.
         extra: Further arrays of the same leading shape, by name, such as `success`.
@@ -107,7 +108,8 @@ class Feedback(NamedTuple):
         task: Task of each row group, [K, S].
         replay_index: Rows of the replays, [K, S, B].
         priority: Absolute TD errors, [K, S, B]; unweighted and not squared.
-        scores: Numbers by task that a task sampler may draw from.
+        scores: Normalised scores by task, where the learner has measured any: 0 as a random policy,
+            1 as the reference.
     """
 
     task: Tensor
