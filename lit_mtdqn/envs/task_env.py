@@ -89,6 +89,22 @@ class TaskEnv:
         )
         return row
 
+    def idle(self, action: Array) -> StepRow:
+        """Return a row in which nothing happens and no time passes; no copy is stepped."""
+        nothing = np.zeros(self.num_envs, bool)
+        return StepRow(
+            observation=self._observation,
+            action=action,
+            reward=np.zeros(self.num_envs, np.float32),
+            terminated=nothing,
+            truncated=nothing,
+            next_observation=self._observation,
+            valid=nothing,
+            action_mask=self._mask,
+            next_action_mask=self._mask,
+            extra={"success": nothing},
+        )
+
     def get_state(self) -> dict[str, Any] | None:
         """Return a state that `set_state` continues from exactly, or None if that is impossible."""
         get = getattr(self.env.unwrapped, "get_state", None)

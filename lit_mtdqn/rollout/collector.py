@@ -28,6 +28,8 @@ class Collector:
         exploration: How actions follow from values.
         epsilon: Returns the probabilities of random actions for the next step, [S].
         seeds: Seed of each task's exploration, [S].
+        active: Returns which tasks act in the next step, [S]; None for all. The others stand still
+            and their rows are not valid.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Collector:
         exploration: EpsilonGreedy,
         epsilon: Callable[[], Array],
         seeds: Sequence[int],
+        active: Callable[[], Array | None] = lambda: None,
     ) -> None:
         self.envs = envs
         self.policy = policy
@@ -46,6 +49,7 @@ class Collector:
         self._task = torch.tensor(list(task))
         self._static_mask = action_mask[:, None]
         self._epsilon = epsilon
+        self._active = active
         self._num_envs = envs[0].num_envs
         self._draws = ExplorationDraws(seeds, self._num_envs)
 
@@ -59,20 +63,37 @@ class Collector:
         observation = np.stack([observation for observation, _ in resets])
         mask = self._stack_masks([mask for _, mask in resets])
         while True:
-            action = self._act(observation, mask)
-            pairs = zip(self.envs, action, strict=True)
-            row = self._stack([env.step(actions) for env, actions in pairs], mask)
+            active = self._active()
+            action = self._act(observation, mask, active)
+            row = self._stack(self._step(action, active), mask)
             yield row
             observation, mask = row.next_observation, row.next_action_mask
 
-    def _act(self, observation: Array, mask: Array | None) -> Array:
+    def _act(self, observation: Array, mask: Array | None, active: Array | None) -> Array:
         epsilon = self._epsilon()
         allowed = self._static_mask if mask is None else mask
         values = None
         if epsilon.min() < 1.0:
-            q_values = self.policy.action_values(torch.from_numpy(observation), self._task)
-            values = q_values.cpu().numpy()
+            values = self._values(observation, active)
         return self.exploration.select(values, allowed, epsilon, self._draws())
+
+    def _values(self, observation: Array, active: Array | None) -> Array:
+        """Return action values [S, N, A]; zeros for tasks that stand still."""
+        if active is None:
+            asked = self.policy.action_values(torch.from_numpy(observation), self._task)
+            return asked.cpu().numpy()
+        acting = torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
+        asked = self.policy.action_values(*acting).cpu()
+        values = np.zeros((*observation.shape[:2], asked.shape[-1]), np.float32)
+        values[active] = asked.numpy()
+        return values
+
+    def _step(self, action: Array, active: Array | None) -> list[StepRow]:
+        pairs = list(zip(self.envs, action, strict=True))
+        if active is None:
+            return [env.step(actions) for env, actions in pairs]
+        chosen = zip(pairs, active, strict=True)
+        return [env.step(own) if acts else env.idle(own) for (env, own), acts in chosen]
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
         plain = (row[:7] for row in rows)

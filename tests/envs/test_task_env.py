@@ -50,6 +50,26 @@ def _play(env: TaskEnv, vector_steps: int) -> list[StepRow]:
     return [env.step(action) for action in actions]
 
 
+@COUNTING
+def test_an_idle_row_steps_nothing_and_time_goes_on_where_it_stood(env: str) -> None:
+    idling, plain = (_env(TaskSpec(env=env, action_mask_key="mask")) for _ in range(2))
+    action = np.zeros(NUM_ENVS, np.int64)
+    for one in (idling, plain):
+        one.reset(SEED)
+    for _ in range(12):
+        idle = idling.idle(action)
+        for name in ("valid", "reward", "terminated", "truncated"):
+            assert not getattr(idle, name).any()
+        assert not idle.extra["success"].any()
+        expected, row = plain.step(action), idling.step(action)
+        for name, array in _arrays(expected).items():
+            np.testing.assert_array_equal(_arrays(row)[name], array)
+        for shown in (idle.observation, idle.next_observation):
+            np.testing.assert_array_equal(shown, row.observation)
+        for mask in (idle.action_mask, idle.next_action_mask):
+            np.testing.assert_array_equal(mask, row.action_mask)
+
+
 def _arrays(row: StepRow) -> dict[str, Any]:
     return {**row._replace(extra={})._asdict(), **row.extra}
 
