@@ -36,9 +36,10 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
     assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
 
 
+@pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
 @pytest.mark.parametrize("path", METHODS, ids=str)
-def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
-    smoke(tmp_path / "run", Path("configs/dqn/cartpole.yaml"), path)
+def test_a_method_runs_on_one_task_and_on_many(path: Path, run: str, tmp_path: Path) -> None:
+    smoke(tmp_path / "run", Path(f"configs/{run}.yaml"), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
