@@ -93,8 +93,7 @@ def project_hl_gauss(target: Tensor, edges: Tensor, sigma: float) -> Tensor:
     References:
         Imani and White 2018, "Improving Regression Performance with Distributional Losses",
         https://arxiv.org/abs/1806.04613; Farebrother et al. 2024, "Stop Regressing: Training Value
-        Functions via Classification for Scalable Deep RL", section 3.2,
-        https://arxiv.org/abs/2403.03950.
+        Functions via Classification for Scalable Deep RL", section 3, https://arxiv.org/abs/2403.03950.
     """
     edges = edges.float()
     mean = target.float().clamp(edges[0], edges[-1]).unsqueeze(-1)
@@ -161,7 +160,8 @@ def quantile_huber_loss(
 
     References:
         Dabney et al. 2018, "Distributional Reinforcement Learning with Quantile Regression",
-        equation 10, https://arxiv.org/abs/1710.10044.
+        equation 10, https://arxiv.org/abs/1710.10044; divided by the delta as in "Implicit Quantile
+        Networks for Distributional Reinforcement Learning", https://arxiv.org/abs/1806.06923.
     """
     if prediction.shape[:-1] != target.shape[:-1]:
         shapes = (tuple(prediction.shape), tuple(target.shape))

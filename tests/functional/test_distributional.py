@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import NormalDist
 
 import pytest
@@ -152,7 +153,7 @@ def test_the_spread_is_that_of_plain_loops(seed: int, bins: int, sigma: float) -
         normal = NormalDist(min(max(target, -2.0), 3.0), sigma)
         reached = [normal.cdf(edge) for edge in edges.tolist()]
         mass = reached[-1] - reached[0]
-        rows.append([(b - a) / mass for a, b in zip(reached[:-1], reached[1:], strict=True)])
+        rows.append([(b - a) / mass for a, b in pairwise(reached)])
     found = project_hl_gauss(targets, edges, sigma)
     torch.testing.assert_close(found, torch.tensor(rows), rtol=1e-4, atol=1e-5)
 
