@@ -39,9 +39,6 @@ from lit_mtdqn.types import (
     require,
 )
 
-# The target network is in evaluation mode by intent.
-warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-
 NetworkFactory = Callable[[TaskInfos], QNetwork]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
@@ -207,6 +204,8 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Check that the data is of this model's tasks."""
+        # The target network is in evaluation mode by intent.
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         infos = getattr(data, "task_infos", None)
         require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)

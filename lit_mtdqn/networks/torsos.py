@@ -36,9 +36,9 @@ def _observation(tasks: TaskInfos, kind: str, torso: str) -> TaskInfo:
     if info.observation_kind != kind:
         raise ValueError(
             f"`torso` must take {info.observation_kind} observations of shape "
-            f"{info.observation_shape}; {torso} takes {kind} ones. "
-            f"Use {'MLPTorso' if info.observation_kind == 'vector' else 'ConvTorso'}, "
-            "or wrap the environment."
+            f"{info.observation_shape}, as "
+            f"{'MLPTorso' if info.observation_kind == 'vector' else 'ConvTorso'} does. "
+            f"Got {torso}, which takes {kind} ones."
         )
     return info
 

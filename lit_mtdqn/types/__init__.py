@@ -12,7 +12,7 @@ from lit_mtdqn.types.protocols import (
     UpdateCallback,
 )
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
-from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos
+from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
 
 __all__ = [
     "ActionValues",
@@ -37,6 +37,7 @@ __all__ = [
     "Transition",
     "UpdateCallback",
     "as_task_infos",
+    "as_task_specs",
     "require",
     "value_at",
 ]

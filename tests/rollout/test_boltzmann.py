@@ -107,7 +107,7 @@ def test_equal_values_have_no_gap_and_share_their_probability(num_actions: int) 
 def test_the_temperature_follows_its_schedule_after_warm_up(
     env_steps: int, expected: float
 ) -> None:
-    exploration = Boltzmann(Linear(start=1.0, end=0.0, steps=10))
+    exploration = Boltzmann(Linear(start=1.0, end=0.0, duration=10))
     assert exploration.temperature_at(env_steps, warmup_env_steps=5) == pytest.approx(expected)
 
 

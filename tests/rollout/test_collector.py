@@ -35,7 +35,7 @@ def _stream(
         return np.array(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
     collector = Collector(
-        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, seed=0
+        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, range(len(tasks))
     )
     return collector.steps([100 * (place + 1) for place in range(len(tasks))])
 
@@ -156,7 +156,7 @@ def test_the_seed_of_exploration_decides_random_actions() -> None:
         env = TaskEnv("a", PLAIN, NUM_ENVS, layout)
         mask = np.ones((1, 2), bool)
         collector = Collector(
-            [env], Policy(never_asked), [0], mask, EpsilonGreedy(), lambda: np.ones(1), seed
+            [env], Policy(never_asked), [0], mask, EpsilonGreedy(), lambda: np.ones(1), [seed]
         )
         rows = islice(collector.steps([0]), 20)
         actions.append([row.action.tolist() for row in rows])
