@@ -58,11 +58,10 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
-        groups, rows = observation.shape[:2]
-        layers = self.torso(observation.flatten(0, 1))
-        features = layers[-1].view(groups, rows, -1)
-        output = self.head(features, task)
-        return Prediction(features, layers, output, taus=self.head.fractions(rows))
+        layers = self.torso(observation)
+        output = self.head(layers[-1], task)
+        taus = self.head.fractions(observation.shape[1])
+        return Prediction(layers[-1], layers, output, taus=taus)
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""

@@ -45,8 +45,8 @@ def test_a_prediction_has_a_group_and_a_row_axis() -> None:
     prediction = network(torch.randn(3, 5, 4), torch.tensor([0, 1, 1]))
     assert prediction.features.shape == (3, 5, 6)
     assert prediction.output.shape == (3, 5, 3)
-    assert [tuple(layer.shape) for layer in prediction.layers] == [(15, 8), (15, 6)]
-    assert torch.equal(prediction.features.flatten(0, 1), prediction.layers[-1])
+    assert [tuple(layer.shape) for layer in prediction.layers] == [(3, 5, 8), (3, 5, 6)]
+    assert prediction.features is prediction.layers[-1]
 
 
 @HEADS
