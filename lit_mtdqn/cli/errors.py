@@ -9,8 +9,6 @@ from typing import NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 COMPLAINT = re.compile(r"`[^`\n]+`[^\n]* must [^\n]+? Got [^\n]+")
-# Where the parser lists what constructors said, it is about the configuration whoever said it.
-LISTED = re.compile(r"^ +- (`[^`\n]+`[^\n]* must [^\n]+)", re.MULTILINE)
 KEY = re.compile(r'Parser key "([^"]+)"')
 REASON = re.compile(r"(Expected a [^\n]+|Option '[^\n]+|Key '[^\n]+|[Uu]nrecognized [^\n]+)")
 DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
@@ -23,8 +21,8 @@ def complaint(message: str) -> str | None:
     Args:
         message: What was raised, however deeply it is wrapped.
     """
-    found = COMPLAINT.search(message) or LISTED.search(message)
-    return None if found is None else found.group(found.lastindex or 0)
+    found = COMPLAINT.search(message)
+    return None if found is None else found.group(0)
 
 
 def one_sentence(message: str) -> str:

@@ -47,8 +47,3 @@ def test_what_others_raise_is_no_complaint_of_ours(message: str) -> None:
 def test_a_complaint_ends_with_its_line() -> None:
     message = "In setup:\n`a` x `b` must be whole. Got 0.5. Take 1.\nmore"
     assert complaint(message) == "`a` x `b` must be whole. Got 0.5. Take 1."
-
-
-def test_what_a_constructor_says_in_the_parsers_list_is_a_complaint_without_a_value_too() -> None:
-    message = "Does not validate\nErrors:\n  - `torso` must take vectors; it takes images.\n  - no"
-    assert complaint(message) == "`torso` must take vectors; it takes images."
