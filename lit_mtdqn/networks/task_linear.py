@@ -88,6 +88,21 @@ class TaskLinear(nn.Module):
         row = self.row_of_task[task]
         return weight.index_select(0, row), bias.index_select(0, row)
 
+    @torch.no_grad()
+    def rescale_(self, factor: Tensor, shift: Tensor) -> None:
+        """Multiply each task's outputs by a factor and add a shift, in place.
+
+        Args:
+            factor: By task, each with a head of its own, [T].
+            shift: By task, [T].
+        """
+        rows = torch.ones_like(self.bias[:, :1, :1])
+        rows[self.row_of_task, 0, 0] = factor.to(rows)
+        for parameter in self.parameters(recurse=False):
+            parameter.mul_(rows)
+        for row, amount in zip(self.row_of_task.tolist(), shift.unbind(), strict=True):
+            self.bias[row, :, : self.widths[row]] += amount
+
     def _is_every_row(self, task: Tensor) -> bool:
         """Return whether the groups are all rows in order, which needs no copy of the weights.
 

@@ -4,6 +4,7 @@ from lit_mtdqn.rollout.boltzmann import Boltzmann
 from lit_mtdqn.rollout.collector import Collector
 from lit_mtdqn.rollout.evaluation import make_evaluation_env, play_episodes
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
+from lit_mtdqn.rollout.returns import ReturnTracker
 from lit_mtdqn.rollout.statistics import EpisodeStatistics
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Collector",
     "EpisodeStatistics",
     "EpsilonGreedy",
+    "ReturnTracker",
     "make_evaluation_env",
     "play_episodes",
 ]

@@ -11,6 +11,7 @@ from lit_mtdqn.types.protocols import (
     HasTargetNetwork,
     UpdateCallback,
 )
+from lit_mtdqn.types.returns import ReturnSums
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
 from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
 from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
@@ -31,6 +32,7 @@ __all__ = [
     "Losses",
     "Phase",
     "Prediction",
+    "ReturnSums",
     "Schedule",
     "ScoreKind",
     "StepRow",

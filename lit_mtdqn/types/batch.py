@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_mtdqn.types.returns import ReturnSums
+
 Array = np.ndarray
 
 
@@ -89,16 +91,18 @@ class Phase(NamedTuple):
     Attributes:
         transitions: Leading shape [K, S, B].
         rollout: Metrics of the episodes that training finished lately, by their full name.
+        returns: What happened since the last phase, by task, for learners that scale values by it.
     """
 
     transitions: Transition
     rollout: dict[str, float]
+    returns: dict[str, ReturnSums] = {}  # noqa: RUF012  a NamedTuple default, never written to
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
         fields = [field.to(device) for field in self.transitions[:-1]]
         extra = {name: tensor.to(device) for name, tensor in self.transitions.extra.items()}
-        return Phase(Transition._make((*fields, extra)), self.rollout)
+        return self._replace(transitions=Transition._make((*fields, extra)))
 
 
 class Feedback(NamedTuple):
@@ -147,12 +151,14 @@ class Losses(NamedTuple):
         auxiliary: Further terms by name; [S, B] and [S] are balanced with their task, [] is added
             after balancing.
         metrics: Tensors worth logging, without gradient.
+        target: What the prediction is drawn to, [S, B] or [S, B, Z] as the head has it, or None.
     """
 
     td: Tensor
     td_error: Tensor
     auxiliary: dict[str, Tensor]
     metrics: dict[str, Tensor]
+    target: Tensor | None = None
 
 
 class Episodes(NamedTuple):

@@ -15,7 +15,13 @@ from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos, require
 
 
 class Head(nn.Module, ABC):
-    """Base of all heads: what an output means, what its target is, and how far apart they are."""
+    """Base of all heads: what an output means, what its target is, and how far apart they are.
+
+    Attributes:
+        can_rescale: Whether `rescale_` can be asked.
+    """
+
+    can_rescale = False
 
     @abstractmethod
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
@@ -55,6 +61,15 @@ class Head(nn.Module, ABC):
         expected value, and of quantiles, it is the value's target minus its prediction.
         """
 
+    def rescale_(self, factor: Tensor, shift: Tensor) -> None:
+        """Multiply each task's action values by a factor and add a shift, by new weights.
+
+        Args:
+            factor: [T].
+            shift: [T].
+        """
+        raise NotImplementedError
+
 
 class LayeredHead(Head):
     """Base of heads whose outputs come from a linear layer per head, in one batched product.
@@ -71,6 +86,7 @@ class LayeredHead(Head):
     """
 
     action_share: Tensor
+    can_rescale = True
 
     def __init__(
         self,
@@ -132,6 +148,14 @@ class LayeredHead(Head):
         # Weights of 0 keep padded actions out of the mean, and the gradient out of them.
         mean = (advantage * self.action_share[task]).sum(2, keepdim=True)
         return value + advantage - mean
+
+    def rescale_(self, factor: Tensor, shift: Tensor) -> None:
+        """Multiply each task's outputs by a factor and add a shift, in the last layers."""
+        if not self.dueling:
+            self.values.rescale_(factor, shift)
+            return
+        self.value.rescale_(factor, shift)
+        self.advantage.rescale_(factor, torch.zeros_like(shift))
 
     def _layers(
         self,

@@ -20,6 +20,7 @@ class _CategoricalHead(LayeredHead):
     """Logits of Z values per action."""
 
     support: Tensor
+    can_rescale = False
 
     def __init__(
         self,
