@@ -1,7 +1,7 @@
 """Q-networks: a torso makes features of observations, a head makes action values of features."""
 
 from lit_mtdqn.networks.heads import DuelingHead, Head, LinearHead
-from lit_mtdqn.networks.q_network import QNetwork
+from lit_mtdqn.networks.q_network import QNetwork, predict_by_group
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.networks.torsos import ConvTorso, MinAtarTorso, MLPTorso, Torso
 
@@ -15,4 +15,5 @@ __all__ = [
     "QNetwork",
     "TaskLinear",
     "Torso",
+    "predict_by_group",
 ]
