@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressB
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
@@ -41,6 +41,7 @@ from lit_mtdqn.types import (
 
 NetworkFactory = Callable[[TaskInfos], QNetwork]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+Parameters = Mapping[str, Tensor]
 
 
 class ValueLearner(lightning.LightningModule, ABC):
@@ -96,49 +97,65 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._direct = False
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
-        self._trained: list[torch.nn.Parameter] = []
+        self._trained: list[nn.Parameter] = []
 
     task_weight: Tensor
 
     @abstractmethod
-    def losses(self, batch: Transition, parameters: dict[str, Tensor] | None = None) -> Losses:
+    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
         """Return the unreduced losses of a minibatch; nothing but the result changes.
 
         Args:
             batch: Leading shape [S, B].
-            parameters: The online network's parameters by name, or None for its own.
+            parameters: Parameters of the online network by name, in place of its own; or None.
         """
 
-    def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
-        """Return the number to minimise: the weighted mean over rows and groups.
+    def group_losses(self, losses: Losses, batch: Transition) -> tuple[Tensor, Tensor | None]:
+        """Return each group's weighted mean over rows, [S], and what is added after balancing, [].
 
         Auxiliary terms of shape [S, B] and [S] are weighted with their task, those of [] added.
         """
-        weight = batch.weight
-        if self._has_task_weights:
-            weight = weight * self.task_weight[batch.task].unsqueeze(-1)
-        total = (losses.td * weight).mean()
+        loss = (losses.td * batch.weight).mean(-1)
+        unbalanced = None
         for term in losses.auxiliary.values():
-            if term.dim() > 0 and self._has_task_weights:
-                shares = self.task_weight[batch.task]
-                term = term * (shares if term.dim() == 1 else shares.unsqueeze(-1))
-            total = total + term.mean()
-        return total
+            if term.dim() == 0:
+                unbalanced = term if unbalanced is None else unbalanced + term
+            else:
+                loss = loss + (term if term.dim() == 1 else term.mean(-1))
+        if self._has_task_weights:
+            loss = loss * self.task_weight[batch.task]
+        return loss, unbalanced
+
+    def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
+        """Return the number to minimise: the weighted mean over rows and groups, and what is added."""
+        loss, unbalanced = self.group_losses(losses, batch)
+        total = loss.mean()
+        return total if unbalanced is None else total + unbalanced
+
+    def update_parameters(self, batch: Transition) -> Parameters | None:
+        """Return the parameters that an update differentiates by; None for the network's own."""
+        return None
 
     def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
         """Back-propagate; gradient aggregation overrides this and nothing else of the loop."""
-        loss = self.total_loss(losses, batch)
+        self.backpropagate(self.total_loss(losses, batch))
+
+    def backpropagate(self, loss: Tensor) -> None:
+        """Fill all gradients with those of a loss, reduced over ranks."""
         if self._direct:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self.manual_backward(loss)
+
+    def on_update_end(self, batch: Transition) -> None:
+        """React to an update that has been made, before callbacks do."""
 
     def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
         """Make one update and tell the callbacks."""
         if self._has_noise:
             self.network.resample_noise()
             self.target_network.resample_noise()
-        losses = self.losses(batch)
+        losses = self.losses(batch, self.update_parameters(batch))
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._trained:
             parameter.grad = None
@@ -146,6 +163,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._step(optimizer)
         clock = self._clock
         clock.updates += 1
+        self.on_update_end(batch)
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
         # Without its graph, which would otherwise live until the end of the phase.
@@ -186,7 +204,11 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the one optimiser; the target network is in none."""
-        return build_optimizer(self._optimizer_factory, [self.network])
+        return build_optimizer(self._optimizer_factory, self.trained_modules())
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the modules that updates change and clip."""
+        return [self.network]
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that a run needs and its Trainer lacks."""
@@ -226,7 +248,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         ]
         self._direct = self._may_step_directly()
         self._clock = self.source.clock
-        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+        modules = self.trained_modules()
+        self._trained = [p for m in modules for p in m.parameters() if p.requires_grad]
 
     def _may_step_directly(self) -> bool:
         """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
@@ -63,6 +65,10 @@ class QNetwork(nn.Module):
         taus = self.head.fractions(observation.shape[1])
         return Prediction(layers[-1], layers, output, taus=taus)
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that several tasks use."""
+        return list(self.torso.parameters())
+
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
         return self.action_mask[task].unsqueeze(1) if self._is_padded else None
@@ -97,3 +103,33 @@ class QNetwork(nn.Module):
         """
         for module in self._noisy:
             module.resample_noise(generator)
+
+
+def predict_by_group(
+    network: QNetwork, copies: Mapping[str, Tensor], observation: Tensor, task: Tensor
+) -> Prediction:
+    """Return a network's prediction in which each row group uses parameters of its own.
+
+    Args:
+        network: Supplies all parameters that `copies` does not name.
+        copies: Parameters by name, [S, ...].
+        observation: [S, B, *O].
+        task: [S].
+    """
+    present: list[bool] = []
+
+    def one(own: dict[str, Tensor], rows: Tensor, number: Tensor) -> tuple[Any, ...]:
+        call = functional_call(network, own, (rows.unsqueeze(0), number.unsqueeze(0)))
+        present[:] = [field is not None for field in call]
+        return tuple(field for field in call if field is not None)
+
+    found = iter(vmap(one, randomness="different")(dict(copies), observation, task))
+    by_field = [next(found) if here else None for here in present]
+    prediction = Prediction._make(by_field)
+    # All fields but the fractions had an axis for their single group.
+    return prediction._replace(
+        features=prediction.features.squeeze(1),
+        layers=tuple(layer.squeeze(1) for layer in prediction.layers),
+        output=prediction.output.squeeze(1),
+        router=None if prediction.router is None else prediction.router.squeeze(1),
+    )

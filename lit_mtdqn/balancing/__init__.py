@@ -1,0 +1,16 @@
+"""How tasks share one update."""
+
+from lit_mtdqn.balancing.aggregated import Aggregated
+from lit_mtdqn.balancing.base import Backward, Balancer, TaskGradients, TaskLosses
+from lit_mtdqn.balancing.grad_norm import GradNorm
+from lit_mtdqn.balancing.scalarised import Scalarised
+
+__all__ = [
+    "Aggregated",
+    "Backward",
+    "Balancer",
+    "GradNorm",
+    "Scalarised",
+    "TaskGradients",
+    "TaskLosses",
+]
