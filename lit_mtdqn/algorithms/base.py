@@ -98,6 +98,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
         self._trained: list[nn.Parameter] = []
+        self._stepped: list[nn.Parameter] = []
 
     task_weight: Tensor
 
@@ -127,7 +128,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         return loss, unbalanced
 
     def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
-        """Return the number to minimise: the weighted mean over rows and groups, and what is added."""
+        """Return the number to minimise: the mean over groups, and what is added."""
         loss, unbalanced = self.group_losses(losses, batch)
         total = loss.mean()
         return total if unbalanced is None else total + unbalanced
@@ -150,14 +151,22 @@ class ValueLearner(lightning.LightningModule, ABC):
     def on_update_end(self, batch: Transition) -> None:
         """React to an update that has been made, before callbacks do."""
 
+    def resample_noise(self) -> None:
+        """Draw the noise of an update, where the network has noise."""
+        self.network.resample_noise()
+        self.target_network.resample_noise()
+
+    def further_metrics(self) -> dict[str, Tensor]:
+        """Return what a subclass adds to a row of training metrics, by full name."""
+        return {}
+
     def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
         """Make one update and tell the callbacks."""
         if self._has_noise:
-            self.network.resample_noise()
-            self.target_network.resample_noise()
+            self.resample_noise()
         losses = self.losses(batch, self.update_parameters(batch))
         # A third of the time of `optimizer.zero_grad`, for the same effect.
-        for parameter in self._trained:
+        for parameter in self._stepped:
             parameter.grad = None
         self.accumulate_gradients(losses, batch)
         self._step(optimizer)
@@ -166,8 +175,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.on_update_end(batch)
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
-        # Without its graph, which would otherwise live until the end of the phase.
-        return losses._replace(td=losses.td.detach())
+        # Without their graph, which would otherwise live until the end of the phase.
+        auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
+        return losses._replace(td=losses.td.detach(), auxiliary=auxiliary)
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""
@@ -191,6 +201,7 @@ class ValueLearner(lightning.LightningModule, ABC):
             self.trainer.should_stop = True
         if self._logging_is_due():
             metrics = phase_metrics(self, batches, losses, self._grad_norm)
+            metrics.update(self.further_metrics())
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -250,6 +261,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._clock = self.source.clock
         modules = self.trained_modules()
         self._trained = [p for m in modules for p in m.parameters() if p.requires_grad]
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        self._stepped = [p for group in optimizer.param_groups for p in group["params"]]
 
     def _may_step_directly(self) -> bool:
         """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.

@@ -39,7 +39,7 @@ def phase_metrics(
     """
     metrics = _td_losses(learner.tasks, batches, losses)
     metrics.update(_value_metrics(learner, batches[-1]))
-    for name, tensor in losses[-1].metrics.items():
+    for name, tensor in {**losses[-1].auxiliary, **losses[-1].metrics}.items():
         metrics[f"train/{name}"] = tensor.mean()
     if grad_norm is not None:
         metrics["train/grad_norm"] = grad_norm

@@ -16,7 +16,7 @@ from lit_mtdqn.algorithms.optimizers import Adam
 from lit_mtdqn.functional.gradients import GroupParameters
 from lit_mtdqn.networks import QNetwork, predict_by_group
 from lit_mtdqn.objectives import TD, Predict, TDLoss
-from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition
+from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfos, Transition
 
 
 class DQN(ValueLearner):
@@ -67,6 +67,15 @@ class DQN(ValueLearner):
         if parameters is None:
             return self.network
         if isinstance(parameters, GroupParameters):
-            return partial(predict_by_group, self.network, parameters)
+            return partial(self._predict_by_group, parameters)
         call = partial(functional_call, self.network, dict(parameters))
         return lambda observation, task: call((observation, task))
+
+    def _predict_by_group(
+        self, copies: GroupParameters, observation: Tensor, task: Tensor
+    ) -> Prediction:
+        # Copies have the network's values: without gradient they would cost time for nothing.
+        if not torch.is_grad_enabled():
+            prediction: Prediction = self.network(observation, task)
+            return prediction
+        return predict_by_group(self.network, copies, observation, task)

@@ -20,13 +20,13 @@ from lit_mtdqn.functional.gradients import (
     group_means,
     sums_by_task,
 )
-from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.networks import DrawsNoise, QNetwork
 from lit_mtdqn.objectives import TD, Objective, TDLoss
 from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition, require
 
 
 class MultiTaskDQN(DQN):
-    """Deep Q-network on many tasks: what they share, how they share one update, what else they learn.
+    """Deep Q-network on many tasks: how they share one update, what else they learn.
 
     With its defaults it is `DQN`: a shared torso, a head per task and equal weights.
 
@@ -34,8 +34,8 @@ class MultiTaskDQN(DQN):
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
         network: Makes the Q-network from the tasks.
         objective: Makes the temporal-difference objective.
-        balancer: Makes the way in which tasks share one update; None weighs their losses by
-            `TaskSpec.weight` alone.
+        balancer: Makes the way in which tasks share one update, from the tasks and the network;
+            None weighs their losses by `TaskSpec.weight` alone.
         objectives: Make auxiliary objectives, from the tasks and the network.
         optimizer: Makes the optimiser from the parameters.
         learning_rate_schedule: Factor on the learning rate over updates; None keeps it.
@@ -51,7 +51,7 @@ class MultiTaskDQN(DQN):
         tasks: TaskInfos,
         network: Callable[[TaskInfos], QNetwork] = QNetwork,
         objective: Callable[[], TD] = TD,
-        balancer: Callable[[TaskInfos], Balancer] | None = None,
+        balancer: Callable[[TaskInfos, QNetwork], Balancer] | None = None,
         objectives: Sequence[Callable[[TaskInfos, QNetwork], Objective]] = (),
         optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = Adam,
         learning_rate_schedule: Schedule | None = None,
@@ -60,7 +60,9 @@ class MultiTaskDQN(DQN):
         super().__init__(
             tasks, network, objective, optimizer, learning_rate_schedule, max_grad_norm
         )
-        self.balancer = None if balancer is None else as_factory(balancer)(self.tasks)
+        self.balancer: Balancer | None = (
+            None if balancer is None else as_factory(balancer)(self.tasks, self.network)
+        )
         self.objectives = nn.ModuleList(
             as_factory(make)(self.tasks, self.network) for make in objectives
         )
@@ -68,7 +70,6 @@ class MultiTaskDQN(DQN):
         self._own: list[nn.Parameter] = []
         self._copies = GroupParameters()
         self._group_task = torch.zeros(0, dtype=torch.int64)
-        self._unbalanced: list[Tensor] = []
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the network and the objectives."""
@@ -94,6 +95,13 @@ class MultiTaskDQN(DQN):
             terms.update(objective(batch, td, self.target_network))
         return terms
 
+    def resample_noise(self) -> None:
+        """Draw the noise of an update, that of objectives included."""
+        super().resample_noise()
+        for module in self.objectives.modules():
+            if isinstance(module, DrawsNoise):
+                module.resample_noise()
+
     def on_fit_start(self) -> None:
         """Find out what tasks share."""
         super().on_fit_start()
@@ -101,16 +109,22 @@ class MultiTaskDQN(DQN):
         named = {n: p for n, p in self.network.named_parameters() if p in shared}
         self._shared = {name: p for name, p in named.items() if p.requires_grad}
         self._own = [p for p in self._trained if p not in shared]
-        must = (
-            f"share parameters between tasks, whose gradients {type(self.balancer).__name__} needs"
-        )
-        by_task = self.balancer is not None and self.balancer.by_task
-        require(not by_task or bool(self._shared), "model.network", must, "none shared")
+        if self.balancer is None or not self.balancer.by_task:
+            return
+        name = type(self.balancer).__name__
+        must = f"share parameters between tasks, whose gradients {name} needs"
+        require(bool(self._shared), "model.network", must, "none shared")
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        must = f"scale no losses under {name}, as 32-true and bf16-mixed do not"
+        require(scaler is None, "trainer.precision", must, self.trainer.precision)
 
     def update_parameters(self, batch: Transition) -> Parameters | None:
-        """Return copies of the shared parameters for each row group, where a balancer needs them."""
+        """Return a copy of the shared parameters per row group, where a balancer needs them."""
         if self.balancer is None or not self.balancer.by_task:
             return None
+        return self._copy_shared(batch)
+
+    def _copy_shared(self, batch: Transition) -> GroupParameters:
         self._copies = GroupParameters.of(self._shared, len(batch.task))
         return self._copies
 
@@ -126,6 +140,18 @@ class MultiTaskDQN(DQN):
         if self.balancer is not None:
             self.balancer.on_update_end(batch, self)
 
+    def further_metrics(self) -> dict[str, Tensor]:
+        """Return the tasks' weights in the last update over their mean, where a balancer has some.
+
+        Of `TaskSpec.weight` they know nothing.
+        """
+        weights = None if self.balancer is None else self.balancer.task_weights()
+        if self.balancer is None or weights is None:
+            return {}
+        shares = (weights / weights.mean()).unbind()
+        names = [self.tasks[index].name for index in self.balancer.learning]
+        return {f"train/task_weight/{n}": share for n, share in zip(names, shares, strict=True)}
+
     def _task_losses(self, losses: Losses, batch: Transition) -> TaskLosses:
         by_group, unbalanced = self.group_losses(losses, batch)
         loss, task = group_means(by_group, batch.task)
@@ -135,37 +161,54 @@ class MultiTaskDQN(DQN):
     def backpropagate_by_task(
         self, losses: TaskLosses, weight: Tensor | None = None
     ) -> TaskGradients:
-        """Return the tasks' gradients of shared parameters; fill those of all other parameters."""
+        """Return the gradients of shared parameters; fill those of all other parameters."""
         loss = losses.loss if weight is None else losses.loss * weight
-        copies, scale = list(self._copies.values()), self._loss_scale
-        inputs = [*copies, *self._own]
-        rest = losses.unbalanced
-        found = _gradients(scale * loss.sum(), inputs, retain_graph=rest is not None)
-        by_group = as_matrix(found[: len(copies)]) / scale
-        matrix = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
-        own = [gradient / len(loss) for gradient in found[len(copies) :]]
-        self._unbalanced = []
-        if rest is not None:
-            extra = _gradients(scale * rest, inputs)
-            own = torch._foreach_add(own, extra[len(copies) :])
-            self._unbalanced = [gradient.sum(0) for gradient in extra[: len(copies)]]
+        gradients, own = self._differentiate(losses._replace(loss=loss), self._own)
         self._fill(self._own, own)
-        sizes = [parameter.numel() for parameter in self._shared.values()]
-        return TaskGradients(matrix, list(self._shared), sizes)
+        return gradients
+
+    def task_gradients(self, batch: Transition) -> TaskGradients:
+        """Return the gradients of the tasks in a batch; nothing but the result changes."""
+        copies = self._copy_shared(batch)
+        losses = self._task_losses(self.losses(batch, copies), batch)
+        return self._differentiate(losses, [])[0]
+
+    def _differentiate(
+        self, losses: TaskLosses, own: list[nn.Parameter]
+    ) -> tuple[TaskGradients, list[Tensor]]:
+        """Return gradients of shared parameters by task, and of others of the mean over tasks."""
+        copies, rest = list(self._copies.values()), losses.unbalanced
+        inputs = [*copies, *own]
+        found = _gradients(losses.loss.sum(), inputs, retain_graph=rest is not None)
+        by_group = as_matrix(found[: len(copies)])
+        by_task = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
+        others = [gradient / len(losses.loss) for gradient in found[len(copies) :]]
+        unbalanced = None
+        if rest is not None:
+            extra = _gradients(rest, inputs)
+            unbalanced = self.mean_over_ranks(as_matrix(extra[: len(copies)]).sum(0))
+            others = [a + b for a, b in zip(others, extra[len(copies) :], strict=True)]
+        return TaskGradients(by_task, unbalanced, list(self._shared.values())), others
 
     def fill_shared(self, gradient: Tensor) -> None:
-        """Fill the gradients of the shared parameters with one row, and what is added to it."""
+        """Fill the gradients of the shared parameters with a row [P]."""
         shared = list(self._shared.values())
         for parameter, piece in zip(shared, as_gradients(gradient, shared), strict=True):
-            parameter.grad = piece.clone() * self._loss_scale
-        if self._unbalanced:
-            row = torch.cat([piece.flatten() for piece in self._unbalanced])
-            pieces = as_gradients(self.mean_over_ranks(row), shared)
-            torch._foreach_add_([p.grad for p in shared], pieces)
+            parameter.grad = piece
+
+    def move_shared(self, step: Tensor) -> None:
+        """Add a row [P] to the shared parameters."""
+        shared = [parameter.data for parameter in self._shared.values()]
+        torch._foreach_add_(shared, as_gradients(step, shared))
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return int(self.trainer.world_size)
 
     def mean_over_ranks(self, tensor: Tensor) -> Tensor:
         """Return the mean of a tensor over all ranks."""
-        if self.trainer.world_size == 1:
+        if self.world_size == 1:
             return tensor
         reduced = self.trainer.strategy.reduce(tensor, reduce_op="mean")
         assert isinstance(reduced, Tensor)
@@ -176,18 +219,13 @@ class MultiTaskDQN(DQN):
         """Return the losses of a batch under the parameters as they are now, without gradient."""
         return self._task_losses(self.losses(batch), batch)
 
-    @property
-    def _loss_scale(self) -> float:
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        return 1.0 if scaler is None else float(scaler.get_scale())
-
     def _fill(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
         """Set gradients to their means over ranks, in one message."""
-        if not parameters:
-            return
-        row = self.mean_over_ranks(torch.cat([gradient.flatten() for gradient in gradients]))
-        for parameter, piece in zip(parameters, as_gradients(row, parameters), strict=True):
-            parameter.grad = piece.clone()
+        if self.world_size > 1 and parameters:
+            row = torch.cat([gradient.flatten() for gradient in gradients])
+            gradients = as_gradients(self.mean_over_ranks(row), parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
 
 
 def _gradients(loss: Tensor, inputs: list[Tensor], *, retain_graph: bool = False) -> list[Tensor]:

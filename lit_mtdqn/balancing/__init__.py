@@ -3,6 +3,7 @@
 from lit_mtdqn.balancing.aggregated import Aggregated
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskGradients, TaskLosses
 from lit_mtdqn.balancing.grad_norm import GradNorm
+from lit_mtdqn.balancing.independent_steps import IndependentSteps
 from lit_mtdqn.balancing.scalarised import Scalarised
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Backward",
     "Balancer",
     "GradNorm",
+    "IndependentSteps",
     "Scalarised",
     "TaskGradients",
     "TaskLosses",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos, Transition, as_task_infos, require
 
 
@@ -25,21 +27,29 @@ class TaskLosses(NamedTuple):
 
 
 class TaskGradients(NamedTuple):
-    """Gradients of the tasks' losses, means over ranks.
+    """Gradients with respect to the parameters that tasks share, side by side; means over ranks.
 
     Attributes:
-        shared: Of the parameters that tasks share, side by side, [T, P].
-        names: Names of these parameters, in their order.
-        sizes: Their numbers of elements.
+        by_task: Of the tasks' losses, [T, P].
+        unbalanced: Of what is added after balancing, [P], or None.
+        parameters: The P numbers, in their order.
     """
 
-    shared: Tensor
-    names: list[str]
-    sizes: list[int]
+    by_task: Tensor
+    unbalanced: Tensor | None
+    parameters: Sequence[nn.Parameter]
+
+    def complete(self, balanced: Tensor) -> Tensor:
+        """Return what tasks were balanced to, [..., P], and what is added."""
+        return balanced if self.unbalanced is None else balanced + self.unbalanced
 
 
 class Backward(Protocol):
     """What a balancer may ask of the learner."""
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
 
     def backpropagate(self, loss: Tensor) -> None:
         """Fill all gradients with those of a loss, reduced over ranks."""
@@ -47,7 +57,7 @@ class Backward(Protocol):
     def backpropagate_by_task(
         self, losses: TaskLosses, weight: Tensor | None = None
     ) -> TaskGradients:
-        """Return the tasks' gradients of shared parameters; fill those of all other parameters.
+        """Return the gradients of shared parameters; fill those of all other parameters.
 
         Args:
             losses: The losses.
@@ -55,10 +65,10 @@ class Backward(Protocol):
         """
 
     def fill_shared(self, gradient: Tensor) -> None:
-        """Fill the gradients of the shared parameters with a row [P] of such a matrix.
+        """Fill the gradients of the shared parameters with a row [P]."""
 
-        What is added after balancing is added.
-        """
+    def move_shared(self, step: Tensor) -> None:
+        """Add a row [P] to the shared parameters."""
 
     def mean_over_ranks(self, tensor: Tensor) -> Tensor:
         """Return the mean of a tensor over all ranks."""
@@ -75,6 +85,7 @@ class Balancer(nn.Module, ABC):
 
     Args:
         tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
 
     Attributes:
         lr: Learning rate of its own parameters; None takes the networks'.
@@ -84,7 +95,7 @@ class Balancer(nn.Module, ABC):
     lr: float | None = None
     by_task = False
 
-    def __init__(self, tasks: TaskInfos) -> None:
+    def __init__(self, tasks: TaskInfos, network: QNetwork) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
         self.tasks = [info.name for info in infos]
@@ -94,12 +105,12 @@ class Balancer(nn.Module, ABC):
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
         """Fill the gradients of all parameters."""
 
-    def on_update_end(self, batch: Transition, learner: Backward) -> None:  # noqa: B027  a hook
+    def on_update_end(self, batch: Transition, learner: Backward) -> None:
         """Learn from what the update did; nothing unless overridden."""
 
-    def metrics(self) -> dict[str, Tensor]:
-        """Return numbers worth logging, by name."""
-        return {}
+    def task_weights(self) -> Tensor | None:
+        """Return the factors on the learning tasks' losses in the last update, [T], or None."""
+        return None
 
     def require_every_task(self, losses: TaskLosses) -> None:
         """Refuse a batch that lacks a learning task.

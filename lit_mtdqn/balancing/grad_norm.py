@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskGradients, TaskLosses
+from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos, require
 
 
@@ -18,43 +19,53 @@ class GradNorm(Balancer):
 
     Args:
         tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
         alpha: Strength of the pull towards tasks that lag behind. 0 makes all gradients equally
             long; larger favours laggards more, the paper takes 1.5 for tasks of unlike difficulty.
         lr: Step size of the weights.
+        floor: Added to every loss where it is compared with the first one, above 0: a first
+            temporal-difference loss close to 0 would make its task a laggard for ever.
 
     Raises:
-        ValueError: If `alpha` is negative or `lr` not above 0.
+        ValueError: If `alpha` is negative, or `lr` or `floor` not above 0.
 
     References:
-        Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing", equations 1
-        and 2, https://arxiv.org/abs/1711.02257.
+        Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing", equations
+        1 and 2, https://arxiv.org/abs/1711.02257.
     """
 
     by_task = True
     first_loss: Tensor
 
-    def __init__(self, tasks: TaskInfos, alpha: float = 1.5, lr: float = 0.025) -> None:
-        super().__init__(tasks)
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        alpha: float = 1.5,
+        lr: float = 0.025,
+        floor: float = 1e-4,
+    ) -> None:
+        super().__init__(tasks, network)
         require(alpha >= 0.0, "GradNorm.alpha", "be at least 0", alpha)
         require(lr > 0.0, "GradNorm.lr", "be above 0", lr)
-        self.alpha = alpha
-        self.lr = lr
+        require(floor > 0.0, "GradNorm.floor", "be above 0", floor)
+        self.alpha, self.lr, self.floor = alpha, lr, floor
         self.log_weight = nn.Parameter(torch.zeros(len(self.learning)))
+        # 0 stands for losses that have not been seen.
         self.register_buffer("first_loss", torch.zeros(len(self.learning)))
 
-    @property
-    def weight(self) -> Tensor:
-        """The weights [T], of mean 1."""
+    def task_weights(self) -> Tensor:
+        """Return the weights [T], of mean 1."""
         return torch.softmax(self.log_weight.detach(), 0) * len(self.log_weight)
 
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
         """Take the weighted mean of gradients, and state which way the weights should go."""
         self.require_every_task(losses)
-        loss = learner.mean_over_ranks(losses.loss.detach().clone())
+        loss = learner.mean_over_ranks(losses.loss.detach().clone()) + self.floor
         self.first_loss.copy_(torch.where(self.first_loss > 0.0, self.first_loss, loss))
-        weight = self.weight
+        weight = self.task_weights()
         gradients = learner.backpropagate_by_task(losses, weight)
-        learner.fill_shared(gradients.shared.mean(0))
+        learner.fill_shared(gradients.complete(gradients.by_task.mean(0)))
         lengths = torch.linalg.vector_norm(_last_matrix(gradients), dim=1)
         self.log_weight.grad = self._slope(lengths / weight, loss / self.first_loss)
 
@@ -73,16 +84,10 @@ class GradNorm(Balancer):
             (slope,) = torch.autograd.grad((weighted - wanted).abs().sum(), leaf)
         return slope
 
-    def metrics(self) -> dict[str, Tensor]:
-        """Return the weight of each task."""
-        names = [self.tasks[index] for index in self.learning]
-        pairs = zip(names, self.weight.unbind(), strict=True)
-        return {f"task_weight/{name}": weight for name, weight in pairs}
-
 
 def _last_matrix(gradients: TaskGradients) -> Tensor:
     """Return the columns of the last shared parameter that is no bias or norm, [T, P']."""
-    columns = gradients.shared.split(gradients.sizes, dim=1)
-    names = gradients.names
-    matrices = [place for place, name in enumerate(names) if name.endswith("weight")]
+    sizes = [parameter.numel() for parameter in gradients.parameters]
+    columns = torch.split(gradients.by_task, sizes, dim=1)
+    matrices = [place for place, p in enumerate(gradients.parameters) if p.dim() >= 2]
     return columns[matrices[-1] if matrices else -1]

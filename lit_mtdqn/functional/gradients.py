@@ -35,7 +35,7 @@ def group_means(values: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Means [G] and the groups' numbers [G], rising.
     """
-    present, place = group.unique(return_inverse=True)
+    present, place = torch.unique(group, return_inverse=True)
     count = place.bincount(minlength=len(present))
     return values.new_zeros(len(present)).index_add(0, place, values) / count, present
 
@@ -60,7 +60,7 @@ def as_matrix(gradients: Iterable[Tensor]) -> Tensor:
 def as_gradients(row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return a row of such a matrix, [P], in the shapes of its parameters."""
     sizes = [parameter.numel() for parameter in parameters]
-    pieces = zip(row.split(sizes), parameters, strict=True)
+    pieces = zip(torch.split(row, sizes), parameters, strict=True)
     return [piece.view_as(parameter) for piece, parameter in pieces]
 
 
@@ -78,4 +78,5 @@ def gradient_cosines(matrix: Tensor) -> Tensor:
     """
     norms = torch.linalg.vector_norm(matrix, dim=1)
     unit = matrix / norms.clamp_min(torch.finfo(matrix.dtype).tiny).unsqueeze(1)
-    return (unit @ unit.T).clamp(-1.0, 1.0)
+    cosines: Tensor = unit @ unit.T
+    return cosines.clamp(-1.0, 1.0)

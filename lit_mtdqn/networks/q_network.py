@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.noise import DrawsNoise
+from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.networks.torsos import MLPTorso, Torso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
@@ -40,13 +41,18 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
+        self._infos, self._head_factory = infos, head
         self.torso = torso(infos)
-        self.head = head(infos, self.torso.num_features)
+        self.head = self.make_head(self.torso.num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
         self._noisy = [module for module in self.modules() if isinstance(module, DrawsNoise)]
         self._exploring = [module for module in self._noisy if module.explores]
+
+    def make_head(self, in_features: int) -> Head:
+        """Return a new head of this network's kind for features of some size."""
+        return self._head_factory(self._infos, in_features)
 
     @property
     def has_noise(self) -> bool:
@@ -66,8 +72,10 @@ class QNetwork(nn.Module):
         return Prediction(layers[-1], layers, output, taus=taus)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that several tasks use."""
-        return list(self.torso.parameters())
+        """Return the parameters that several tasks use: all but the layers of single heads."""
+        layers = [module for module in self.head.modules() if isinstance(module, TaskLinear)]
+        own = {p for layer in layers if not layer.is_shared for p in layer.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in own]
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
@@ -126,8 +134,9 @@ def predict_by_group(
     found = iter(vmap(one, randomness="different")(dict(copies), observation, task))
     by_field = [next(found) if here else None for here in present]
     prediction = Prediction._make(by_field)
-    # All fields but the fractions had an axis for their single group.
+    # All fields but the fractions, which groups share, had an axis for their single group.
     return prediction._replace(
+        taus=None if prediction.taus is None else prediction.taus[0],
         features=prediction.features.squeeze(1),
         layers=tuple(layer.squeeze(1) for layer in prediction.layers),
         output=prediction.output.squeeze(1),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks import Head, LinearHead, QNetwork
+from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import TaskInfos, Transition, as_task_infos, require
+from lit_mtdqn.types import Prediction, TaskInfos, Transition, as_task_infos, require
 
 
 class DeepSupervision(Objective):
     """Lets every inner layer predict action values by a head of its own, towards the same targets.
 
-    Inner layers then get a gradient that later layers cannot thin out; the extra heads act nowhere.
+    Inner layers then get a gradient that later layers cannot thin out. The extra heads are of the
+    network's kind and act nowhere.
     `L = L_last + sum over inner layers l of weights[l] L_l`, every term balanced with its task.
 
     Args:
@@ -24,7 +25,6 @@ class DeepSupervision(Objective):
         network: The Q-network; given by the learner.
         weights: Weight of each inner layer's loss, first layer first, or one for all. Larger lets
             them shape the layers more, at the expense of what later layers need.
-        head: Makes the heads; of the same kind as the network's, since they share its targets.
 
     Raises:
         ValueError: If a weight is negative, or their number is not that of the inner layers.
@@ -38,7 +38,6 @@ class DeepSupervision(Objective):
         tasks: TaskInfos,
         network: QNetwork,
         weights: float | Sequence[float] = 0.2,
-        head: Callable[[TaskInfos, int], Head] = LinearHead,
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
@@ -48,17 +47,17 @@ class DeepSupervision(Objective):
         require(len(given) == len(sizes) > 0, "DeepSupervision.weights", must, given)
         require(min(given) >= 0.0, "DeepSupervision.weights", "be at least 0", given)
         self.weights = given
-        self.heads = nn.ModuleList(head(infos, size) for size in sizes)
+        self.heads = nn.ModuleList(network.make_head(size) for size in sizes)
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted loss of each inner layer, [S, B]."""
-        groups, rows = batch.action.shape
+        rows = batch.action.shape[1]
         terms = {}
         pairs = zip(self.heads, self.weights, td.prediction.layers[:-1], strict=True)
         for place, (head, weight, layer) in enumerate(pairs):
-            features = layer.reshape(groups, rows, -1)
-            output = head(features, batch.task)
-            prediction = td.prediction._replace(features=features, output=output)
+            assert isinstance(head, Head)
+            output, taus = head(layer, batch.task), head.fractions(rows)
+            prediction = Prediction(layer, td.prediction.layers, output, taus=taus)
             loss, _ = head.loss(prediction, batch.action, td.target)
             terms[f"deep_supervision_{place}"] = weight * loss * batch.weight
         return terms
@@ -69,4 +68,4 @@ def _inner_sizes(network: QNetwork, observation_shape: tuple[int, ...]) -> list[
     """Return the number of features of each layer but the last."""
     observation = torch.zeros(1, 1, *observation_shape)
     layers = network(observation, torch.zeros(1, dtype=torch.int64)).layers
-    return [layer[0].numel() for layer in layers[:-1]]
+    return [layer.shape[-1] for layer in layers[:-1]]
