@@ -20,6 +20,9 @@ class Learner(Protocol):
     network: QNetwork
     tasks: list[TaskInfo]
 
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return raw action values [S, B, A]."""
+
 
 def phase_metrics(
     learner: Learner,
@@ -29,7 +32,8 @@ def phase_metrics(
 ) -> dict[str, Tensor]:
     """Return the training metrics of a phase, by name.
 
-    Losses are means over the phase; values and gaps come from its last minibatch.
+    Losses are means over the phase, in the unit of the networks; values and gaps come from its last
+    minibatch, in that of raw rewards.
 
     Args:
         learner: The learner.
@@ -39,7 +43,7 @@ def phase_metrics(
     """
     metrics = _td_losses(learner.tasks, batches, losses)
     metrics.update(_value_metrics(learner, batches[-1]))
-    for name, tensor in losses[-1].metrics.items():
+    for name, tensor in {**losses[-1].auxiliary, **losses[-1].metrics}.items():
         metrics[f"train/{name}"] = tensor.mean()
     if grad_norm is not None:
         metrics["train/grad_norm"] = grad_norm
@@ -61,11 +65,10 @@ def _td_losses(
 
 @torch.no_grad()
 def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
-    network = learner.network
-    q_values = network.action_values(batch.observation, batch.task)
+    q_values = learner.action_values(batch.observation, batch.task)
     mask = batch.extra.get("action_mask")
     if mask is None:
-        mask = network.allowed_actions(batch.task)
+        mask = learner.network.allowed_actions(batch.task)
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
     metrics = {}

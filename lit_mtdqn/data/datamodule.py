@@ -37,6 +37,7 @@ from lit_mtdqn.rollout import (
     Collector,
     EpisodeStatistics,
     EpsilonGreedy,
+    ReturnTracker,
     make_evaluation_env,
     play_episodes,
 )
@@ -427,8 +428,15 @@ class RolloutDataModule(lightning.LightningDataModule):
             world_size=ranks,
             sum_over_ranks=self._sum_over_ranks,
             action_mask=self._action_mask if self._is_masked else None,
+            returns=self._make_return_tracker(acting, self.num_envs // ranks),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
+
+    def _make_return_tracker(self, acting: list[Slot], num_envs: int) -> ReturnTracker | None:
+        learner = None if self.trainer is None else self.trainer.lightning_module
+        if not getattr(learner, "needs_returns", False):
+            return None
+        return ReturnTracker([slot.spec for slot in acting], num_envs)
 
     def _make_collector(self, acting: list[Slot], rank: int) -> Collector:
         mask = self._action_mask.numpy()

@@ -12,8 +12,8 @@ from lit_mtdqn.analysis.scores import mean_score
 from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.replay import MASKS, TransitionAccumulator
-from lit_mtdqn.rollout import EpisodeStatistics
-from lit_mtdqn.types import Clock, Feedback, Phase, StepRow, TaskScores, Transition
+from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker
+from lit_mtdqn.types import Clock, Feedback, Phase, ReturnSums, StepRow, TaskScores, Transition
 
 SumOverRanks = Callable[[Tensor], Tensor]
 
@@ -36,6 +36,7 @@ class PhaseSource:
         sum_over_ranks: Sums a tensor over ranks.
         action_mask: Actions that each task has, [T, A], for replays that were stored without masks
             beside a task that forbids actions; None if none does.
+        returns: Sums up the acting slots' returns; None if no one asks.
         seed: Seed of the sampler's draws.
 
     Attributes:
@@ -58,12 +59,14 @@ class PhaseSource:
         world_size: int,
         sum_over_ranks: SumOverRanks,
         action_mask: Tensor | None = None,
+        returns: ReturnTracker | None = None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
         self.learning = [slot for slot in slots if slot.learns]
         self.statistics = statistics
         self.active: np.ndarray | None = None
+        self._returns = returns
         self._stream = stream
         self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting])
         self._sampler = sampler
@@ -89,7 +92,7 @@ class PhaseSource:
         self._clock.phases += 1
         rollout = self.statistics.metrics()
         self._score_episodes(rollout)
-        return Phase(self._sample(), rollout)
+        return Phase(self._sample(), rollout, self._taken_returns())
 
     def on_feedback(self, feedback: Feedback) -> None:
         """Pass errors to the replays, and what they say of each task to the scores."""
@@ -120,6 +123,8 @@ class PhaseSource:
             self.active = None if steps is None else np.greater(steps, step)
             row = next(self._stream)
             self.statistics.add(row)
+            if self._returns is not None:
+                self._returns.add(row)
             self._accumulator.add(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
@@ -131,6 +136,12 @@ class PhaseSource:
     def _count(self, before: list[int], steps: list[int]) -> None:
         for slot, start, count in zip(self.acting, before, steps, strict=True):
             self._clock.env_steps[slot.task] = start + count
+
+    def _taken_returns(self) -> dict[str, ReturnSums]:
+        if self._returns is None:
+            return {}
+        pairs = zip(self.acting, self._returns.take(), strict=True)
+        return {slot.task: sums for slot, sums in pairs}
 
     def _score_episodes(self, rollout: dict[str, float]) -> None:
         """Score the tasks that have finished a training episode since the last phase."""

@@ -11,7 +11,7 @@ from lit_mtdqn.networks.heads import (
     QuantileHead,
 )
 from lit_mtdqn.networks.noise import DrawsNoise, NoisyLinear, NoisyTaskLinear
-from lit_mtdqn.networks.q_network import QNetwork
+from lit_mtdqn.networks.q_network import QNetwork, predict_by_group
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.networks.torsos import ConvTorso, MinAtarTorso, MLPTorso, Torso
 
@@ -33,4 +33,5 @@ __all__ = [
     "QuantileHead",
     "TaskLinear",
     "Torso",
+    "predict_by_group",
 ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.noise import DrawsNoise
+from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.networks.torsos import MLPTorso, Torso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
@@ -38,13 +41,18 @@ class QNetwork(nn.Module):
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
+        self._infos, self._head_factory = infos, head
         self.torso = torso(infos)
-        self.head = head(infos, self.torso.num_features)
+        self.head = self.make_head(self.torso.num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
         self._noisy = [module for module in self.modules() if isinstance(module, DrawsNoise)]
         self._exploring = [module for module in self._noisy if module.explores]
+
+    def make_head(self, in_features: int) -> Head:
+        """Return a new head of this network's kind for features of some size."""
+        return self._head_factory(self._infos, in_features)
 
     @property
     def has_noise(self) -> bool:
@@ -62,6 +70,12 @@ class QNetwork(nn.Module):
         output = self.head(layers[-1], task)
         taus = self.head.fractions(observation.shape[1])
         return Prediction(layers[-1], layers, output, taus=taus)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that several tasks use: all but the layers of single heads."""
+        layers = [module for module in self.head.modules() if isinstance(module, TaskLinear)]
+        own = {p for layer in layers if not layer.is_shared for p in layer.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in own]
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
@@ -97,3 +111,34 @@ class QNetwork(nn.Module):
         """
         for module in self._noisy:
             module.resample_noise(generator)
+
+
+def predict_by_group(
+    network: QNetwork, copies: Mapping[str, Tensor], observation: Tensor, task: Tensor
+) -> Prediction:
+    """Return a network's prediction in which each row group uses parameters of its own.
+
+    Args:
+        network: Supplies all parameters that `copies` does not name.
+        copies: Parameters by name, [S, ...].
+        observation: [S, B, *O].
+        task: [S].
+    """
+    present: list[bool] = []
+
+    def one(own: dict[str, Tensor], rows: Tensor, number: Tensor) -> tuple[Any, ...]:
+        call = functional_call(network, own, (rows.unsqueeze(0), number.unsqueeze(0)))
+        present[:] = [field is not None for field in call]
+        return tuple(field for field in call if field is not None)
+
+    found = iter(vmap(one, randomness="different")(dict(copies), observation, task))
+    by_field = [next(found) if here else None for here in present]
+    prediction = Prediction._make(by_field)
+    # All fields but the fractions, which groups share, had an axis for their single group.
+    return prediction._replace(
+        taus=None if prediction.taus is None else prediction.taus[0],
+        features=prediction.features.squeeze(1),
+        layers=tuple(layer.squeeze(1) for layer in prediction.layers),
+        output=prediction.output.squeeze(1),
+        router=None if prediction.router is None else prediction.router.squeeze(1),
+    )

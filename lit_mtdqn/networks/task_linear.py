@@ -25,6 +25,9 @@ class TaskLinear(nn.Module):
         in_features: Size of the input.
         out_features: Size of each task's output; narrower ones are padded to the widest.
         init_scale: Factor on PyTorch's usual initial weights. Near 0 the outputs start near 0.
+
+    Attributes:
+        is_shared: Whether some tasks have one head.
     """
 
     row_of_task: Tensor
@@ -39,6 +42,7 @@ class TaskLinear(nn.Module):
         super().__init__()
         require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
         self.heads = tuple(sorted(set(heads)))
+        self.is_shared = len(self.heads) < len(heads)
         widths = list(zip(heads, out_features, strict=True))
         self.widths = tuple(max(w for h, w in widths if h == head) for head in self.heads)
         rows = torch.tensor([self.heads.index(head) for head in heads])
@@ -108,7 +112,11 @@ class TaskLinear(nn.Module):
 
         Asked on the CPU alone, where it takes a microsecond; elsewhere it would stall the device.
         """
-        return task.device.type == "cpu" and task.tolist() == self._every_row
+        every = self._every_row
+        if every is None or len(task) != len(every) or task.device.type != "cpu":
+            return False
+        # One group of one row is that row; under `vmap` its number could not be read.
+        return len(every) == 1 or task.tolist() == every
 
     def _saved_rows(self) -> dict[str, Tensor]:
         """Return views of what each head owns, by its name in a checkpoint."""

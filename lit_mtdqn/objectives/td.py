@@ -17,10 +17,19 @@ Predict = Callable[[Tensor, Tensor], Prediction]
 
 
 class TDLoss(NamedTuple):
-    """Loss [S, B] and error [S, B]."""
+    """A temporal-difference loss and what it was computed from.
+
+    Attributes:
+        loss: [S, B].
+        error: Target minus prediction, [S, B], without gradient.
+        prediction: Of the online network at `observation`.
+        target: In the space of the head, without gradient.
+    """
 
     loss: Tensor
     error: Tensor
+    prediction: Prediction
+    target: Tensor
 
 
 class TD:
@@ -74,7 +83,8 @@ class TD:
         """
         prediction = predict(batch.observation, batch.task)
         target = self.target(batch, predict, target_network)
-        return TDLoss(*target_network.head.loss(prediction, batch.action, target))
+        loss, error = target_network.head.loss(prediction, batch.action, target)
+        return TDLoss(loss, error, prediction, target)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target in the space of the head, float32, without gradient."""

@@ -47,7 +47,7 @@ class Scale(nn.Module, ABC):
         statistics = torch.zeros(count, width, dtype=torch.float64)
         self.register_buffer("statistics", statistics, persistent=False)
 
-    def check(self, network: QNetwork) -> None:  # noqa: B027  a hook
+    def check(self, network: QNetwork) -> None:
         """Refuse a network that it cannot work with.
 
         Raises:
@@ -73,14 +73,14 @@ class Scale(nn.Module, ABC):
         """Return factors on the losses of row groups of the tasks [S], or None for none."""
         return None
 
-    def on_returns(self, sums: Tensor) -> None:  # noqa: B027  a hook
+    def on_returns(self, sums: Tensor) -> None:
         """Learn from the episodes of a phase, before its updates.
 
         Args:
             sums: `ReturnSums` of all tasks and ranks, [T, 8].
         """
 
-    def on_update_end(  # noqa: B027  a hook
+    def on_update_end(
         self, losses: Losses, task: Tensor, networks: Sequence[QNetwork], mean_over_ranks: Reduce
     ) -> None:
         """Learn from an update.

@@ -60,7 +60,7 @@ class PopArt(Scale):
         targets = self.restored(losses.target.double(), task).flatten(1)
         found = torch.stack([targets.mean(1), targets.square().mean(1), torch.ones(len(task))], 1)
         sums = found.new_zeros(len(self.tasks), 3).index_add(0, task, found)
-        self._move(mean_over_ranks(sums))
+        self._move(mean_over_ranks(sums).to(self.statistics))
         spread, offset = self.spread.clone(), self.offset.clone()
         self.refresh()
         for network in networks:

@@ -17,6 +17,9 @@ class FakeLearner:
     network: QNetwork
     tasks: list[TaskInfo]
 
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        return self.network.action_values(observation, task)
+
 
 def _learner() -> FakeLearner:
     """Return a learner with the values (1, 4, 9) in each state of the narrow and the wide task."""

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from lit_mtdqn import DQN, TaskInfo
+from lit_mtdqn.algorithms.base import Parameters
 from lit_mtdqn.callbacks import EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.networks import DrawsNoise, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import TD
@@ -90,7 +91,7 @@ class Watched(DQN):
     drawn: list[tuple[list[Tensor], list[Tensor]]]
     acted_noisily: list[bool]
 
-    def losses(self, batch: Transition, parameters: dict[str, Tensor] | None = None) -> Losses:
+    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
         networks = self.network, self.target_network
         self.drawn.append(tuple([b.clone() for b in _noise(n)] for n in networks))  # type: ignore[arg-type]
         return super().losses(batch, parameters)

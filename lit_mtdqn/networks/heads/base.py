@@ -141,7 +141,8 @@ class LayeredHead(Head):
         """
         if not self.dueling:
             return self._layers(self.stream, self.values, features, task, scale)
-        if features.requires_grad:
+        # Under `vmap` tensors do not say that they require a gradient.
+        if torch.is_grad_enabled():
             features = _scale_gradient(features, 1.0 / math.sqrt(2.0))
         value = self._layers(self.value_stream, self.value, features, task, scale)
         advantage = self._layers(self.advantage_stream, self.advantage, features, task, scale)
