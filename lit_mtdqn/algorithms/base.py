@@ -214,11 +214,10 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Decide what the loop will call."""
-        self._update_callbacks = [
-            callback
-            for callback in self.trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, UpdateCallback)
-        ]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        # Parts of the network come first: a target network copies what they leave.
+        parts = [*self.network.modules(), *callbacks]
+        self._update_callbacks = [part for part in parts if isinstance(part, UpdateCallback)]
         self._direct = self._may_step_directly()
         self._clock = self.source.clock
         self._trained = [p for p in self.network.parameters() if p.requires_grad]
@@ -294,6 +293,12 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.network.eval()
         self.target_network.eval()
         return self
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of the last update, of the first group of parameters."""
+        rate: float = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return rate
 
     @property
     def source(self) -> ExperienceSource:

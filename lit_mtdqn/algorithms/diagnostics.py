@@ -62,13 +62,17 @@ def _td_losses(
 @torch.no_grad()
 def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     network = learner.network
-    q_values = network.action_values(batch.observation, batch.task)
+    prediction = network(batch.observation, batch.task)
+    q_values = network.q_values(prediction).float()
     mask = batch.extra.get("action_mask")
     if mask is None:
         mask = network.allowed_actions(batch.task)
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
-    metrics = {}
+    metrics = {
+        f"train/{name}": value
+        for name, value in network.sharing.metrics(prediction, batch.task).items()
+    }
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
         metrics[f"train/q_mean/{name}"] = best[groups].mean()

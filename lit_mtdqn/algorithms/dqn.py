@@ -22,8 +22,8 @@ class DQN(ValueLearner):
 
     Double DQN, dueling, n-step and Huber are values of its parts: `TD.bootstrap`, `DuelingHead`,
     `TaskSpec.n_step`, the head's `loss`. With several tasks it shares the torso between them and
-    gives each a head of its own. Unlike the paper it uses Adam on squared errors and epsilon-greedy
-    draws per environment.
+    gives each a head of its own, unless the network's `sharing` says otherwise. Unlike the paper it
+    uses Adam on squared errors and epsilon-greedy draws per environment.
 
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
@@ -52,7 +52,7 @@ class DQN(ValueLearner):
         self.objective: TD = as_factory(objective)()
 
     def losses(self, batch: Transition, parameters: dict[str, Tensor] | None = None) -> Losses:
-        """Return the temporal-difference losses of a minibatch."""
+        """Return the temporal-difference losses of a minibatch and the terms of the sharing."""
 
         def with_parameters(observation: Tensor, task: Tensor) -> Prediction:
             assert parameters is not None
@@ -60,4 +60,5 @@ class DQN(ValueLearner):
 
         predict = self.network if parameters is None else with_parameters
         td = self.objective(batch, predict, self.target_network)
-        return Losses(td.loss, td.error, {}, {})
+        auxiliary = self.network.sharing.auxiliary(td.prediction, batch.task)
+        return Losses(td.loss, td.error, auxiliary, {})

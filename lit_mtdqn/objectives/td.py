@@ -16,10 +16,11 @@ Predict = Callable[[Tensor, Tensor], Prediction]
 
 
 class TDLoss(NamedTuple):
-    """Loss [S, B] and error [S, B]."""
+    """Loss [S, B] and error [S, B], and the online network's prediction that they come from."""
 
     loss: Tensor
     error: Tensor
+    prediction: Prediction
 
 
 class TD:
@@ -53,7 +54,8 @@ class TD:
         """
         prediction = predict(batch.observation, batch.task)
         target = self.target(batch, predict, target_network)
-        return TDLoss(*target_network.head.loss(prediction, batch.action, target))
+        loss, error = target_network.head.loss(prediction, batch.action, target)
+        return TDLoss(loss, error, prediction)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target in the space of the head, float32, without gradient."""

@@ -5,11 +5,24 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lit_mtdqn import DQN
+from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
 
 OVERLAYS = ("overlays", "methods", "sweeps", "sequences")
 RUNS = sorted(path for path in Path("configs").rglob("*.yaml") if path.parts[1] not in OVERLAYS)
 METHODS = sorted(Path("configs/methods").glob("*.yaml"))
+
+
+def _sharing_of(path: Path) -> str:
+    """Return the class path of what a method shares between tasks, or nothing."""
+    found = yaml.safe_load(path.read_text())
+    for key in ("model", "init_args", "network", "init_args", "sharing", "class_path"):
+        found = found.get(key, {})
+    return str(found or "")
+
+
+SHARINGS = [path for path in METHODS if _sharing_of(path)]
 
 
 def smoke(folder: Path, *configs: Path) -> None:
@@ -36,10 +49,25 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
     assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
 
 
-@pytest.mark.parametrize("path", METHODS, ids=str)
+@pytest.mark.parametrize("path", sorted({*METHODS} - {*SHARINGS}), ids=str)
 def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
     smoke(tmp_path / "run", Path("configs/dqn/cartpole.yaml"), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_there_are_ways_of_sharing_to_test() -> None:
+    assert len(SHARINGS) >= 13
+
+
+@pytest.mark.parametrize("path", SHARINGS, ids=str)
+def test_a_way_of_sharing_runs_on_several_tasks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its films take as long as the run.
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    smoke(tmp_path / "run", Path("configs/driving/three_tasks.yaml"), path)
+    learner = DQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert type(learner.network.sharing).__name__ == _sharing_of(path).rpartition(".")[2]
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

@@ -1,0 +1,169 @@
+"""Parameters made of rows with names: one for each head, task, expert or pair of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.types import require
+
+
+class NamedRows(nn.Module):
+    """Base of modules whose parameters are stacks of rows, each row with a name.
+
+    Stacks make one batched product of what would be a loop. Rows are kept in the order of their
+    names and saved one by one under these names: the order of tasks in a configuration never
+    matters, and a checkpoint fits a model with more or fewer rows as far as the names agree.
+
+    Such a module has no submodules with a state of their own.
+
+    Args:
+        names: Names of the rows, in any order; repeated ones count once.
+        shared: Whether several tasks use one row.
+
+    Attributes:
+        undecayed: Names of stacks besides biases that weight decay would pull away from their
+            neutral values.
+    """
+
+    undecayed: tuple[str, ...] = ()
+    _learning: Tensor | None
+
+    def __init__(self, names: Iterable[str], shared: bool = False) -> None:
+        super().__init__()
+        self.row_names = tuple(sorted(set(names)))
+        self.is_shared = shared
+        self.register_buffer("_learning", None, persistent=False)
+        # Asked in every forward pass; modules find their buffers far more slowly.
+        self._is_frozen = False
+
+    def freeze_rows(self, names: Iterable[str]) -> None:
+        """Let no gradient reach the rows of these names."""
+        frozen = set(names)
+        learning = torch.tensor([name not in frozen for name in self.row_names])
+        self._learning = learning
+        self._is_frozen = not bool(learning.all())
+
+    def select(self, stack: Tensor, rows: Tensor | None) -> Tensor:
+        """Return the rows [S, ...] of a stack [R, ...] by their indices; None takes all."""
+        if self._is_frozen:
+            assert self._learning is not None
+            learning = self._learning.view(-1, *[1] * (stack.dim() - 1))
+            stack = torch.where(learning, stack, stack.detach())
+        return stack if rows is None else stack.index_select(0, rows)
+
+    def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
+        """Return the name under which a row is saved, and a view of what is saved of it."""
+        return f"{self.row_names[row]}.{name}", stack[row]
+
+    def _saved_rows(self) -> dict[str, Tensor]:
+        kept = self._buffers.keys() - self._non_persistent_buffers_set
+        stacks: dict[str, Tensor | None] = dict(self._parameters)
+        stacks |= {name: self._buffers[name] for name in sorted(kept)}
+        return dict(
+            self._saved_row(name, stack, row)
+            for name, stack in stacks.items()
+            if stack is not None
+            for row in range(len(self.row_names))
+        )
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        for name, row in self._saved_rows().items():
+            destination[prefix + name] = row if keep_vars else row.detach().clone()
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        rows = {prefix + name: row.detach() for name, row in self._saved_rows().items()}
+        for key, row in rows.items():
+            if key not in state_dict:
+                missing_keys.append(key)
+            elif state_dict[key].shape != row.shape:
+                found = (tuple(state_dict[key].shape), tuple(row.shape))
+                error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
+            else:
+                row.copy_(state_dict[key])
+        if strict:
+            saved = {key for key in state_dict if key.startswith(prefix)}
+            unexpected_keys.extend(sorted(saved - set(rows)))
+
+
+class RowOfTask(nn.Module):
+    """Finds the row of each task in stacks that are kept in the order of names.
+
+    Args:
+        names: The row's name for each task, in the order of tasks.
+    """
+
+    row_of_task: Tensor
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        rows = sorted(set(names))
+        index = torch.tensor([rows.index(name) for name in names])
+        self.register_buffer("row_of_task", index, persistent=False)
+        self._every_row = index.tolist() if index.tolist() == list(range(len(rows))) else None
+
+    def index(self, task: Tensor) -> Tensor:
+        """Return the rows [S] of the tasks [S]."""
+        return self.row_of_task[task]
+
+    def select(self, task: Tensor) -> Tensor | None:
+        """Return the rows [S] of the tasks [S], or None for all rows in their order.
+
+        None needs no copy of a stack. It is looked for on the CPU alone, where that takes a
+        microsecond; elsewhere it would stall the device.
+        """
+        if task.device.type == "cpu" and task.tolist() == self._every_row:
+            return None
+        return self.row_of_task[task]
+
+
+class TaskEmbedding(NamedRows):
+    """A learned vector of length 1 for each task.
+
+    The length is kept in the forward pass, so that no task can grow louder than another.
+
+    Args:
+        tasks: Names of the tasks.
+        size: Size of the vectors.
+
+    References:
+        Nauman et al. 2025, "Bigger, Regularized, Categorical: High-Capacity Value Functions are
+        Efficient Multi-Task Learners", https://arxiv.org/abs/2505.23150.
+    """
+
+    undecayed = ("weight",)
+
+    def __init__(self, tasks: Sequence[str], size: int) -> None:
+        super().__init__(tasks)
+        require(size >= 1, "embedding_dim", "be at least 1", size)
+        self.row_of_task = RowOfTask(tasks)
+        self.weight = nn.Parameter(torch.randn(len(self.row_names), size))
+
+    def forward(self, task: Tensor) -> Tensor:
+        """Return the vectors [S, size] of the tasks [S]."""
+        weight = self.select(self.weight, self.row_of_task.select(task))
+        return nn.functional.normalize(weight, dim=-1)
+
+
+def shared_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that several tasks use: all but rows of single tasks."""
+    return [
+        parameter
+        for owner in module.modules()
+        if not isinstance(owner, NamedRows) or owner.is_shared
+        for parameter in owner.parameters(recurse=False)
+    ]
