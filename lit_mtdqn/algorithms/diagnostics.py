@@ -70,8 +70,7 @@ def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
     metrics = {
-        f"train/{name}": value
-        for name, value in network.sharing.metrics(prediction, batch.task).items()
+        f"train/{name}": value for name, value in network.metrics(prediction, batch.task).items()
     }
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name

@@ -60,5 +60,5 @@ class DQN(ValueLearner):
 
         predict = self.network if parameters is None else with_parameters
         td = self.objective(batch, predict, self.target_network)
-        auxiliary = self.network.sharing.auxiliary(td.prediction, batch.task)
+        auxiliary = self.network.auxiliary(td.prediction, batch.task)
         return Losses(td.loss, td.error, auxiliary, {})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lit_mtdqn.analysis.metrics_file import Curve
@@ -22,6 +25,8 @@ Metrics = Mapping[str, Curve]
 
 MAX_COLUMNS = 4
 PANEL_SIZE = (3.1, 2.5)  # inches
+TITLE_SIZE, SMALLEST_TITLE, HEADER_SIZE, HEADER_GAP = 11.0, 7.0, 9.0, 8.0  # points
+FONT, ELLIPSIS = "DejaVu Sans", "\N{HORIZONTAL ELLIPSIS}"
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#64748b")
 WORST_COLOUR = "#dc2626"
@@ -89,15 +94,20 @@ def learning_curves(
     count = len(quantities)
     figure, panels = _panels(count + (count > 1), title)
     pairs = zip(panels, quantities.items(), strict=False)
-    for index, (panel, (task, quantity)) in enumerate(pairs):
+    titles = [
         _draw_task(panel, runs, task, quantity, COLOURS[index % len(COLOURS)])
+        for index, (panel, (task, quantity)) in enumerate(pairs)
+    ]
     if count > 1:
         unit_range = all(quantity.in_unit_range for quantity in quantities.values())
-        _draw_overall(panels[-1], runs, unit_range)
+        titles.append(_draw_overall(panels[-1], runs, unit_range))
     longest = max(curve.env_steps[-1] for run in runs for curve in run.values())
     for panel in panels:
         panel.set_xlim(0, 1.02 * max(longest, 1))
     _add_key(panels[0])
+    figure.draw_without_rendering()  # finds out how wide the panels are
+    for header in titles:
+        _make_room(header)
     return figure
 
 
@@ -138,10 +148,10 @@ def _panels(count: int, title: str | None) -> tuple[Figure, list[Axes]]:
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08, wspace=0.03, hspace=0.06)
     figure = Figure(figsize=size, layout=layout, facecolor="white")
     if title:
-        figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
+        figure.suptitle(title, x=0.01, ha="left", color=INK, fontproperties=_font(13, bold=True))
     panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     for lowest_of_its_column in panels[-columns:]:
-        lowest_of_its_column.set_xlabel("env steps", color=MUTED, fontsize=9)
+        lowest_of_its_column.set_xlabel("env steps", color=MUTED, fontproperties=_font(9))
     return figure, panels
 
 
@@ -178,7 +188,8 @@ def _across(curves: Sequence[Curve]) -> _Spread:
 
 def _draw_task(
     panel: Axes, runs: Sequence[Metrics], task: str, quantity: _Quantity, colour: str
-) -> None:
+) -> Text:
+    """Draw a task's curves and return the panel's title."""
     training = [
         Curve(steps, quantity.to_axis(values)) for steps, values in _curves(runs, quantity.training)
     ]
@@ -192,17 +203,18 @@ def _draw_task(
     final = _draw_runs(panel, _curves(runs, quantity.evaluation), colour, "evaluation")
     _style(panel, quantity.in_unit_range)
     text = "" if final is None else f"{quantity.name} {readable_value(final)}"
-    _write_header(panel, task.replace("_", " "), [(text, colour)])
+    return _write_header(panel, task.replace("_", " "), [(text, colour)])
 
 
-def _draw_overall(panel: Axes, runs: Sequence[Metrics], in_unit_range: bool) -> None:
+def _draw_overall(panel: Axes, runs: Sequence[Metrics], in_unit_range: bool) -> Text:
+    """Draw mean and worst score and return the panel's title."""
     texts = []
     for name, colour in (("worst", WORST_COLOUR), ("mean", INK)):
         final = _draw_runs(panel, _curves(runs, f"val/score/{name}"), colour, name)
         if final is not None:
             texts.append((f"{name} {readable_value(final)}", colour))
     _style(panel, in_unit_range)
-    _write_header(panel, "all tasks", texts)
+    return _write_header(panel, "all tasks", texts)
 
 
 def _draw_runs(panel: Axes, curves: Sequence[Curve], colour: str, label: str) -> float | None:
@@ -233,7 +245,7 @@ def _style(panel: Axes, in_unit_range: bool) -> None:
     panel.spines["bottom"].set_color(GRID)
     panel.grid(axis="y", color=GRID, lw=0.8)
     panel.set_axisbelow(True)
-    panel.tick_params(length=0, labelsize=9, labelcolor=MUTED)
+    panel.tick_params(length=0, labelsize=9, labelcolor=MUTED, labelfontfamily=FONT)
     panel.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: readable_steps(steps)))
     panel.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
@@ -243,12 +255,18 @@ def _style(panel: Axes, in_unit_range: bool) -> None:
         panel.set_ylim(min(low, -0.04), max(high, 1.04))
 
 
-def _write_header(panel: Axes, title: str, texts: Sequence[tuple[str, str]]) -> None:
-    """Write the title at the left and texts in their colours, last to first, at the right."""
-    panel.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
+def _write_header(panel: Axes, title: str, texts: Sequence[tuple[str, str]]) -> Text:
+    """Write the title at the left and texts in their colours, last to first, at the right.
+
+    Returns:
+        The title.
+    """
+    header = panel.set_title(
+        title, loc="left", color=INK, fontproperties=_font(TITLE_SIZE, bold=True)
+    )
     place: Axes | Annotation = panel
     anchor, offset = (1.0, 1.0), (0.0, 5.0)
-    for text, colour in texts:
+    for text, colour in filter(all, texts):
         place = panel.annotate(
             text,
             anchor,
@@ -258,10 +276,27 @@ def _write_header(panel: Axes, title: str, texts: Sequence[tuple[str, str]]) -> 
             ha="right",
             va="bottom",
             color=colour,
-            fontsize=9,
-            fontweight="bold",
+            fontproperties=_font(HEADER_SIZE, bold=True),
         )
-        anchor, offset = (0.0, 0.0), (-8.0, 0.0)
+        anchor, offset = (0.0, 0.0), (-HEADER_GAP, 0.0)
+    return header
+
+
+def _font(size: float, bold: bool = False) -> FontProperties:
+    """Return Matplotlib's own font by its file: a search by name may find another."""
+    name = f"{FONT.replace(' ', '')}{'-Bold' if bold else ''}.ttf"
+    return FontProperties(fname=Path(mpl.get_data_path(), "fonts", "ttf", name), size=size)
+
+
+def _make_room(title: Text) -> None:
+    """Shrink a title that reaches into the texts at its right, and cut it if that is not enough."""
+    texts = [] if title.axes is None else title.axes.texts
+    right = min((text.get_window_extent().x0 for text in texts), default=math.inf)
+    room = right - HEADER_GAP - title.get_window_extent().x0
+    size = TITLE_SIZE * room / title.get_window_extent().width
+    title.set_fontsize(min(max(size, SMALLEST_TITLE), TITLE_SIZE))
+    while title.get_window_extent().width > room and len(title.get_text()) > 2:
+        title.set_text(title.get_text()[:-2] + ELLIPSIS)
 
 
 def _add_key(panel: Axes) -> None:
@@ -271,7 +306,7 @@ def _add_key(panel: Axes) -> None:
             handles=handles[::-1],  # the strongest line first
             loc="best",
             frameon=False,
-            fontsize=8,
+            prop=_font(8),
             labelcolor=MUTED,
             handlelength=1.4,
         )

@@ -39,10 +39,12 @@ class EpsilonDecay(Callback):
         decay_env_steps: int = 10_000,
         shape: Literal["linear", "exponential"] = "linear",
     ) -> None:
-        for name, value in (("start", start), ("end", end)):
-            require(0.0 <= value <= 1.0, f"EpsilonDecay.{name}", "lie in [0, 1]", value)
-        require(decay_env_steps >= 1, "decay_env_steps", "be at least 1", decay_env_steps)
-        require(shape in ("linear", "exponential"), "shape", "be linear or exponential", shape)
+        name = "EpsilonDecay"
+        require(0.0 <= start <= 1.0, f"{name}.start", "lie in [0, 1]", start)
+        require(0.0 <= end <= 1.0, f"{name}.end", "lie in [0, 1]", end)
+        require(decay_env_steps >= 1, f"{name}.decay_env_steps", "be at least 1", decay_env_steps)
+        shapes = ("linear", "exponential")
+        require(shape in shapes, f"{name}.shape", "be linear or exponential", shape)
         self.schedule = (
             Linear(start, end, decay_env_steps)
             if shape == "linear"
@@ -53,9 +55,9 @@ class EpsilonDecay(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Hand the schedule to whatever explores; it asks at every vector step."""
-        exploration = getattr(trainer.datamodule, "exploration", None)  # type: ignore[attr-defined]
         if stage != "fit":
             return
+        exploration = getattr(trainer.datamodule, "exploration", None)  # type: ignore[attr-defined]
         if exploration is None:
             raise TypeError(
                 "`data` must have an `exploration` for EpsilonDecay, as RolloutDataModule has. "

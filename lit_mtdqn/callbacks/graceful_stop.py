@@ -15,7 +15,8 @@ from lightning.pytorch.utilities import rank_zero_info
 class GracefulStop(Callback):
     """Lets the first Ctrl-C end training after the current phase, so that a checkpoint is whole.
 
-    A second Ctrl-C aborts at once. Present in runs of the command line. In YAML:
+    In an evaluation, and before the first phase is trained on, it ends at once: there is nothing
+    to lose. A second Ctrl-C aborts at once. Present in runs of the command line. In YAML:
 
         trainer:
           callbacks+:
@@ -24,6 +25,7 @@ class GracefulStop(Callback):
 
     def __init__(self) -> None:
         self._requested = False
+        self._in_phases = False
         self._previous: Any = None
 
     def on_fit_start(
@@ -31,16 +33,27 @@ class GracefulStop(Callback):
     ) -> None:
         """Take over the signal, where that is possible: in the main thread."""
         self._requested = False
+        self._in_phases = False
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """From here on, updates could be lost."""
+        self._in_phases = True
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop between two phases."""
         self._stop_if_requested()
 
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Stop between the evaluations of two tasks."""
+    def on_validation_start(self, *_: Any) -> None:
+        """Stop before an evaluation, and in it at any time."""
         self._stop_if_requested()
+        self._in_phases = False
+
+    # Checkpoints are written after this hook, and an interruption must not cut them off.
+    def on_validation_end(self, *_: Any) -> None:
+        """Wait for the ends of phases again."""
+        self._in_phases = True
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -53,7 +66,7 @@ class GracefulStop(Callback):
         self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        if self._requested or not self._in_phases:
             self._restore()
             raise KeyboardInterrupt
         self._requested = True

@@ -25,18 +25,24 @@ class ReplayCheckpoint(Callback):
 
     def __init__(self, folder: str | None = None) -> None:
         self.folder = folder
-        self._trains = False
+        self._rank_folder = Path()
+        self._has_trained = False
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Read the replays if this is a resumed run that has them."""
-        folder = self._rank_folder(trainer)
-        if trainer.ckpt_path and folder.is_dir():
-            trainer.datamodule.load_replay(folder)  # type: ignore[attr-defined]
-            rank_zero_info(f"Replays loaded from {folder}.")
-        # From here on the replays are this run's own; before, they must not replace those on disk.
-        self._trains = True
+        self._has_trained = False
+        # `log_dir` waits for the other ranks, which after an exception may be gone.
+        base = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "replay"
+        self._rank_folder = Path(base) / f"rank_{trainer.global_rank}"
+        if trainer.ckpt_path and self._rank_folder.is_dir():
+            trainer.datamodule.load_replay(self._rank_folder)  # type: ignore[attr-defined]
+            rank_zero_info(f"Replays loaded from {self._rank_folder}.")
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """From here on the replays are worth more than those on disk."""
+        self._has_trained = True
 
     def on_train_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
@@ -49,11 +55,6 @@ class ReplayCheckpoint(Callback):
         self._dump(trainer)
 
     def _dump(self, trainer: lightning.Trainer) -> None:
-        if not self._trains:
-            return
-        self._trains = False
-        trainer.datamodule.dump_replay(self._rank_folder(trainer))  # type: ignore[attr-defined]
-
-    def _rank_folder(self, trainer: lightning.Trainer) -> Path:
-        base = Path(self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "replay")
-        return base / f"rank_{trainer.global_rank}"
+        if self._has_trained:
+            self._has_trained = False
+            trainer.datamodule.dump_replay(self._rank_folder)  # type: ignore[attr-defined]

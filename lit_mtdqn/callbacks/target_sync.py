@@ -30,8 +30,9 @@ class TargetNetworkSync(Callback):
     """
 
     def __init__(self, every_n_updates: int = 200, polyak_tau: float = 1.0) -> None:
-        require(every_n_updates >= 1, "every_n_updates", "be at least 1", every_n_updates)
-        require(0.0 < polyak_tau <= 1.0, "polyak_tau", "lie in (0, 1]", polyak_tau)
+        name = "TargetNetworkSync"
+        require(every_n_updates >= 1, f"{name}.every_n_updates", "be at least 1", every_n_updates)
+        require(0.0 < polyak_tau <= 1.0, f"{name}.polyak_tau", "lie in (0, 1]", polyak_tau)
         self.every_n_updates = every_n_updates
         self.polyak_tau = polyak_tau
 

@@ -8,11 +8,21 @@ from typing import NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-OUR_SENTENCE = re.compile(r"`[^`]+`[^\n]* must [^\n]+")
+COMPLAINT = re.compile(r"`[^`\n]+`[^\n]* must [^\n]+? Got [^\n]+")
 KEY = re.compile(r'Parser key "([^"]+)"')
 REASON = re.compile(r"(Expected a [^\n]+|Option '[^\n]+|Key '[^\n]+|[Uu]nrecognized [^\n]+)")
 DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
 NOISE = "<class 'NoneType'>"
+
+
+def complaint(message: str) -> str | None:
+    """Return the part of an error message that is a complaint about an argument, or None.
+
+    Args:
+        message: What was raised, however deeply it is wrapped.
+    """
+    found = COMPLAINT.search(message)
+    return None if found is None else found.group(0)
 
 
 def one_sentence(message: str) -> str:
@@ -21,9 +31,9 @@ def one_sentence(message: str) -> str:
     Args:
         message: What a constructor or the parser said, however deeply it is wrapped.
     """
-    ours = OUR_SENTENCE.search(message)
+    ours = complaint(message)
     if ours is not None:
-        return ours.group(0)
+        return ours
     twice = DUPLICATE.search(message)
     if twice is not None:
         return f"`config` must name each key once. Got {twice[1]!r} again in line {twice[2]}."

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_mtdqn.algorithms import ValueLearner
-from lit_mtdqn.cli.errors import RunParser, one_sentence
+from lit_mtdqn.cli.errors import RunParser, complaint
 from lit_mtdqn.cli.quiet import quieten
+from lit_mtdqn.cli.recording import SaveRunConfig, as_list, run_callbacks, run_loggers
 from lit_mtdqn.cli.resume import check_resumed_model, read_hyperparameters, resolve_checkpoint
-from lit_mtdqn.cli.run_folder import default_run_dir, prepare_run_dir, run_callbacks, run_loggers
-from lit_mtdqn.cli.seeds import run_seeds, split_seeds
+from lit_mtdqn.cli.run_folder import choose_run_dir, known_run, prepare_run_dir
+from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
 
@@ -33,6 +35,7 @@ class RunCLI(LightningCLI):
             ValueLearner,
             RolloutDataModule,
             subclass_mode_model=True,
+            save_config_callback=SaveRunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
@@ -54,7 +57,11 @@ class RunCLI(LightningCLI):
             "--run_dir",
             type=str | None,
             default=None,
-            help="Folder of the run. Default: runs/<configuration>/<date and time>.",
+            help=(
+                "Folder of the run; an evaluation writes into a folder of it. Default: "
+                "runs/<configuration>/<date and time>, or that of the run named by `config` or "
+                "`ckpt_path`."
+            ),
         )
         parser.add_argument(
             "--overwrite",
@@ -70,7 +77,7 @@ class RunCLI(LightningCLI):
         )
         parser.add_argument(
             "--seeds",
-            type=str | None,
+            type=int | str | None,
             default=None,
             help="Seeds of several runs, such as 0..4 or 0,3,7; each gets a folder `seed_<n>`.",
         )
@@ -85,47 +92,49 @@ class RunCLI(LightningCLI):
             compute_fn=lambda infos: [info.as_dict() for info in infos],
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; where several seeds are asked for, run each in a process of its own and exit."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        if config.seeds is not None:
+            argv = sys.argv[1:] if args is None else list(args)
+            run_dir = config.run_dir or choose_run_dir(config, "fit")
+            sys.exit(run_seeds(argv, parse_seeds(str(config.seeds)), run_dir, config.jobs))
+
     def _parse_ckpt_path(self) -> None:
-        """Refuse values that differ from the checkpoint's.
+        """Resolve `ckpt_path` to a file, and refuse values that differ from that checkpoint's.
 
         Lightning would let the checkpoint's values silently replace the command line's
         (pytorch-lightning#21455).
         """
         config = self.config[self.config.subcommand]
-        path = resolve_checkpoint(config.get("ckpt_path"), config.run_dir)
-        if path is not None:
-            asked = self.parser.dump(self.config, skip_link_targets=True, format="json")
-            check_resumed_model(read_hyperparameters(path), asked, self.config.subcommand, path)
+        if not config.ckpt_path:
+            return
+        path = resolve_checkpoint(config.ckpt_path, known_run(config))
+        config.ckpt_path = str(path)
+        asked = self.parser.dump(self.config, skip_link_targets=True, format="json")
+        check_resumed_model(read_hyperparameters(path), asked, self.config.subcommand, path)
 
     def before_instantiate_classes(self) -> None:
         """Prepare process and run folder."""
         config = self.config[self.config.subcommand]
         configure_process(config.threads)
-        if config.run_dir is None or self.config.subcommand != "fit":
-            config.run_dir = default_run_dir(config, self.config.subcommand)
+        config.run_dir = choose_run_dir(config, self.config.subcommand)
         if self.config.subcommand == "fit":
             prepare_run_dir(config.run_dir, config.overwrite, resuming=bool(config.ckpt_path))
-
-    def instantiate_classes(self) -> None:
-        """Build everything; what the user got wrong ends in one sentence."""
-        try:
-            super().instantiate_classes()
-        except (ValueError, TypeError) as error:
-            sentence = one_sentence(str(error))
-            if not sentence.startswith("`"):
-                raise
-            raise SystemExit(f"error: {sentence}") from None
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the run folder's logger and callbacks to those of the configuration."""
         config = self.config_init[self.config.subcommand]
-        given = config["trainer"]
-        run_dir = config["run_dir"]
-        callbacks = list(given["callbacks"] or [])
+        given, run_dir = config["trainer"], config["run_dir"]
+        callbacks = as_list(given["callbacks"])
         if self.config.subcommand == "fit":
-            callbacks += run_callbacks(run_dir, callbacks)
+            evaluates = any(spec.evaluates for spec in self.datamodule.tasks.values())
+            callbacks += run_callbacks(run_dir, callbacks, evaluates)
         else:
             kwargs["enable_checkpointing"] = False
+        if {**given, **kwargs}["enable_checkpointing"] is False:
+            callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
         return super().instantiate_trainer(
             default_root_dir=run_dir,
             logger=run_loggers(run_dir, given["logger"]),
@@ -135,14 +144,16 @@ class RunCLI(LightningCLI):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the command line.
+    """Run the command line; what the user got wrong, found when it may be, ends in one sentence.
 
     Args:
         args: Arguments; None takes those of the process.
     """
-    argv = sys.argv[1:] if args is None else args
-    seeds, jobs, rest = split_seeds(argv)
-    if seeds:
-        sys.exit(run_seeds(rest, seeds, jobs))
     quieten()
-    RunCLI(args=None if args is None else rest)
+    try:
+        RunCLI(args)
+    except Exception as error:
+        sentence = complaint(str(error))
+        if sentence is None:
+            raise
+        raise SystemExit(f"error: {sentence}") from None

@@ -9,23 +9,28 @@ from typing import Any
 
 import torch
 
+from lit_mtdqn.cli.run_folder import CHECKPOINTS
+from lit_mtdqn.types import require
 
-def resolve_checkpoint(ckpt_path: str | None, run_dir: str | None) -> Path | None:
-    """Return the file that `ckpt_path` means, or None if there is none to compare with.
+
+def resolve_checkpoint(ckpt_path: str, run: Path | None) -> Path:
+    """Return the file that `ckpt_path` means.
 
     Args:
-        ckpt_path: A file, or `last` or `best` of the run folder.
-        run_dir: The run folder.
+        ckpt_path: A file, or `last` or `best` of the run.
+        run: Folder of the run; None if the command names none.
 
     Raises:
-        SystemExit: If the file does not exist.
+        ValueError: If the file does not exist.
     """
-    if not ckpt_path:
-        return None
-    named = ckpt_path in ("last", "best")
-    path = Path(run_dir or ".") / "checkpoints" / f"{ckpt_path}.ckpt" if named else Path(ckpt_path)
+    path = Path(ckpt_path)
+    if ckpt_path in ("last", "best"):
+        must = "be a file, unless `run_dir` or the run's own config.yaml says whose it is"
+        require(run is not None, "ckpt_path", must, ckpt_path)
+        assert run is not None
+        path = run / CHECKPOINTS / f"{ckpt_path}.ckpt"
     if not path.is_file():
-        raise SystemExit(f"error: `ckpt_path` must be a checkpoint. Got {ckpt_path!r}: no {path}.")
+        raise ValueError(f"`ckpt_path` must be a checkpoint. Got {ckpt_path!r}: no file {path}.")
     return path
 
 
@@ -46,15 +51,15 @@ def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, 
         path: The checkpoint, for the message.
 
     Raises:
-        SystemExit: If a value differs; the message lists all that do.
+        ValueError: If a value differs; the message lists all that do.
     """
     asked = json.loads(config)
     asked = asked.get(subcommand, asked)["model"].get("init_args", {})
     known = {name: value for name, value in saved.items() if name in asked}
     differences = sorted(_differences(known, asked, "model"))
     if differences:
-        raise SystemExit(
-            f"error: `model` must agree with the checkpoint {path} that `ckpt_path` names. "
+        raise ValueError(
+            f"`model` must agree with the checkpoint {path} that `ckpt_path` names. "
             f"Got {'; '.join(differences)}. Use the run's own config.yaml."
         )
 

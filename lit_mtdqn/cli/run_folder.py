@@ -1,60 +1,80 @@
-"""A run's folder: `config.yaml`, `metrics.csv`, `checkpoints/`, `replay/`, `report/`."""
+"""Where a run lies: `runs/<configuration>/<date and time>`, or where a command says."""
 
 from __future__ import annotations
 
-import csv
+import os
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+import psutil
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.callbacks import GracefulStop, RunReport
+from lit_mtdqn.types import require
 
-CONTENTS = ("config.yaml", "metrics.csv", "checkpoints", "report", "replay")
-
-
-def stamped_run_dir(configurations: Sequence[str]) -> str:
-    """Return `runs/<configuration>/<date and time>`, a folder of its own for every run."""
-    stem = "run"
-    if configurations:
-        path = Path(configurations[0]).with_suffix("")
-        parts = path.parts
-        below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
-        stem = "/".join(below)
-    return str(Path("runs") / stem / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay")
+# Options of one command, which a run's `config.yaml` leaves out.
+RUN_OPTIONS = ("run_dir", "overwrite", "ckpt_path", "seeds", "jobs")
+STARTED = "LIT_MTDQN_STARTED"
+TIME_FORMAT = "%Y-%m-%d_%H-%M-%S"
 
 
-def default_run_dir(config: Any, subcommand: str) -> str:
-    """Return the folder of a run that names none; evaluations belong to their checkpoint's."""
-    checkpoint = config.get("ckpt_path")
-    if subcommand != "fit" and checkpoint and Path(checkpoint).parent.name == "checkpoints":
-        return str(Path(checkpoint).parent.parent / subcommand)
-    if subcommand != "fit" and config.run_dir is not None:
-        return str(Path(config.run_dir) / subcommand)
-    return stamped_run_dir([str(path) for path in config.get("config") or []])
+def choose_run_dir(config: Any, subcommand: str) -> str:
+    """Return the folder that a command writes into.
+
+    A run goes into `run_dir`, a resumed one stays where it is, any other gets a new folder; an
+    evaluation goes into a folder `validate` or `test` of the run it judges.
+
+    Args:
+        config: The parsed options of the subcommand.
+        subcommand: `fit`, `validate` or `test`.
+    """
+    if config.run_dir is not None:
+        run = Path(config.run_dir)
+    elif subcommand == "fit":
+        run = _resumed_run(config) or _new_run(_configurations(config))
+    else:
+        run = _run_of_checkpoint(config) or known_run(config) or _new_run(_configurations(config))
+    return str(run if subcommand == "fit" else run / subcommand)
+
+
+def known_run(config: Any) -> Path | None:
+    """Return the folder of the run that a command is about, or None if it names none.
+
+    Args:
+        config: The parsed options of the subcommand.
+    """
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    configurations = _configurations(config)
+    return configurations[0].parent if configurations and _is_saved(configurations[0]) else None
 
 
 def prepare_run_dir(run_dir: str, overwrite: bool, resuming: bool) -> None:
     """Refuse a folder that holds another run, or clear it if that was asked for.
 
+    Only the first of several ranks looks, because it may have begun to write when the others start.
+
+    Args:
+        run_dir: The folder.
+        overwrite: Whether a run that it holds is to be removed.
+        resuming: Whether a run that it holds is to be continued.
+
     Raises:
-        SystemExit: If it holds a run that is neither resumed nor to be overwritten.
+        ValueError: If it holds a run that is neither resumed nor to be overwritten.
     """
     folder = Path(run_dir)
-    if resuming or not (folder / "config.yaml").exists():
+    if not _is_first_rank() or resuming or not (folder / CONFIG).exists():
         return
-    if not overwrite:
-        raise SystemExit(
-            f"error: `run_dir` must not hold a run already. Got {run_dir!r}. Resume that run with "
-            "`--ckpt_path last`, choose another folder, or pass `--overwrite true`."
-        )
+    must = (
+        "not hold a run already, unless that is resumed by `--ckpt_path last` or replaced by "
+        "`--overwrite true`"
+    )
+    require(overwrite, "run_dir", must, run_dir)
     for name in CONTENTS:
         path = folder / name
         if path.is_dir():
@@ -63,71 +83,54 @@ def prepare_run_dir(run_dir: str, overwrite: bool, resuming: bool) -> None:
             path.unlink(missing_ok=True)
 
 
-class _AppendingWriter(ExperimentWriter):
-    """Lightning's writer, but for a resumed run it continues the file."""
-
-    def __init__(self, log_dir: str) -> None:
-        super().__init__(log_dir)
-        path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.metrics_keys = next(csv.reader(file), [])
-
-    def _check_log_dir_exists(self) -> None:
-        """Delete nothing."""
-
-    def log_hparams(self, params: dict[str, Any]) -> None:
-        """Write nothing: `config.yaml` says all."""
+def _configurations(config: Any) -> list[Path]:
+    return [Path(str(path)) for path in config.get("config") or []]
 
 
-class MetricsLogger(CSVLogger):
-    """Writes `metrics.csv` into a run's folder.
+def _is_saved(configuration: Path) -> bool:
+    """Return whether a configuration is the one that a run has saved in its folder."""
+    return configuration.name == CONFIG and (configuration.parent / CHECKPOINTS).is_dir()
 
-    Args:
-        run_dir: The folder.
+
+def _run_of_checkpoint(config: Any) -> Path | None:
+    folder = Path(config.ckpt_path or "").parent
+    return folder.parent if folder.name == CHECKPOINTS else None
+
+
+def _resumed_run(config: Any) -> Path | None:
+    """Return the run whose configuration and checkpoint are both given."""
+    run, other = known_run(config), _run_of_checkpoint(config)
+    is_one = run is not None and other is not None and run.resolve() == other.resolve()
+    return run if is_one else None
+
+
+def _new_run(configurations: Sequence[Path]) -> Path:
+    """Return a folder that no run has, named after the configuration or beside the repeated run."""
+    base = Path("runs") / "run"
+    if configurations and _is_saved(configurations[0]):
+        base = Path(os.path.normpath(configurations[0].parent / os.pardir))
+    elif configurations:
+        parts = configurations[0].with_suffix("").parts
+        below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
+        base = Path("runs", *below)
+    return base / _started()
+
+
+def _started() -> str:
+    """Return when this run was started, the same on all its ranks.
+
+    Lightning's launcher runs the command again for the other ranks, which inherit the first one's
+    environment; torchrun starts all at once, with nothing in common but the process that did.
     """
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__(save_dir=run_dir, name="", version="")
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """The writer."""
-        if self._experiment is None:
-            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _AppendingWriter(self.log_dir)
-        return self._experiment
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Write what was logged."""
-        self.experiment.save()
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[STARTED] = datetime.now().strftime(TIME_FORMAT)
+    elif STARTED not in os.environ:
+        launched = psutil.Process(os.getppid()).create_time()
+        return datetime.fromtimestamp(launched).strftime(TIME_FORMAT)
+    return os.environ[STARTED]
 
 
-def run_loggers(run_dir: str, given: Any) -> list[Logger] | bool:
-    """Return the loggers of a run: its own file first, then those of the configuration."""
-    if given is False:
-        return False
-    others = [] if given in (None, True) else given if isinstance(given, list) else [given]
-    return [MetricsLogger(run_dir), *others]
-
-
-def run_callbacks(run_dir: str, given: Sequence[Callback]) -> list[Callback]:
-    """Return the callbacks that a run folder needs and the configuration lacks."""
-    folder = Path(run_dir) / "checkpoints"
-    best = ModelCheckpoint(
-        folder,
-        "best",
-        monitor="val/score/mean",
-        mode="max",
-        enable_version_counter=False,
-    )
-    # Only this one saves at an interruption, so `best` is never an interrupted state.
-    last = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_exception=True)
-    defaults: list[Callback] = [GracefulStop(), RunReport(), best, last]
-    return [
-        callback
-        for callback in defaults
-        if not any(isinstance(other, type(callback)) for other in given)
-    ]
+def _is_first_rank() -> bool:
+    # Before the launcher has run, the first process of another node takes itself for rank 0.
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    return rank == 0 and int(os.environ.get("NODE_RANK", "0")) == 0

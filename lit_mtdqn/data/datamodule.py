@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,31 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lit_mtdqn.data.loaders import sized_loader
+from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
-from lit_mtdqn.data.seeding import TEST_SEED, VALIDATION_SEED, training_seed
 from lit_mtdqn.data.slots import Slot, is_acting
 from lit_mtdqn.envs import TaskEnv, probe_tasks
 from lit_mtdqn.functional.masking import padded_action_mask
-from lit_mtdqn.replay import Replay, StorageKind, check_memory, replay_bytes
-from lit_mtdqn.rollout import Collector, EpisodeStatistics, EpsilonGreedy, play_episodes
-from lit_mtdqn.types import ActionValues, Clock, Episodes, Feedback, Phase, TaskSpec, require
+from lit_mtdqn.replay import Replay, StorageKind, check_folder, check_memory, replay_bytes
+from lit_mtdqn.rollout import (
+    Collector,
+    EpisodeStatistics,
+    EpsilonGreedy,
+    make_evaluation_env,
+    play_episodes,
+)
+from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED, training_seed
+from lit_mtdqn.types import (
+    ActionValues,
+    Clock,
+    Episodes,
+    Feedback,
+    Phase,
+    TaskSpec,
+    as_task_specs,
+    require,
+)
 
 DEFAULT_EVALUATIONS = 10
 
@@ -34,7 +52,8 @@ class RolloutDataModule(lightning.LightningDataModule):
     K = `replay_ratio` x `phase_vector_steps` x `num_envs`.
 
     Args:
-        tasks: Tasks by name; a name is an identifier and labels heads and metrics.
+        tasks: Tasks by name, each a `TaskSpec` or a mapping of its fields; a name is an identifier
+            and labels heads and metrics.
         num_envs: Copies of each task's environment that are stepped together, over all ranks.
         replay_ratio: Updates per env step of one task. Every update trains all tasks, so adding a
             task changes neither K nor how often a task's data is used. Larger learns more from the
@@ -45,7 +64,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         replay_capacity: Transitions kept per task, over all ranks; the oldest are forgotten.
         replay_storage: Where they are kept: `ram`, `disk` (memory-mapped files) or `device` (the
             learner's).
-        warmup_env_steps: Random steps per task before the first update.
+        replay_folder: Folder for the files of `replay_storage: disk`; None takes the system's
+            temporary folder. They go with the data module.
+        warmup_env_steps: Transitions that each acting task gathers with random actions before the
+            first update; n-step returns and reset rows take some env steps more.
         total_env_steps: Env steps, summed over tasks and ranks, after which the run ends; None has
             no such limit.
         total_updates: Updates after which the run ends; None has no such limit.
@@ -57,8 +79,6 @@ class RolloutDataModule(lightning.LightningDataModule):
         eval_epsilon: Probability of a random action in evaluation and test, in [0, 1].
         eval_max_steps: Env steps after which an episode of evaluation or test is counted as it
             stands.
-        epsilon: Probability of a random action in training, in [0, 1], unless a callback such as
-            `EpsilonDecay` rules it.
         sampler: Which task fills which part of a batch; None gives every task its part.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
@@ -77,6 +97,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         batch_size: int = 128,
         replay_capacity: int = 100_000,
         replay_storage: StorageKind = "ram",
+        replay_folder: str | None = None,
         warmup_env_steps: int = 1_000,
         total_env_steps: int | None = 100_000,
         total_updates: int | None = None,
@@ -85,19 +106,19 @@ class RolloutDataModule(lightning.LightningDataModule):
         test_episodes: int = 100,
         eval_epsilon: float = 0.0,
         eval_max_steps: int = 10_000,
-        epsilon: float = 0.05,
         sampler: TaskSampler | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        self.tasks = dict(tasks)
+        self.tasks = as_task_specs(tasks)
         self.num_envs = num_envs
         self.replay_ratio = replay_ratio
         self.phase_vector_steps = phase_vector_steps
         self.batch_size = batch_size
         self.replay_capacity = replay_capacity
         self.replay_storage = replay_storage
+        self.replay_folder = replay_folder
         self.warmup_env_steps = warmup_env_steps
         self.total_env_steps = total_env_steps
         self.total_updates = total_updates
@@ -106,10 +127,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.eval_epsilon = eval_epsilon
         self.eval_max_steps = eval_max_steps
         self.seed = seed
-        self.exploration = EpsilonGreedy(epsilon)
+        self.exploration = EpsilonGreedy()
         self.sampler = sampler or EveryTask()
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
-        self._check(num_workers, epsilon)
+        self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
         self.evaluate_every_env_steps = self._evaluation_interval(evaluate_every_env_steps)
         self.layout, self.task_infos = probe_tasks(self.tasks)
@@ -119,6 +140,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._collector: Collector | None = None
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
+        self._is_resumed = False
 
     @property
     def is_finished(self) -> bool:
@@ -141,8 +163,10 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Build replays, environments and the stream of phases, for training only, and once."""
+        ignore_loader_warnings()
         if stage != "fit":
             return
+        self._is_resumed = False
         if self._collector is not None:
             self._collector.policy = self._policy()
         if self.source is not None:
@@ -167,6 +191,8 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Phase]:
         """Return the phases up to the next evaluation."""
+        if not self._is_resumed:
+            self._require_budget_left()
         return sized_loader(lambda _: self._next_phase(), self.phases_per_evaluation)
 
     def val_dataloader(self) -> DataLoader[Episodes]:
@@ -203,7 +229,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         return {"clock": self.clock.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with a saved clock."""
+        """Continue with a saved clock; a run that is over may be, and stops at once."""
+        self._is_resumed = True
         self.clock.load_state_dict(state_dict["clock"])
 
     def teardown(self, stage: str) -> None:
@@ -219,7 +246,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             phase.rollout[f"rollout/epsilon/{slot.task}"] = self.epsilon_of(slot.task)
         return phase
 
-    def _check(self, num_workers: int, epsilon: float) -> None:
+    def _check(self, num_workers: int) -> None:
         require(
             num_workers == 0,
             "num_workers",
@@ -236,8 +263,8 @@ class RolloutDataModule(lightning.LightningDataModule):
             "eval_max_steps",
         ):
             require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        for name, value in (("epsilon", epsilon), ("eval_epsilon", self.eval_epsilon)):
-            require(0.0 <= value <= 1.0, name, "lie in [0, 1]", value)
+        epsilon = self.eval_epsilon
+        require(0.0 <= epsilon <= 1.0, "eval_epsilon", "lie in [0, 1]", epsilon)
         require(
             self.warmup_env_steps >= 0, "warmup_env_steps", "be at least 0", self.warmup_env_steps
         )
@@ -248,6 +275,8 @@ class RolloutDataModule(lightning.LightningDataModule):
             require(
                 capacity >= value, "replay_capacity", f"be at least `{name}` = {value}", capacity
             )
+        if self.replay_storage == "disk" and self.replay_folder is not None:
+            check_folder(self.replay_folder)
         self._check_budget()
 
     def _check_budget(self) -> None:
@@ -288,21 +317,48 @@ class RolloutDataModule(lightning.LightningDataModule):
             steps = phases * self._env_steps_per_phase
         return max(steps // DEFAULT_EVALUATIONS, 1)
 
+    def _require_budget_left(self) -> None:
+        """Refuse to go on where a `fit` would stop at once."""
+        again = "that this data module has played; build a new one to start over"
+        steps, played = self.total_env_steps, self.clock.total_env_steps
+        must = f"exceed the {played} env steps {again}"
+        require(steps is None or steps > played, "total_env_steps", must, steps)
+        updates, made = self.total_updates, self.clock.updates
+        must = f"exceed the {made} updates {again}"
+        require(updates is None or updates > made, "total_updates", must, updates)
+
     def _make_slots(self, ranks: int, rank: int) -> list[Slot]:
-        capacity = self.replay_capacity // ranks
-        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
-        size = replay_bytes(
-            capacity, self.layout.observation_bytes, self.layout.num_actions, self._is_masked
+        trainer = self.trainer
+        device = "cpu" if trainer is None else trainer.strategy.root_device
+        local_ranks = 1 if trainer is None or ranks == 1 else trainer.num_devices
+        storage, own, layout = self.replay_storage, self.replay_capacity // ranks, self.layout
+        # Every rank learns from the whole of a stored replay.
+        capacities = [
+            own if spec.replay is None else Replay.stored_capacity(spec.replay)
+            for spec in self.tasks.values()
+        ]
+        needed = replay_bytes(
+            sum(capacities), layout.observation_bytes, layout.num_actions, self._is_masked
         )
-        check_memory(size * len(self.tasks), self.replay_storage, device)
+        folder = self._make_replay_folder()
+        check_memory(needed, storage, device, folder=folder, local_ranks=local_ranks)
         slots = []
         for index, (task, spec) in enumerate(self.tasks.items()):
             seed = training_seed(self._run_seed, f"replay {task}", rank)
-            replay = Replay(capacity, seed, self.replay_storage, device)
+            place = None if folder is None else folder / task
+            replay = Replay(capacities[index], seed, storage, device, folder=place)
             if spec.replay is not None:
                 replay.load(spec.replay)
             slots.append(Slot(task, index, spec, replay))
         return slots
+
+    def _make_replay_folder(self) -> Path | None:
+        """Make a folder that runs and ranks beside this one do not use."""
+        if self.replay_storage != "disk" or self.replay_folder is None:
+            return None
+        folder = tempfile.mkdtemp(prefix="replay_", dir=self.replay_folder)
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     def _make_source(self, ranks: int, rank: int) -> PhaseSource:
         acting = [slot for slot in self.slots if slot.acts]
@@ -340,7 +396,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             mask[[slot.index for slot in acting]],
             self.exploration,
             lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
-            training_seed(self._run_seed, "exploration", rank),
+            [training_seed(self._run_seed, f"exploration {slot.task}", rank) for slot in acting],
         )
 
     def epsilon_of(self, task: str) -> float:
@@ -361,7 +417,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         """
         key = (task, episodes)
         if key not in self._evaluation_envs:
-            self._evaluation_envs[key] = TaskEnv(task, self.tasks[task], episodes, self.layout)
+            self._evaluation_envs[key] = make_evaluation_env(
+                task, self.tasks[task], episodes, self.layout
+            )
         index = list(self.tasks).index(task)
         return play_episodes(
             self._policy(),
@@ -371,6 +429,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             epsilon=self.eval_epsilon,
             seed=seed,
             max_steps=self.eval_max_steps,
+            episodes=episodes,
         )
 
     @property

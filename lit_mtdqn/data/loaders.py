@@ -13,12 +13,17 @@ Item = TypeVar("Item")
 
 # Lightning warns of a length that workers could make wrong (there are none), of epochs shorter than
 # the interval of logging (which here counts on across epochs), and of nothing to evaluate.
-for message in (
+NO_NEWS = (
     r"Your `IterableDataset` has `__len__` defined",
     r"The number of training batches .* is smaller than the",
     r"Total length of `DataLoader` across ranks is zero",
-):
-    warnings.filterwarnings("ignore", message=message)
+)
+
+
+def ignore_loader_warnings() -> None:
+    """Silence what Lightning says of loaders such as these."""
+    for message in NO_NEWS:
+        warnings.filterwarnings("ignore", message=message)
 
 
 class _Items(IterableDataset[Item]):

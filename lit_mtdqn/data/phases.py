@@ -127,23 +127,21 @@ class PhaseSource:
 
     def _draw_rows(self, groups: Tensor) -> dict[str, Tensor]:
         """Return rows [K, S, B, ...] by name, group [k, s] from the slot that `groups` names."""
-        counts = torch.bincount(groups.flatten(), minlength=len(self.learning)).tolist()
-        size = self._batch_size
-        drawn = [
-            self._rows(slot, count * size)
-            for slot, count in zip(self.learning, counts, strict=True)
-            if count
-        ]
-        # Blocks of B rows come slot by slot; `order` says which block fills which group.
-        order = groups.flatten().argsort(stable=True).argsort()
-        columns = {}
-        for name in drawn[0]:
-            blocks = torch.cat([rows[name] for rows in drawn])
-            blocks = blocks.view(-1, size, *blocks.shape[1:])
-            columns[name] = blocks.index_select(0, order.to(blocks.device)).view(
-                *groups.shape, *blocks.shape[1:]
-            )
-        return columns
+        order = groups.flatten()
+        columns: dict[str, Tensor] = {}
+        for number, slot in enumerate(self.learning):
+            places = (order == number).nonzero().squeeze(-1)
+            if not len(places):
+                continue
+            for name, rows in self._rows(slot, len(places) * self._batch_size).items():
+                row = rows.shape[1:]
+                if name not in columns:
+                    columns[name] = rows.new_empty(len(order), self._batch_size, *row)
+                blocks = rows.view(len(places), self._batch_size, *row)
+                columns[name].index_copy_(0, places.to(rows.device), blocks)
+        return {
+            name: column.view(*groups.shape, *column.shape[1:]) for name, column in columns.items()
+        }
 
     def _rows(self, slot: Slot, count: int) -> dict[str, Tensor]:
         rows = slot.replay.sample(count)

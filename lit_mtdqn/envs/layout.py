@@ -41,6 +41,11 @@ class Layout:
         """Return zeros for one row of observations, [N, *O]."""
         return np.zeros((num_envs, *self.observation_shape), self.dtype)
 
+    def action_mask(self, num_actions: int) -> Array:
+        """Return which of the padded actions a task with `num_actions` has, Booleans [A]."""
+        mask: Array = np.arange(self.num_actions) < num_actions
+        return mask
+
 
 def probe_tasks(tasks: Mapping[str, TaskSpec]) -> tuple[Layout, list[TaskInfo]]:
     """Build each environment once, read its spaces and close it.

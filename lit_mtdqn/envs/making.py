@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lit_mtdqn.types import TaskSpec
+from lit_mtdqn.types import TaskSpec, require
 
 Env = gymnasium.Env[Any, Any]
 Vector = VectorEnv[Any, Any, Any]
@@ -37,8 +38,12 @@ def make_single_env(task: str, spec: TaskSpec, **kwargs: Any) -> Env:
     """
     source = find_environment(task, spec.env)
     if isinstance(source, EnvSpec):
+        # The checker's warnings are for those who write environments.
         make: Callable[..., Any] = partial(
-            gymnasium.make, source.id, max_episode_steps=spec.time_limit
+            gymnasium.make,
+            source.id,
+            max_episode_steps=spec.time_limit,
+            disable_env_checker=True,
         )
     else:
         make = source
@@ -74,7 +79,7 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
     if spec.backend == "vector":
         raise ValueError(
             f"`tasks.{task}.backend` must be sync or auto: {spec.env} has no batched form with "
-            "next-step autoreset, or wrappers rule it out. Got 'vector'."
+            "next-step autoreset, or wrappers or a time limit rule it out. Got 'vector'."
         )
     env = make_single_env(task, spec, **kwargs)
     rest = [partial(make_single_env, task, spec, **kwargs) for _ in range(num_envs - 1)]
@@ -148,14 +153,21 @@ def _batched_form(
     if spec.wrappers:
         return None
     if isinstance(source, EnvSpec):
-        is_batched = source.vector_entry_point is not None and not source.additional_wrappers
+        if not _has_batched_form(source, spec.time_limit):
+            return None
         make: Callable[..., Any] = partial(
             gymnasium.make_vec, source.id, vectorization_mode="vector_entry_point"
         )
-    else:
-        is_batched = isinstance(source, type) and issubclass(source, VectorEnv)
+    elif isinstance(source, type) and issubclass(source, VectorEnv):
+        # There are no single copies that a wrapper could limit.
+        require(
+            spec.time_limit is None or _takes_time_limit(source),
+            f"tasks.{task}.time_limit",
+            f"be None, because {spec.env} takes no argument `max_episode_steps`",
+            spec.time_limit,
+        )
         make = source
-    if not is_batched:
+    else:
         return None
     limit = {} if spec.time_limit is None else {"max_episode_steps": spec.time_limit}
     arguments = {**spec.kwargs, **limit, **kwargs, "num_envs": num_envs}
@@ -164,6 +176,26 @@ def _batched_form(
         return env
     env.close()
     return None
+
+
+def _has_batched_form(source: EnvSpec, time_limit: int | None) -> bool:
+    """Return whether an id has a batched form that keeps to the time limit, its own or the task's.
+
+    Gymnasium limits single copies by a wrapper, but leaves it to a batched form to limit itself.
+    """
+    entry_point: Any = source.vector_entry_point
+    if entry_point is None or source.additional_wrappers:
+        return False
+    if time_limit is None and source.max_episode_steps is None:
+        return True
+    make = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return _takes_time_limit(make)
+
+
+def _takes_time_limit(make: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(make).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return takes_any or "max_episode_steps" in parameters
 
 
 def _build(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:

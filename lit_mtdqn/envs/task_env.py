@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
 
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
@@ -43,10 +44,15 @@ class TaskEnv:
         )
         self._start = int(self._action_space.start)
         self._adapter = adapter_for(self.env.single_observation_space, task)
-        self._static_mask = np.arange(layout.num_actions) < self._action_space.n
+        self._static_mask = layout.action_mask(int(self._action_space.n))
         self._ended = np.zeros(num_envs, bool)
         self._observation = layout.empty_observation(num_envs)
         self._mask: Array | None = None
+
+    @property
+    def steps_single_copies(self) -> bool:
+        """Whether the copies are stepped one by one, which takes N times as long as one."""
+        return isinstance(self.env.unwrapped, SyncVectorEnv)
 
     def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
         """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""

@@ -10,8 +10,7 @@ from torch import nn
 
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.q_network import QNetwork
-from lit_mtdqn.networks.sharing import SharedTrunk, TorsoFactory
-from lit_mtdqn.networks.torsos import MLPTorso
+from lit_mtdqn.networks.torsos import MLPTorso, Torso
 from lit_mtdqn.types import TaskInfos, require
 
 
@@ -23,13 +22,13 @@ def count_parameters(module: nn.Module) -> int:
 def matched_width(
     tasks: TaskInfos,
     reference: nn.Module,
-    torso: TorsoFactory = MLPTorso,
+    torso: Callable[..., Torso] = MLPTorso,
     head: Callable[[TaskInfos, int], Head] = LinearHead,
 ) -> float:
     """Return how wide a plain shared trunk may be with at most as many parameters as a network.
 
-    A sharing that has more parameters than one trunk is compared with the trunk that has as many:
-    `SharedTrunk(width_multiplier=...)`. Random numbers are left as they are.
+    A sharing that has more parameters than one trunk is compared with a network without sharing
+    whose torso has this `width_multiplier`. Random numbers are left as they are.
 
     Args:
         tasks: The tasks.
@@ -46,8 +45,8 @@ def matched_width(
     budget = count_parameters(reference)
 
     def fits(thousandths: int) -> bool:
-        sharing = partial(SharedTrunk, width_multiplier=thousandths / 1000)
-        return count_parameters(QNetwork(tasks, torso, head, sharing)) <= budget
+        wide = partial(torso, width_multiplier=thousandths / 1000)
+        return count_parameters(QNetwork(tasks, wide, head)) <= budget
 
     with torch.random.fork_rng(devices=[]):
         must = "have at least the parameters of the narrowest trunk"

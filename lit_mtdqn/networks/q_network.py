@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
+from lit_mtdqn.networks.noise import DrawsNoise
 from lit_mtdqn.networks.rows import shared_parameters
-from lit_mtdqn.networks.sharing import SharedTrunk, Sharing, TorsoFactory
+from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
 from lit_mtdqn.networks.torsos import MLPTorso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
 
 class QNetwork(nn.Module):
-    """Action values of every task: a sharing makes features of observations, a head values of them.
+    """Action values of every task: a torso makes features of observations, a head values of them.
 
     By default all tasks share one torso and each has a head of its own. With one task this is an
     ordinary Q-network.
@@ -26,7 +27,8 @@ class QNetwork(nn.Module):
         tasks: The tasks; given by the learner.
         torso: What turns observations into features.
         head: What turns features into action values.
-        sharing: What tasks share below their heads: `SharedTrunk`, `Experts` or `Columns`.
+        sharing: What tasks share below their heads: `SharedTrunk`, `Experts` or `Columns`. None
+            shares one torso and nothing else changes.
 
     References:
         Caruana 1997, "Multitask Learning" (hard parameter sharing).
@@ -39,28 +41,58 @@ class QNetwork(nn.Module):
         tasks: TaskInfos,
         torso: TorsoFactory = MLPTorso,
         head: Callable[[TaskInfos, int], Head] = LinearHead,
-        sharing: Callable[[TaskInfos, TorsoFactory], Sharing] = SharedTrunk,
+        sharing: Callable[[TaskInfos, TorsoFactory], Sharing] | None = None,
     ) -> None:
         super().__init__()
-        infos = as_task_infos(tasks)
-        self.sharing = sharing(infos, torso)
-        heads = [replace(i, head="shared") for i in infos] if self.sharing.one_head else infos
-        self.head = head(heads, self.sharing.num_features)
+        infos = heads = as_task_infos(tasks)
+        self.sharing: Sharing | None = None
+        if sharing is None:
+            self.torso = torso(infos)
+            num_features = self.torso.num_features
+        else:
+            self.sharing = sharing(infos, torso)
+            num_features = self.sharing.num_features
+            if self.sharing.one_head:
+                heads = [replace(info, head="shared") for info in infos]
+        self.head = head(heads, num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
+        self._noisy = [module for module in self.modules() if isinstance(module, DrawsNoise)]
+        self._exploring = [module for module in self._noisy if module.explores]
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether some module draws noise."""
+        return bool(self._noisy)
+
+    @property
+    def explores(self) -> bool:
+        """Whether some module's noise is for exploring, as that of noisy layers is."""
+        return bool(self._exploring)
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
-        features, layers, router = self.sharing(observation, task)
-        return Prediction(features, layers, self.head(features, task), router)
+        router = None
+        if self.sharing is None:
+            layers = self.torso(observation)
+        else:
+            layers, router = self.sharing(observation, task)
+        output = self.head(layers[-1], task)
+        taus = self.head.fractions(observation.shape[1])
+        return Prediction(layers[-1], layers, output, router, taus)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that several tasks use: what gradients are aggregated for.
+        """Return the parameters that several tasks use."""
+        return shared_parameters(self)
 
-        A stack counts as soon as several tasks use one of its rows.
-        """
-        return [*self.sharing.shared_parameters(), *shared_parameters(self.head)]
+    def auxiliary(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return what the sharing adds to the loss, terms [] by name."""
+        return {} if self.sharing is None else self.sharing.auxiliary(prediction, task)
+
+    def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return numbers about the sharing that are worth logging, [] by name."""
+        return {} if self.sharing is None else self.sharing.metrics(prediction, task)
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
@@ -74,3 +106,25 @@ class QNetwork(nn.Module):
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return unmasked float32 action values [S, N, A] for acting, without gradient."""
         return self.q_values(self(observation, task)).float()
+
+    @torch.no_grad()
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return action values for acting under noise of this call alone; without any if none is.
+
+        All rows act on one draw, as they do when they learn.
+        """
+        for module in self._exploring:
+            module.resample_noise()
+        values = self.action_values(observation, task)
+        for module in self._exploring:
+            module.drop_noise()
+        return values
+
+    def resample_noise(self, generator: torch.Generator | None = None) -> None:
+        """Draw the noise of the following forward passes, until evaluation mode is set.
+
+        Args:
+            generator: Source of the draws, on the network's device; None takes PyTorch's.
+        """
+        for module in self._noisy:
+            module.resample_noise(generator)

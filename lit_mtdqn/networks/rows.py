@@ -30,39 +30,20 @@ class NamedRows(nn.Module):
     """
 
     undecayed: tuple[str, ...] = ()
-    _learning: Tensor | None
 
     def __init__(self, names: Iterable[str], shared: bool = False) -> None:
         super().__init__()
         self.row_names = tuple(sorted(set(names)))
         self.is_shared = shared
-        self.register_buffer("_learning", None, persistent=False)
-        # Asked in every forward pass; modules find their buffers far more slowly.
-        self._is_frozen = False
-
-    def freeze_rows(self, names: Iterable[str]) -> None:
-        """Let no gradient reach the rows of these names."""
-        frozen = set(names)
-        learning = torch.tensor([name not in frozen for name in self.row_names])
-        self._learning = learning
-        self._is_frozen = not bool(learning.all())
-
-    def select(self, stack: Tensor, rows: Tensor | None) -> Tensor:
-        """Return the rows [S, ...] of a stack [R, ...] by their indices; None takes all."""
-        if self._is_frozen:
-            assert self._learning is not None
-            learning = self._learning.view(-1, *[1] * (stack.dim() - 1))
-            stack = torch.where(learning, stack, stack.detach())
-        return stack if rows is None else stack.index_select(0, rows)
 
     def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
         """Return the name under which a row is saved, and a view of what is saved of it."""
         return f"{self.row_names[row]}.{name}", stack[row]
 
     def _saved_rows(self) -> dict[str, Tensor]:
-        kept = self._buffers.keys() - self._non_persistent_buffers_set
+        kept = [n for n in self._buffers if n not in self._non_persistent_buffers_set]
         stacks: dict[str, Tensor | None] = dict(self._parameters)
-        stacks |= {name: self._buffers[name] for name in sorted(kept)}
+        stacks |= {name: self._buffers[name] for name in kept}
         return dict(
             self._saved_row(name, stack, row)
             for name, stack in stacks.items()
@@ -100,38 +81,64 @@ class NamedRows(nn.Module):
             unexpected_keys.extend(sorted(saved - set(rows)))
 
 
-class RowOfTask(nn.Module):
-    """Finds the row of each task in stacks that are kept in the order of names.
+def select(stack: Tensor, rows: Tensor | None) -> Tensor:
+    """Return rows [S, ...] of a stack [R, ...] by their indices, or for None the stack itself."""
+    return stack if rows is None else stack.index_select(0, rows)
+
+
+class TaskRows(NamedRows):
+    """Rows that are found by the task.
 
     Args:
-        names: The row's name for each task, in the order of tasks.
+        names: The row's name for each task, in the order of tasks; tasks of one name share a row.
     """
 
     row_of_task: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        rows = sorted(set(names))
-        index = torch.tensor([rows.index(name) for name in names])
-        self.register_buffer("row_of_task", index, persistent=False)
-        self._every_row = index.tolist() if index.tolist() == list(range(len(rows))) else None
+        super().__init__(names, shared=len(set(names)) < len(names))
+        rows = [self.row_names.index(name) for name in names]
+        self.register_buffer("row_of_task", torch.tensor(rows), persistent=False)
+        self._every_row = rows if rows == list(range(len(self.row_names))) else None
 
-    def index(self, task: Tensor) -> Tensor:
-        """Return the rows [S] of the tasks [S]."""
-        return self.row_of_task[task]
-
-    def select(self, task: Tensor) -> Tensor | None:
+    def rows_of(self, task: Tensor) -> Tensor | None:
         """Return the rows [S] of the tasks [S], or None for all rows in their order.
 
         None needs no copy of a stack. It is looked for on the CPU alone, where that takes a
         microsecond; elsewhere it would stall the device.
         """
-        if task.device.type == "cpu" and task.tolist() == self._every_row:
-            return None
+        every = self._every_row
+        if every is not None and len(task) == len(every) and task.device.type == "cpu":
+            # One group of one row is that row; under `vmap` its number could not be read.
+            if len(every) == 1 or task.tolist() == every:
+                return None
         return self.row_of_task[task]
 
 
-class TaskEmbedding(NamedRows):
+class TaskVectors(TaskRows):
+    """A learned vector for each task.
+
+    Args:
+        tasks: Names of the tasks.
+        size: Size of the vectors.
+        mean: Mean of their initial numbers.
+        std: Standard deviation of their initial numbers.
+    """
+
+    undecayed = ("weight",)
+
+    def __init__(
+        self, tasks: Sequence[str], size: int, mean: float = 0.0, std: float = 1.0
+    ) -> None:
+        super().__init__(tasks)
+        self.weight = nn.Parameter(mean + std * torch.randn(len(self.row_names), size))
+
+    def forward(self, task: Tensor) -> Tensor:
+        """Return the vectors [S, size] of the tasks [S]."""
+        return select(self.weight, self.rows_of(task))
+
+
+class TaskEmbedding(TaskVectors):
     """A learned vector of length 1 for each task.
 
     The length is kept in the forward pass, so that no task can grow louder than another.
@@ -145,22 +152,20 @@ class TaskEmbedding(NamedRows):
         Efficient Multi-Task Learners", https://arxiv.org/abs/2505.23150.
     """
 
-    undecayed = ("weight",)
-
     def __init__(self, tasks: Sequence[str], size: int) -> None:
-        super().__init__(tasks)
         require(size >= 1, "embedding_dim", "be at least 1", size)
-        self.row_of_task = RowOfTask(tasks)
-        self.weight = nn.Parameter(torch.randn(len(self.row_names), size))
+        super().__init__(tasks, size)
 
     def forward(self, task: Tensor) -> Tensor:
         """Return the vectors [S, size] of the tasks [S]."""
-        weight = self.select(self.weight, self.row_of_task.select(task))
-        return nn.functional.normalize(weight, dim=-1)
+        return nn.functional.normalize(super().forward(task), dim=-1)
 
 
 def shared_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of a module that several tasks use: all but rows of single tasks."""
+    """Return the parameters of a module that several tasks use: all but rows of single tasks.
+
+    A stack counts as soon as several tasks use one of its rows.
+    """
     return [
         parameter
         for owner in module.modules()

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.rows import NamedRows, RowOfTask
+from lit_mtdqn.networks.rows import TaskRows, select
 from lit_mtdqn.types import require
 
 
-class TaskLinear(NamedRows):
+class TaskLinear(TaskRows):
     """Applies to each row group the linear layer of its head.
 
     The layers are rows of one parameter, so that a forward pass is one batched product. They are
@@ -32,12 +32,11 @@ class TaskLinear(NamedRows):
         out_features: Sequence[int],
         init_scale: float = 1.0,
     ) -> None:
-        super().__init__(heads, shared=len(set(heads)) < len(heads))
+        super().__init__(heads)
         require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
         self.heads = self.row_names
         widths = list(zip(heads, out_features, strict=True))
         self.widths = tuple(max(w for h, w in widths if h == head) for head in self.heads)
-        self.row_of_task = RowOfTask(heads)
         bound = init_scale / math.sqrt(in_features)
         shape = (len(self.heads), in_features, max(self.widths))
         weight = torch.empty(shape).uniform_(-bound, bound)
@@ -49,11 +48,35 @@ class TaskLinear(NamedRows):
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
-        return self._product(features, task, self.weight, self.bias)
+        weight, bias = self.rows(task)
+        return torch.baddbmm(bias, features, weight)
 
-    def _product(self, features: Tensor, task: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        rows = self.row_of_task.select(task)
-        return torch.baddbmm(self.select(bias, rows), features, self.select(weight, rows))
+    def scaled(self, features: Tensor, scale: Tensor, task: Tensor) -> Tensor:
+        """Return what `forward` makes of the features multiplied by N vectors.
+
+        Scales the weights instead of the features, which are N / out times as many numbers.
+
+        Args:
+            features: [S, B, in].
+            scale: The vectors of each row, [B, N, in], or [1, N, in] for all rows.
+            task: [S].
+
+        Returns:
+            [S, B, N, out].
+        """
+        weight, bias = self.rows(task)
+        products = features.permute(1, 2, 0).unsqueeze(-1) * weight.permute(1, 0, 2)
+        output = torch.matmul(scale, products.flatten(2))
+        groups = output.view(*output.shape[:2], len(weight), -1).permute(2, 0, 1, 3)
+        return groups + bias.unsqueeze(1)
+
+    def rows(self, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights [S, in, out] and biases [S, 1, out] of each group's head."""
+        return self._of_tasks(self.weight, self.bias, task)
+
+    def _of_tasks(self, weight: Tensor, bias: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.rows_of(task)
+        return select(weight, rows), select(bias, rows)
 
     def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
         used = stack[row, ..., : self.widths[row]]

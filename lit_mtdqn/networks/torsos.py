@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,68 +24,25 @@ class Torso(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of the layers, the features [N, num_features] last.
+        """Return the outputs of the layers, flat, the features [..., num_features] last.
 
         Args:
-            observation: [N, *O], float32 vectors or uint8 images.
+            observation: [..., *O], float32 vectors or uint8 images.
         """
 
 
 class LayeredTorso(Torso):
-    """Base of torsos that are a chain of layers, so that a sharing may act between them.
-
-    A subclass makes its layers and calls this constructor; it has no `forward` to write.
-
-    Args:
-        layers: The modules of each layer, in order. All are applied to [N, ...], one after another.
-        layer_sizes: Units or channels of each layer's output, its second axis.
-        num_features: Size of the features.
+    """Base of torsos that say what their layers are, so that a sharing can act between them.
 
     Attributes:
-        layers: The modules of all layers, flat, because each level of nesting costs microseconds in
-            every forward pass.
-        ends: Place of the last module of each layer.
-        layer_sizes: Units or channels of each layer.
+        layer_sizes: Units or channels of each layer's output, its second axis.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[Sequence[nn.Module]],
-        layer_sizes: Sequence[int],
-        num_features: int,
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(module for layer in layers for module in layer)
-        self.ends = tuple(end - 1 for end in accumulate(len(layer) for layer in layers))
-        self.layer_sizes = tuple(layer_sizes)
-        self.num_features = num_features
+    layer_sizes: tuple[int, ...]
 
-    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of all layers, the features [N, num_features] last."""
-        return self.run(observation)
-
-    def run(
-        self, observation: Tensor, between: Callable[[int, Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, ...]:
-        """Return the outputs of all layers, [N, size, ...] each.
-
-        Args:
-            observation: [N, *O], float32 vectors or uint8 images.
-            between: Changes the output of a layer, given its number and its output.
-        """
-        outputs: list[Tensor] = []
-        for index, module in enumerate(self.layers):
-            observation = module(observation)
-            if index in self.ends:
-                if between is not None:
-                    observation = between(len(outputs), observation)
-                outputs.append(observation)
-        return tuple(outputs)
-
-    def keep_first(self, depth: int) -> None:
-        """Drop all but the first layers; the features are then the last kept layer's output."""
-        self.layers = self.layers[: self.ends[depth - 1] + 1]
-        self.ends, self.layer_sizes = self.ends[:depth], self.layer_sizes[:depth]
+    @abstractmethod
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer, all of [N, ...], which make `forward` one by one."""
 
 
 class Pixels(nn.Module):
@@ -110,20 +67,16 @@ def _observation(tasks: TaskInfos, kind: str, torso: str) -> TaskInfo:
     if info.observation_kind != kind:
         raise ValueError(
             f"`torso` must take {info.observation_kind} observations of shape "
-            f"{info.observation_shape}; {torso} takes {kind} ones. "
-            f"Use {'MLPTorso' if info.observation_kind == 'vector' else 'ConvTorso'}, "
-            "or wrap the environment."
+            f"{info.observation_shape}, as "
+            f"{'MLPTorso' if info.observation_kind == 'vector' else 'ConvTorso'} does. "
+            f"Got {torso}, which takes {kind} ones."
         )
     return info
 
 
 def _widened(widths: Sequence[int], width_multiplier: float) -> list[int]:
     require(width_multiplier > 0.0, "width_multiplier", "be above 0", width_multiplier)
-    return [max(1, round(width * width_multiplier)) if width else width for width in widths]
-
-
-def _dense(size: int, width: int, layer_norm: bool) -> list[nn.Module]:
-    return [nn.Linear(size, width), *([nn.LayerNorm(width)] if layer_norm else [])]
+    return [max(1, round(width * width_multiplier)) for width in widths]
 
 
 class MLPTorso(LayeredTorso):
@@ -135,7 +88,8 @@ class MLPTorso(LayeredTorso):
         layer_norm: Whether each layer is normalised before its activation. It bounds features,
             which stabilises training at high replay ratios.
         activation: Makes the activation.
-        width_multiplier: Factor on all widths, above 0.
+        width_multiplier: Factor on all widths, above 0, for comparisons at equal numbers of
+            parameters; `matched_width` finds it.
     """
 
     def __init__(
@@ -146,15 +100,41 @@ class MLPTorso(LayeredTorso):
         activation: Callable[[], nn.Module] = nn.ReLU,
         width_multiplier: float = 1.0,
     ) -> None:
+        super().__init__()
         require(len(hidden) >= 1, "hidden", "hold at least one width", list(hidden))
         require(min(hidden) >= 1, "hidden", "hold widths of at least 1", list(hidden))
         (size,) = _observation(tasks, "vector", "MLPTorso").observation_shape
-        hidden = _widened(hidden, width_multiplier)
+        self.layer_sizes = tuple(_widened(hidden, width_multiplier))
+        widths = [size, *self.layer_sizes]
         layers = [
-            [*_dense(before, after, layer_norm), activation()]
-            for before, after in pairwise([size, *hidden])
+            _layer(nn.Linear(before, after), after, layer_norm, activation)
+            for before, after in pairwise(widths)
         ]
-        super().__init__(layers, hidden, hidden[-1])
+        # Flat, because each level of nesting costs microseconds in every forward pass.
+        self.layers = nn.ModuleList(module for layer in layers for module in layer)
+        self._ends = set(range(len(layers[0]) - 1, len(self.layers), len(layers[0])))
+        self.num_features = widths[-1]
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of all layers."""
+        outputs = []
+        for index, module in enumerate(self.layers):
+            observation = module(observation)
+            if index in self._ends:
+                outputs.append(observation)
+        return tuple(outputs)
+
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer."""
+        modules, each = list(self.layers), len(self.layers) // len(self.layer_sizes)
+        return [modules[start : start + each] for start in range(0, len(modules), each)]
+
+
+def _layer(
+    linear: nn.Module, width: int, layer_norm: bool, activation: Callable[[], nn.Module]
+) -> nn.Sequential:
+    norm = [nn.LayerNorm(width)] if layer_norm else []
+    return nn.Sequential(linear, *norm, activation())
 
 
 class ConvTorso(LayeredTorso):
@@ -180,6 +160,7 @@ class ConvTorso(LayeredTorso):
         layer_norm: bool = False,
         width_multiplier: float = 1.0,
     ) -> None:
+        super().__init__()
         require(
             len(channels) == len(kernel_sizes) == len(strides) >= 1,
             "channels, kernel_sizes, strides",
@@ -187,34 +168,46 @@ class ConvTorso(LayeredTorso):
             (list(channels), list(kernel_sizes), list(strides)),
         )
         info = _observation(tasks, "image", type(self).__name__)
-        *channels, hidden = _widened([*channels, hidden], width_multiplier)
-        planes = pairwise([info.observation_shape[0], *channels])
-        layers: list[list[nn.Module]] = [
-            [nn.Conv2d(before, after, kernel, stride), nn.ReLU()]
-            for (before, after), kernel, stride in zip(planes, kernel_sizes, strides, strict=True)
-        ]
-        size = _flat_size(layers, info.observation_shape)
-        layers[0].insert(0, Pixels(info.observation_high))
-        layers.append([nn.Flatten(), *_dense(size, hidden, layer_norm), nn.ReLU()])
-        super().__init__(layers, [*channels, hidden], hidden)
+        self.pixels = Pixels(info.observation_high)
+        self.layer_sizes = tuple(_widened([*channels, hidden], width_multiplier))
+        *channels, hidden = self.layer_sizes
+        planes = [info.observation_shape[0], *channels]
+        pairs = zip(pairwise(planes), kernel_sizes, strides, strict=True)
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(before, after, kernel, stride), nn.ReLU())
+            for (before, after), kernel, stride in pairs
+        )
+        size = self._flat_size(info.observation_shape)
+        self.dense = _layer(nn.Linear(size, hidden), hidden, layer_norm, nn.ReLU)
+        self.num_features = hidden
+
+    @torch.no_grad()
+    def _flat_size(self, observation_shape: tuple[int, ...]) -> int:
+        image = torch.zeros(1, *observation_shape)
+        try:
+            for convolution in self.convolutions:
+                image = convolution(image)
+        except RuntimeError as error:
+            raise ValueError(
+                "`kernel_sizes` must fit into the image. Got kernels too large for observations of "
+                f"shape {observation_shape}; MinAtarTorso suits small images."
+            ) from error
+        return math.prod(image.shape)
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of all layers, flattened."""
-        return tuple(output.flatten(1) for output in self.run(observation))
-
-
-@torch.no_grad()
-def _flat_size(layers: list[list[nn.Module]], observation_shape: tuple[int, ...]) -> int:
-    image = torch.zeros(1, *observation_shape)
-    try:
-        for convolution, _ in layers:
+        rows = observation.shape[:-3]
+        image = self.pixels(observation.flatten(0, -4))
+        outputs = []
+        for convolution in self.convolutions:
             image = convolution(image)
-    except RuntimeError as error:
-        raise ValueError(
-            "`kernel_sizes` must fit into the image. Got kernels too large for observations of "
-            f"shape {observation_shape}; MinAtarTorso suits small images."
-        ) from error
-    return math.prod(image.shape)
+            outputs.append(image.reshape(*rows, -1))
+        return (*outputs, self.dense(outputs[-1]))
+
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer."""
+        first, *others = [[*convolution] for convolution in self.convolutions]  # type: ignore[misc]
+        return [[self.pixels, *first], *others, [nn.Flatten(), *self.dense]]
 
 
 class MinAtarTorso(ConvTorso):

@@ -2,13 +2,14 @@
 
 from lit_mtdqn.replay.accumulator import MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
-from lit_mtdqn.replay.memory import check_memory, replay_bytes
+from lit_mtdqn.replay.memory import check_folder, check_memory, replay_bytes
 
 __all__ = [
     "MASKS",
     "Replay",
     "StorageKind",
     "TransitionAccumulator",
+    "check_folder",
     "check_memory",
     "replay_bytes",
 ]

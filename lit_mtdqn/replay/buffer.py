@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import warnings
 from pathlib import Path
@@ -24,12 +23,8 @@ MANIFEST = "replay.json"
 StorageKind = Literal["ram", "disk", "device"]
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    return "Initialized Lazy" not in record.getMessage()
-
-
 # torchrl reports the allocation of every storage; with one replay per task that is noise.
-torchrl_logger.addFilter(_is_news)
+torchrl_logger.addFilter(lambda record: "Initialized Lazy" not in record.getMessage())
 
 
 class Replay:
@@ -41,6 +36,7 @@ class Replay:
         storage: `ram`; `disk`, memory-mapped files; or `device`, the learner's device.
         device: The learner's device, for `storage="device"`.
         sampler: How rows are drawn; None draws uniformly.
+        folder: Where the files of `storage="disk"` lie; None takes the system's temporary folder.
 
     Raises:
         ValueError: If `capacity` is below 1 or `storage` is unknown.
@@ -53,6 +49,7 @@ class Replay:
         storage: StorageKind = "ram",
         device: torch.device | str = "cpu",
         sampler: Sampler | None = None,
+        folder: str | Path | None = None,
     ) -> None:
         require(capacity >= 1, "replay_capacity", "be at least 1", capacity)
         kinds = ("ram", "disk", "device")
@@ -61,7 +58,7 @@ class Replay:
         self.is_prioritised = sampler is not None and not isinstance(sampler, RandomSampler)
         self.device = torch.device(device if storage == "device" else "cpu")
         kept: Any = (
-            LazyMemmapStorage(capacity)
+            LazyMemmapStorage(capacity, scratch_dir=None if folder is None else str(folder))
             if storage == "disk"
             else LazyTensorStorage(capacity, device=self.device)
         )
@@ -72,6 +69,7 @@ class Replay:
             sampler=self._sampler,
             generator=torch.Generator().manual_seed(seed % 2**63),
         )
+        self._columns: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         """Return the number of transitions held."""
@@ -88,14 +86,20 @@ class Replay:
         newest = slice(max(rows - self.capacity, 0), rows)
         tensors = {name: torch.from_numpy(array[newest]) for name, array in transitions.items()}
         count = min(rows, self.capacity)
+        if len(self) < self.capacity:
+            self._columns = {}
         self._buffer.extend(TensorDict(tensors, batch_size=[count]))
 
     def sample(self, rows: int) -> dict[str, Tensor]:
         """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""
-        # Half the time of `ReplayBuffer.sample`, whose locks and transforms are not needed here.
-        index, info = self._sampler.sample(self._storage, rows)
-        tensors = dict(self._storage.get(index).items())
-        tensors["replay_index"] = torch.as_tensor(index)
+        # A seventh of the time of `ReplayBuffer.sample`: no locks, no transforms, and rows are
+        # copied column by column from views of what is filled.
+        if not self._columns:
+            self._columns = dict(self._storage.get(slice(None)).items())
+        drawn, info = self._sampler.sample(self._storage, rows)
+        index = torch.as_tensor(drawn)
+        tensors = {name: column.index_select(0, index) for name, column in self._columns.items()}
+        tensors["replay_index"] = index
         if "_weight" in info:
             tensors["weight"] = torch.as_tensor(info["_weight"])
         return tensors
@@ -122,17 +126,32 @@ class Replay:
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
 
+    @staticmethod
+    def stored_capacity(folder: str | Path) -> int:
+        """Return the capacity of a replay that `dump` wrote.
+
+        Raises:
+            ValueError: If the folder holds no replay.
+        """
+        return int(_read_manifest(folder)["capacity"])
+
     def load(self, folder: str | Path) -> None:
         """Read back what `dump` wrote.
 
         Raises:
             ValueError: If the folder holds no replay, or one of another capacity.
         """
-        path = Path(folder) / MANIFEST
-        require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
-        manifest = json.loads(path.read_text())
+        manifest = _read_manifest(folder)
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
         require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")
+        self._columns = {}
         if manifest["rows"]:
             self._buffer.loads(folder)
+
+
+def _read_manifest(folder: str | Path) -> dict[str, int]:
+    path = Path(folder) / MANIFEST
+    require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
+    manifest: dict[str, int] = json.loads(path.read_text())
+    return manifest

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from lit_mtdqn.envs import TaskEnv
-from lit_mtdqn.rollout.exploration import EpsilonGreedy
-from lit_mtdqn.types import ActionValues, StepRow
+from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
+from lit_mtdqn.types import ActionValues, ExploringValues, StepRow
 
 Array = np.ndarray
 
@@ -22,12 +22,13 @@ class Collector:
 
     Args:
         envs: One vector environment per acting task, of N copies each.
-        policy: Acts; it is asked again at every step, so it may be learning meanwhile.
+        policy: Acts; it is asked again at every step, so it may be learning meanwhile. Its
+            `exploring_values` are preferred to its `action_values`, where it has them.
         task: Index of each acting task among all tasks, [S].
         action_mask: Actions that each acting task has, [S, A].
         exploration: How actions follow from values.
         epsilon: Returns the probabilities of random actions for the next step, [S].
-        seed: Seed of the exploration's draws.
+        seeds: Seed of each task's exploration, [S].
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Collector:
         action_mask: Array,
         exploration: EpsilonGreedy,
         epsilon: Callable[[], Array],
-        seed: int,
+        seeds: Sequence[int],
     ) -> None:
         self.envs = envs
         self.policy = policy
@@ -46,8 +47,20 @@ class Collector:
         self._task = torch.tensor(list(task))
         self._static_mask = action_mask[:, None]
         self._epsilon = epsilon
-        self._generator = np.random.default_rng(seed)
         self._num_envs = envs[0].num_envs
+        self._draws = ExplorationDraws(seeds, self._num_envs)
+
+    @property
+    def policy(self) -> ActionValues:
+        """What acts."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: ActionValues) -> None:
+        self._policy = policy
+        self._values = policy.action_values
+        if isinstance(policy, ExploringValues):
+            self._values = policy.exploring_values
 
     def steps(self, seeds: Sequence[int]) -> Iterator[StepRow]:
         """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
@@ -68,12 +81,11 @@ class Collector:
     def _act(self, observation: Array, mask: Array | None) -> Array:
         epsilon = self._epsilon()
         allowed = self._static_mask if mask is None else mask
-        if epsilon.min() >= 1.0:
-            shape = (*observation.shape[:2], allowed.shape[-1])
-            allowed = np.broadcast_to(allowed, shape)
-            return self.exploration.select(None, allowed, epsilon, self._generator)
-        values = self.policy.action_values(torch.from_numpy(observation), self._task)
-        return self.exploration.select(values.cpu().numpy(), allowed, epsilon, self._generator)
+        values = None
+        if epsilon.min() < 1.0:
+            q_values = self._values(torch.from_numpy(observation), self._task)
+            values = q_values.cpu().numpy()
+        return self.exploration.select(values, allowed, epsilon, self._draws())
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
         plain = (row[:7] for row in rows)

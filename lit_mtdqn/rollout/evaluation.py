@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
-from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.envs import Layout, TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
-from lit_mtdqn.types import ActionValues, Episodes, StepRow
+from lit_mtdqn.types import ActionValues, Episodes, StepRow, TaskSpec
 
 Array = np.ndarray
+MAX_SINGLE_COPIES = 32
 
 
 class _Tally:
-    """Sums over the first episode of every environment, [N]."""
+    """Sums over the first episode of every environment, [N].
 
-    def __init__(self, num_envs: int, gamma: float) -> None:
+    Args:
+        num_envs: N.
+        episodes: How many of the environments count; the last ones may not.
+        gamma: Discount.
+    """
+
+    def __init__(self, num_envs: int, episodes: int, gamma: float) -> None:
         self.gamma = gamma
         self.step = 0
         self.episode_return = np.zeros(num_envs)
         self.discounted_return = np.zeros(num_envs)
         self.episode_length = np.zeros(num_envs, np.int64)
         self.success = np.zeros(num_envs, bool)
-        self.playing = np.ones(num_envs, bool)
+        self.playing = np.arange(num_envs) < episodes
 
     def add(self, row: StepRow) -> None:
         reward = np.where(self.playing, row.reward, 0.0)
@@ -43,11 +54,11 @@ class _Player:
     """Acts nearly greedily in the environments of one task."""
 
     def __init__(
-        self, policy: ActionValues, task_index: int, num_actions: int, epsilon: float, seed: int
+        self, policy: ActionValues, task_index: int, action_mask: Array, epsilon: float, seed: int
     ) -> None:
         self._policy = policy
         self._task = torch.tensor([task_index])
-        self._num_actions = num_actions
+        self._static_mask = action_mask
         self._epsilon = np.array([epsilon])
         self._generator = np.random.default_rng(seed)
 
@@ -55,12 +66,31 @@ class _Player:
         """Return actions, their values and the largest values, each [N]."""
         stacked = torch.from_numpy(observation)[None]
         values = self._policy.action_values(stacked, self._task).cpu().numpy()
-        if mask is None:
-            mask = np.arange(values.shape[-1]) < self._num_actions
-        allowed = np.broadcast_to(mask, values.shape)
-        action = EpsilonGreedy.select(values, allowed, self._epsilon, self._generator)[0]
+        allowed = np.broadcast_to(self._static_mask if mask is None else mask, values.shape)
+        draws = self._generator.random((2, *values.shape[:2]))
+        action = EpsilonGreedy.select(values, allowed, self._epsilon, draws)[0]
         chosen = np.take_along_axis(values[0], action[:, None], 1)[:, 0]
         return action, chosen, np.where(allowed, values, -np.inf).max(-1)[0]
+
+
+def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout) -> TaskEnv:
+    """Build as many copies of a task's environment as `play_episodes` should play at a time.
+
+    These are as many as there are episodes where they are stepped together. Single copies take time
+    and memory each, so that there are at most 32, in rounds of one size as nearly as possible.
+
+    Args:
+        task: Name of the task.
+        spec: The task.
+        episodes: Number of episodes.
+        layout: Padded shapes of the run.
+    """
+    rounds = math.ceil(episodes / MAX_SINGLE_COPIES)
+    env = TaskEnv(task, spec, math.ceil(episodes / rounds), layout)
+    if rounds == 1 or env.steps_single_copies:
+        return env
+    env.close()
+    return TaskEnv(task, spec, episodes, layout)
 
 
 def play_episodes(
@@ -72,23 +102,38 @@ def play_episodes(
     epsilon: float,
     seed: int,
     max_steps: int,
+    episodes: int | None = None,
 ) -> Episodes:
-    """Play one episode in every copy of an environment and report them.
+    """Play one episode in every copy of an environment, or several rounds of them, and report them.
 
-    Each copy's episode starts from a state that depends on `seed` alone: policies are compared on
-    the very same starts, and no episode is preferred for being short.
+    Each episode starts from a state that depends on `seed` alone: policies are compared on the very
+    same starts, and no episode is preferred for being short.
 
     Args:
         policy: Acts greedily, but for epsilon.
-        env: The task's environments; one episode is played in each.
+        env: The task's environments.
         task_index: The task's place among all tasks.
         num_actions: Actions that the task really has.
         epsilon: Probability of a random action, in [0, 1].
-        seed: Seed of starts and draws.
+        seed: Seed of starts and draws; episode i of single copies starts from `seed + i`.
         max_steps: Env steps after which an unfinished episode is counted as it stands.
+        episodes: Number of episodes; None plays one in every copy.
     """
-    player = _Player(policy, task_index, num_actions, epsilon, seed)
-    tally = _Tally(env.num_envs, env.spec.gamma)
+    mask = env.layout.action_mask(num_actions)
+    count = env.num_envs if episodes is None else episodes
+    rounds = []
+    for first in range(0, count, env.num_envs):
+        player = _Player(policy, task_index, mask, epsilon, seed + first)
+        size = min(env.num_envs, count - first)
+        rounds.append(_play_round(player, env, size, seed + first, max_steps))
+    return _joined(rounds)
+
+
+def _play_round(
+    player: _Player, env: TaskEnv, episodes: int, seed: int, max_steps: int
+) -> Episodes:
+    """Play one episode in each of the first copies."""
+    tally = _Tally(env.num_envs, episodes, env.spec.gamma)
     action, first_value, _ = player.act(*env.reset(seed))
     while tally.playing.any():
         row = env.step(action)
@@ -97,8 +142,16 @@ def play_episodes(
         tally.close(row, next_value, last=tally.step == max_steps)
     return Episodes(
         task=env.task,
-        episode_return=tally.episode_return,
-        episode_length=tally.episode_length,
-        success=tally.success if env.spec.success_key is not None else None,
-        q_bias=first_value - tally.discounted_return,
+        episode_return=tally.episode_return[:episodes],
+        episode_length=tally.episode_length[:episodes],
+        success=tally.success[:episodes] if env.spec.success_key is not None else None,
+        q_bias=(first_value - tally.discounted_return)[:episodes],
     )
+
+
+def _joined(rounds: Sequence[Episodes]) -> Episodes:
+    task, *columns = zip(*rounds, strict=True)
+    joined: list[Any] = [
+        None if column[0] is None else np.concatenate(column) for column in columns
+    ]
+    return Episodes(task[0], *joined)

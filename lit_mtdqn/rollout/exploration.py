@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lit_mtdqn.types import Schedule, value_at
@@ -26,22 +28,51 @@ class EpsilonGreedy:
         return 1.0 if env_steps < warmup_env_steps else value_at(self.epsilon, env_steps)
 
     @staticmethod
-    def select(
-        q_values: Array | None, mask: Array, epsilon: Array, generator: np.random.Generator
-    ) -> Array:
+    def select(q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
         """Return actions [S, N].
 
         Args:
             q_values: [S, N, A]; may be None if every epsilon is 1.
             mask: Allowed actions, [S, N, A] or [S, 1, A].
             epsilon: Probability of a random action by task, [S].
-            generator: Source of all draws; the number of draws does not depend on their results.
+            draws: Uniform numbers in [0, 1), [2, S, N]: whether to explore, and which action.
         """
-        mask = np.broadcast_to(mask, mask.shape if q_values is None else q_values.shape)
-        noise = generator.random(mask.shape, np.float32)
-        explored: Array = np.where(mask, noise, -1.0).argmax(-1)
-        coin = generator.random(mask.shape[:2])
+        coin, choice = draws
+        masked = not mask.all()
+        explored: Array = (choice * (mask.sum(-1) if masked else mask.shape[-1])).astype(np.int64)
+        if masked:
+            explored = (mask.cumsum(-1) > explored[..., None]).argmax(-1)
         if q_values is None:
             return explored
-        greedy = np.where(mask, q_values, -np.inf).argmax(-1)
-        return np.where(coin < epsilon[:, None], explored, greedy)
+        values = np.where(mask, q_values, -np.inf) if masked else q_values
+        return np.where(coin < epsilon[:, None], explored, values.argmax(-1))
+
+
+class ExplorationDraws:
+    """Uniform numbers for the actions of S tasks.
+
+    Each task draws from a generator of its own, so that adding a task changes no random action of
+    the others.
+
+    Args:
+        seeds: Seed of each task.
+        num_envs: N.
+    """
+
+    # Steps drawn at a time, because a call of a generator takes as long as a hundred numbers.
+    BLOCK = 64
+
+    def __init__(self, seeds: Sequence[int], num_envs: int) -> None:
+        self._generators = [np.random.default_rng(seed) for seed in seeds]
+        self._shape = (self.BLOCK, 2, num_envs)
+        self._block = np.empty((0, 2, len(seeds), num_envs))
+        self._next = 0
+
+    def __call__(self) -> Array:
+        """Return the numbers of the next step, [2, S, N]."""
+        if self._next == len(self._block):
+            drawn = [generator.random(self._shape) for generator in self._generators]
+            self._block, self._next = np.stack(drawn, axis=2), 0
+        self._next += 1
+        row: Array = self._block[self._next - 1]
+        return row

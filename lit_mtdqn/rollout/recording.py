@@ -11,10 +11,10 @@ from PIL import Image
 
 from lit_mtdqn.envs import Layout, TaskEnv
 from lit_mtdqn.rollout.evaluation import play_episodes
+from lit_mtdqn.rollout.seeding import TEST_SEED
 from lit_mtdqn.types import ActionValues, Episodes, StepRow, TaskSpec
 
 Array = np.ndarray
-FIRST_TEST_SEED = 2_000_000
 DEFAULT_FPS = 30.0
 MAX_WIDTH = 480  # px
 # Viewers slow down what is shown for less than 0.02 s; longer than 0.1 s looks like a slide show.
@@ -49,7 +49,7 @@ def record_episode(
     *,
     num_actions: int,
     max_steps: int,
-    seed: int = FIRST_TEST_SEED,
+    seed: int = TEST_SEED,
     max_frames: int = 120,
 ) -> Recording:
     """Play a greedy episode of one task and film it.

@@ -7,11 +7,12 @@ from lit_mtdqn.types.protocols import (
     ActionValues,
     ExperienceSource,
     Exploration,
+    ExploringValues,
     HasTargetNetwork,
     UpdateCallback,
 )
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
-from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos
+from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
 
 __all__ = [
     "ActionValues",
@@ -20,6 +21,7 @@ __all__ = [
     "Episodes",
     "ExperienceSource",
     "Exploration",
+    "ExploringValues",
     "Exponential",
     "Feedback",
     "HasTargetNetwork",
@@ -35,6 +37,7 @@ __all__ = [
     "Transition",
     "UpdateCallback",
     "as_task_infos",
+    "as_task_specs",
     "require",
     "value_at",
 ]

@@ -44,31 +44,31 @@ class Linear(Schedule):
 
     Args:
         start: Value until `begin`.
-        end: Value from `begin + steps` on.
-        steps: Length of the line, in the unit of the parameter that takes the schedule. Larger is
-            slower.
-        begin: Count at which the line starts.
+        end: Value from `begin + duration` on.
+        duration: Length of the line, in the unit of the parameter that takes the schedule: env
+            steps of a task, or updates. Larger is slower.
+        begin: Count at which the line starts, in the same unit.
 
     Raises:
-        ValueError: If `steps` is below 1 or `begin` is negative.
+        ValueError: If `duration` is below 1 or `begin` is negative.
 
     Example:
-        >>> Linear(start=1.0, end=0.0, steps=10)(4)
+        >>> Linear(start=1.0, end=0.0, duration=10)(4)
         0.6
     """
 
     start: float
     end: float
-    steps: int
+    duration: int
     begin: int = 0
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", "be at least 1", self.steps)
+        require(self.duration >= 1, "duration", "be at least 1", self.duration)
         require(self.begin >= 0, "begin", "be at least 0", self.begin)
 
     def __call__(self, count: int) -> float:
         """Return the value at `count`."""
-        progress = min(max((count - self.begin) / self.steps, 0.0), 1.0)
+        progress = min(max((count - self.begin) / self.duration, 0.0), 1.0)
         return (1.0 - progress) * self.start + progress * self.end
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from lit_mtdqn.types.checks import require
@@ -82,6 +82,33 @@ class TaskSpec:
             require(random != reference, "score_range", "hold two unlike returns", self.score_range)
         head = self.head
         require(head is None or head.isidentifier(), "head", "be an identifier", head)
+
+
+def as_task_specs(tasks: Mapping[str, TaskSpec | Mapping[str, Any]]) -> dict[str, TaskSpec]:
+    """Return the tasks as `TaskSpec`.
+
+    Args:
+        tasks: Specs, or plain mappings of their fields, by task name.
+
+    Raises:
+        TypeError: If a task is neither.
+        ValueError: If a mapping lacks `env`, holds an unknown key or a value out of range.
+    """
+    return {name: _as_task_spec(name, task) for name, task in tasks.items()}
+
+
+def _as_task_spec(name: str, task: TaskSpec | Mapping[str, Any]) -> TaskSpec:
+    if isinstance(task, TaskSpec):
+        return task
+    if not isinstance(task, Mapping):
+        raise TypeError(
+            f"`tasks.{name}` must be a TaskSpec or a mapping of its fields. Got {task!r}."
+        )
+    known = [field.name for field in fields(TaskSpec)]
+    for key in task:
+        require(key in known, f"tasks.{name}", f"have no key but {', '.join(known)}", key)
+    require("env" in task, f"tasks.{name}", "have a key env", dict(task))
+    return TaskSpec(**task)
 
 
 def _require_ordered(name: str, bounds: tuple[float, float] | None) -> None:

@@ -106,7 +106,7 @@ def test_an_update_follows_the_gradient_up_to_its_largest_norm(
 
 def test_the_learning_rate_follows_its_schedule_at_every_update() -> None:
     data = small_data()
-    schedule = Linear(start=1.0, end=0.0, steps=10, begin=3)
+    schedule = Linear(start=1.0, end=0.0, duration=10, begin=3)
     model = _watched(data, learning_rate_schedule=schedule, max_grad_norm=None)
     fit(data, model)
     for number, update in enumerate(model.made):
@@ -199,7 +199,7 @@ def test_lightnings_dispatch_is_passed_by_unless_somebody_listens() -> None:
     for callbacks in ([], [listening]):
         torch.manual_seed(0)
         data = small_data()
-        model = small_model(data, learning_rate_schedule=Linear(1.0, 0.0, steps=50))
+        model = small_model(data, learning_rate_schedule=Linear(1.0, 0.0, duration=50))
         backward = Mock(wraps=model.manual_backward)
         model.manual_backward = backward  # type: ignore[method-assign]
         trainer = fit(data, model, *callbacks)

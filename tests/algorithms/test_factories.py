@@ -36,7 +36,7 @@ PLAIN_NETWORK = {
             },
         },
         "head": {
-            "class_path": "lit_mtdqn.networks.heads.DuelingHead",
+            "class_path": "lit_mtdqn.networks.heads.scalar.DuelingHead",
             "init_args": {"hidden": 3},
         },
     },
@@ -75,7 +75,7 @@ def test_a_rebuilt_factory_builds_the_same_network() -> None:
         partial(partial(LinearHead, loss="huber"), init_scale=0.0),
         NETWORK,
         Constant(0.1),
-        Linear(1.0, 0.1, steps=10, begin=5),
+        Linear(1.0, 0.1, duration=10, begin=5),
         Exponential(1.0, 0.1, half_life=3),
         partial(nn.Sequential, parts={"first": nn.ReLU, "second": [nn.Tanh]}),
         [TASK],
@@ -91,7 +91,7 @@ def test_a_plain_form_loads_safely_and_means_the_same(value: Any, tmp_path: Path
 
 
 def test_schedules_are_rebuilt_as_objects() -> None:
-    schedule = Linear(1.0, 0.1, steps=10, begin=5)
+    schedule = Linear(1.0, 0.1, duration=10, begin=5)
     assert from_plain(as_plain(schedule, "schedule"), "schedule") == schedule
 
 

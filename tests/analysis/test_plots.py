@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,6 +11,8 @@ from helpers.asserts import complaint
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 from PIL import Image
 
 from lit_mtdqn.analysis.metrics_file import Curve
@@ -158,7 +161,7 @@ def test_runs_that_never_meet_are_drawn_one_by_one() -> None:
     runs = [{name: curve({0: 0.0, 10: 1.0})}, {name: curve({20: 0.0, 30: 9.0})}]
     (panel,) = learning_curves(runs).axes
     assert line(panel, "evaluation") == {}
-    assert header(panel) == ["a", ""]
+    assert header(panel) == ["a"]
     assert panel.get_xlim()[1] > 30
 
 
@@ -249,6 +252,45 @@ def test_runs_without_episodes_are_refused(runs: list[Metrics]) -> None:
 def test_a_title_stands_above_the_panels() -> None:
     figure = learning_curves([run()], title="Two roads")
     assert figure.get_suptitle() == "Two roads"
+
+
+@pytest.mark.parametrize(
+    "machine", [{"font.family": "serif"}, {"font.sans-serif": ["STIXGeneral"]}]
+)
+def test_all_text_is_in_one_typeface_whatever_the_machine_prefers(machine: Any) -> None:
+    with mpl.rc_context(machine):
+        figure = learning_curves([run(("a", "b"), scale) for scale in (1.0, 2.0)], title="Both")
+        figure.draw_without_rendering()
+        texts = [text for text in figure.findobj(Text) if text.get_text()]
+        fonts = {get_font(findfont(text.get_fontproperties())).family_name for text in texts}
+    assert fonts == {"DejaVu Sans"}
+    assert {"a", "return 30", "mean 30", "env steps", "evaluation", "Both", "50"} <= {
+        text.get_text() for text in texts
+    }
+
+
+@pytest.mark.parametrize("name", ["a", "breakout", "traffic_light_at_a_wide_crossing"])
+@pytest.mark.parametrize("scale", [1.0, -6_000.0])
+def test_a_title_leaves_room_for_the_numbers_beside_it(name: str, scale: float) -> None:
+    figure = learning_curves([run((name, "b"), scale)])
+    figure.draw_without_rendering()
+    panel = figure.axes[0]
+    (number,) = panel.texts
+    shown = panel.get_title(loc="left")
+    (title,) = [text for text in panel.findobj(Text) if text.get_text() == shown]
+    assert name.replace("_", " ").startswith(shown.rstrip("\N{HORIZONTAL ELLIPSIS}"))
+    assert title.get_window_extent().x1 < number.get_window_extent().x0
+
+
+def test_a_short_title_is_as_large_as_its_neighbours() -> None:
+    panels = learning_curves([run(("a", "breakout"))]).axes
+    sizes = {
+        text.get_fontsize()
+        for panel in panels
+        for text in panel.findobj(Text)
+        if text.get_text() in ("a", "breakout", "all tasks")
+    }
+    assert sizes == {11.0}
 
 
 def test_the_figure_becomes_a_picture_of_its_size(tmp_path: Path) -> None:

@@ -71,7 +71,8 @@ def test_epsilon_changes_between_the_vector_steps_of_a_phase(warmup: int, random
 
 @pytest.mark.parametrize("stage", ["validate", "test"])
 def test_evaluation_alone_changes_no_exploration(stage: str) -> None:
-    data = small_data(epsilon=0.3)
+    data = small_data()
+    data.exploration.epsilon = 0.3
     trainer = quiet_trainer(EpsilonDecay())
     getattr(trainer, stage)(small_model(data), data, verbose=False)
     assert data.exploration.epsilon == 0.3
@@ -89,8 +90,8 @@ def test_without_anything_that_explores_it_is_refused() -> None:
     [
         ({"start": 1.1}, "EpsilonDecay.start"),
         ({"end": -0.1}, "EpsilonDecay.end"),
-        ({"decay_env_steps": 0}, "decay_env_steps"),
-        ({"shape": "cubic"}, "shape"),
+        ({"decay_env_steps": 0}, "EpsilonDecay.decay_env_steps"),
+        ({"shape": "cubic"}, "EpsilonDecay.shape"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(arguments: dict[str, Any], name: str) -> None:

@@ -108,6 +108,47 @@ def test_a_resumed_run_starts_where_the_clock_stands(bars: list[Bar], tmp_path: 
     assert (bar.first, bar.n) == (data.clock.total_env_steps, 100)
 
 
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_an_evaluation_alone_counts_the_tasks_that_were_played(bars: list[Bar], stage: str) -> None:
+    data = small_data({"a": COUNTING, "b": COUNTING})
+    trainer = quiet_trainer(enable_progress_bar=True)
+    getattr(trainer, stage)(small_model(data), data, verbose=False)
+    (bar,) = bars
+    assert (bar.total, bar.n, bar.disable) == (2, 2, True)
+    assert f"{stage}: 100%" in bar.paper.getvalue()
+    assert "1/2 tasks" in bar.paper.getvalue()
+
+
+def test_an_evaluation_in_training_opens_no_second_bar_and_counts_no_task(bars: list[Bar]) -> None:
+    data = small_data({"a": COUNTING, "b": COUNTING})
+    fit(data, small_model(data), enable_progress_bar=True)
+    (bar,) = bars
+    assert "validate" not in bar.paper.getvalue()
+    assert bar.n == min(data.clock.total_env_steps, 100)
+
+
+def test_a_test_after_training_has_a_bar_of_its_own(bars: list[Bar]) -> None:
+    data = small_data()
+    model = small_model(data)
+    trainer = fit(data, model, enable_progress_bar=True)
+    trainer.test(model, data, verbose=False)
+    assert [bar.total for bar in bars] == [100, 1]
+
+
+def test_a_test_that_fails_closes_its_bar(bars: list[Bar], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_data()
+    model = small_model(data)
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no test today")
+
+    monkeypatch.setattr(model, "test_step", fail)
+    with pytest.raises(RuntimeError, match="no test today"):
+        quiet_trainer(enable_progress_bar=True).test(model, data, verbose=False)
+    (bar,) = bars
+    assert (bar.n, bar.disable) == (0, True)
+
+
 class Failing(Callback):
     """Ends a run in its third phase."""
 

@@ -2,13 +2,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.callbacks import ReplayCheckpoint
 
 
-def _fit(folder: Path, total_env_steps: int, ckpt_path: str | None = None) -> RolloutDataModule:
+def _fit(
+    folder: Path, total_env_steps: int, ckpt_path: str | None = None, *others: Callback
+) -> RolloutDataModule:
     data = RolloutDataModule(
         {"cartpole": TaskSpec(env="CartPole-v1")},
         total_env_steps=total_env_steps,
@@ -27,7 +31,7 @@ def _fit(folder: Path, total_env_steps: int, ckpt_path: str | None = None) -> Ro
         enable_model_summary=False,
         num_sanity_val_steps=0,
         max_epochs=-1,
-        callbacks=[ReplayCheckpoint()],
+        callbacks=[*others, ReplayCheckpoint()],
     )
     trainer.fit(DQN(data.task_infos), data, ckpt_path=ckpt_path)
     trainer.save_checkpoint(folder / "last.ckpt")
@@ -62,3 +66,38 @@ def test_without_a_checkpoint_nothing_is_read(tmp_path: Path) -> None:
     first = _fit(tmp_path, total_env_steps=600)
     fresh = _fit(tmp_path, total_env_steps=400)
     assert len(fresh.slots[0].replay) < len(first.slots[0].replay)
+
+
+class Failing(Callback):
+    """Ends a run in a hook, and from then on has no folder to tell."""
+
+    def __init__(self, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+        setattr(self, hook, self.fail)
+
+    def fail(self, *_: Any) -> None:
+        def gone(_: Any) -> None:
+            raise AssertionError("the other ranks are gone")
+
+        self.monkeypatch.setattr(lightning.Trainer, "log_dir", property(gone))
+        raise RuntimeError("no more")
+
+
+def test_an_interrupted_run_writes_its_replay_without_asking_other_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="no more"):
+        _fit(tmp_path, 600, None, Failing("on_validation_end", monkeypatch))
+    assert (tmp_path / "replay" / "rank_0" / "cartpole").is_dir()
+
+
+@pytest.mark.parametrize("hook", ["on_train_start", "on_train_batch_start"])
+def test_an_interruption_before_the_first_update_leaves_the_replay_on_disk(
+    hook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run's; the second is interrupted with the little that its warm-up has played."""
+    before = _rows(_fit(tmp_path, total_env_steps=600))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no more"):
+        _fit(tmp_path, 600, None, Failing(hook, patch))
+    resumed = _fit(tmp_path, total_env_steps=600, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert _rows(resumed)["length"] == before["length"]

@@ -98,9 +98,9 @@ def test_buffers_of_the_target_network_follow_too() -> None:
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"every_n_updates": 0}, "every_n_updates"),
-        ({"polyak_tau": 0.0}, "polyak_tau"),
-        ({"polyak_tau": 1.1}, "polyak_tau"),
+        ({"every_n_updates": 0}, "TargetNetworkSync.every_n_updates"),
+        ({"polyak_tau": 0.0}, "TargetNetworkSync.polyak_tau"),
+        ({"polyak_tau": 1.1}, "TargetNetworkSync.polyak_tau"),
     ],
 )
 def test_an_argument_out_of_range_is_refused(arguments: dict[str, Any], name: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from lit_mtdqn.cli.errors import one_sentence
+from lit_mtdqn.cli.errors import complaint, one_sentence
 
 
 def test_a_sentence_of_ours_is_found_in_the_middle_of_a_wrapped_message() -> None:
@@ -29,3 +29,21 @@ def test_a_key_given_twice_is_named_with_its_line() -> None:
 @pytest.mark.parametrize("message", ["unrecognized arguments: --nope", "anything else"])
 def test_what_is_short_already_stays(message: str) -> None:
     assert one_sentence(message) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA out of memory",
+        "`step` must follow a `reset`",
+        "x must be 1. Got 2.",
+        "`a` is bad. Got 1",
+    ],
+)
+def test_what_others_raise_is_no_complaint_of_ours(message: str) -> None:
+    assert complaint(message) is None
+
+
+def test_a_complaint_ends_with_its_line() -> None:
+    message = "In setup:\n`a` x `b` must be whole. Got 0.5. Take 1.\nmore"
+    assert complaint(message) == "`a` x `b` must be whole. Got 0.5. Take 1."

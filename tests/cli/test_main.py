@@ -2,12 +2,14 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from lit_mtdqn import DQN
+from lit_mtdqn.callbacks import TargetNetworkSync
 from lit_mtdqn.cli import main
 
 CARTPOLE = ["--config", "configs/dqn/cartpole.yaml", "--config", "configs/overlays/smoke.yaml"]
@@ -68,11 +70,18 @@ def test_ten_evaluations_are_made_by_default(finished_run: Path) -> None:
     assert len(scores) >= 10
 
 
-def test_the_saved_configuration_alone_repeats_the_run(finished_run: Path, tmp_path: Path) -> None:
-    config = str(finished_run / "config.yaml")
-    main(["fit", "--config", config, f"--run_dir={tmp_path / 'again'}", *QUIET])
+def test_the_saved_configuration_holds_no_option_of_the_one_command(finished_run: Path) -> None:
+    config = yaml.safe_load((finished_run / "config.yaml").read_text())
+    assert {"data", "model", "trainer", "seed_everything", "threads"} <= config.keys()
+    assert not {"run_dir", "overwrite", "ckpt_path", "seeds", "jobs"} & config.keys()
+
+
+def test_the_saved_configuration_alone_repeats_the_run_beside_it(finished_run: Path) -> None:
+    known = set(finished_run.parent.iterdir())
+    main(["fit", "--config", str(finished_run / "config.yaml"), *QUIET])
+    (repeated,) = set(finished_run.parent.iterdir()) - known
     first = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    again = torch.load(tmp_path / "again/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    again = torch.load(repeated / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -82,17 +91,22 @@ def test_a_checkpoint_of_the_command_line_needs_nothing_else(finished_run: Path)
     assert values.shape == (1, 5, 2)
 
 
-@pytest.mark.parametrize("subcommand", ["validate", "test"])
+@pytest.mark.parametrize(
+    ("subcommand", "checkpoint"), [("validate", "last"), ("test", "best"), ("test", "a file")]
+)
 def test_a_checkpoint_can_be_judged(
-    finished_run: Path, subcommand: str, capsys: pytest.CaptureFixture[str]
+    subcommand: str, checkpoint: str, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint = finished_run / "checkpoints" / "last.ckpt"
-    arguments = ["--config", str(finished_run / "config.yaml"), f"--ckpt_path={checkpoint}"]
-    main([subcommand, *arguments, *QUIET, f"--run_dir={finished_run / subcommand}"])
+    metrics = finished_run / subcommand / "metrics.csv"
+    metrics.unlink(missing_ok=True)
+    file = finished_run / "checkpoints" / "last.ckpt" if checkpoint == "a file" else checkpoint
+    config = str(finished_run / "config.yaml")
+    main([subcommand, "--config", config, f"--ckpt_path={file}", *QUIET])
     assert "score/mean" in capsys.readouterr().out
+    assert metrics.exists()
 
 
-def test_a_run_can_be_continued_with_a_larger_budget(finished_run: Path) -> None:
+def test_a_run_can_be_continued_in_its_folder_with_a_larger_budget(finished_run: Path) -> None:
     config = str(finished_run / "config.yaml")
     main(["fit", "--config", config, *QUIET, "--ckpt_path=last", "--data.total_env_steps=3000"])
     checkpoint = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
@@ -172,6 +186,61 @@ def test_what_the_parser_refuses_ends_in_one_sentence(
     with pytest.raises(SystemExit):
         fit(tmp_path / "run", *arguments)
     assert sentence in capsys.readouterr().err.splitlines()[0]
+
+
+def _raise_in_training(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(TargetNetworkSync, "on_update_end", fail)
+
+
+def test_a_complaint_while_the_run_is_under_way_ends_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise_in_training(monkeypatch, "`x` must be 1. Got 2.")
+    with pytest.raises(SystemExit, match=r"^error: `x` must be 1\. Got 2\.$") as error:
+        fit(tmp_path / "run")
+    assert error.value.__suppress_context__
+
+
+def test_what_is_no_complaint_of_ours_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _raise_in_training(monkeypatch, "out of memory")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(tmp_path / "run")
+
+
+def test_a_complaint_in_setup_ends_in_one_sentence(tmp_path: Path) -> None:
+    huge = ["--data.replay_capacity=100000000000000"]
+    with pytest.raises(SystemExit, match=r"^error: `data.replay_capacity` must fit into"):
+        fit(tmp_path / "run", *huge)
+
+
+def test_a_users_own_checkpoints_stand_beside_those_of_the_run(tmp_path: Path) -> None:
+    overlay = tmp_path / "checkpoints.yaml"
+    overlay.write_text(
+        "trainer:\n  callbacks+:\n  - class_path: ModelCheckpoint\n"
+        "    init_args: {filename: 'mine-{step}', save_top_k: 1}\n"
+    )
+    run = tmp_path / "run"
+    fit(run, "--config", str(overlay))
+    names = {path.name.partition("-")[0] for path in (run / "checkpoints").iterdir()}
+    assert names == {"last.ckpt", "best.ckpt", "mine"}
+    main(["test", "--config", str(run / "config.yaml"), "--ckpt_path=best", *QUIET])
+    assert (run / "test" / "metrics.csv").exists()
+
+
+def test_where_no_task_is_evaluated_a_run_leaves_its_last_network(tmp_path: Path) -> None:
+    fit(tmp_path / "run", "--data.tasks.cartpole.evaluates=false")
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"last.ckpt"}
+
+
+def test_checkpoints_can_be_switched_off(tmp_path: Path) -> None:
+    fit(tmp_path / "run", "--trainer.enable_checkpointing=false")
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 def test_two_tasks_of_one_name_are_refused(

@@ -23,24 +23,29 @@ def test_the_same_model_is_accepted_under_another_path_of_the_class() -> None:
 
 
 def test_a_value_that_the_checkpoint_would_override_is_named() -> None:
-    with pytest.raises(SystemExit, match=r"`model.optimizer.init_args.lr` = 0.5 instead of 0.1"):
+    with pytest.raises(ValueError, match=r"`model.optimizer.init_args.lr` = 0.5 instead of 0.1"):
         check_resumed_model(SAVED, _config(0.5), "fit", Path("last.ckpt"))
 
 
 def test_another_class_is_named() -> None:
-    with pytest.raises(SystemExit, match=r"`model.optimizer.class_path` = torch.optim.SGD"):
+    with pytest.raises(ValueError, match=r"`model.optimizer.class_path` = torch.optim.SGD"):
         check_resumed_model(SAVED, _config(0.1, "torch.optim.SGD"), "fit", Path("last.ckpt"))
 
 
-def test_last_and_best_mean_files_of_the_run_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_last_and_best_mean_files_of_the_run_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    file = tmp_path / "checkpoints" / "last.ckpt"
+    file = tmp_path / "checkpoints" / f"{name}.ckpt"
     file.touch()
-    assert resolve_checkpoint("last", str(tmp_path)) == file
+    assert resolve_checkpoint(name, tmp_path) == file
     assert resolve_checkpoint(str(file), None) == file
-    assert resolve_checkpoint(None, str(tmp_path)) is None
 
 
 def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"`ckpt_path` must be a checkpoint\. Got 'best'"):
-        resolve_checkpoint("best", str(tmp_path))
+    with pytest.raises(ValueError, match=r"`ckpt_path` must be a checkpoint\. Got 'best': no file"):
+        resolve_checkpoint("best", tmp_path)
+
+
+def test_the_last_checkpoint_of_no_run_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`ckpt_path` must be a file, unless .+ Got 'last'\."):
+        resolve_checkpoint("last", None)

@@ -1,78 +1,145 @@
-import csv
+import os
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
+from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.callbacks import GracefulStop
-from lit_mtdqn.cli.run_folder import (
-    MetricsLogger,
-    prepare_run_dir,
-    run_callbacks,
-    run_loggers,
-    stamped_run_dir,
-)
+from lit_mtdqn.cli.run_folder import choose_run_dir, known_run, prepare_run_dir
+
+DATE = "2000-01-01_00-00-00"
+
+
+def _options(*configurations: str | Path, **options: Any) -> Namespace:
+    unset: dict[str, Any] = {"run_dir": None, "ckpt_path": None}
+    given = {**unset, "config": [str(path) for path in configurations], **options}
+    return Namespace(**given)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_RANK", "NODE_RANK", "LIT_MTDQN_STARTED"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Return the folder of a run."""
+    folder = tmp_path / "runs" / "cartpole" / DATE
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    return folder
 
 
 def test_the_default_folder_is_named_after_the_configuration() -> None:
-    folder = Path(stamped_run_dir(["configs/dqn/cartpole.yaml"]))
+    folder = Path(choose_run_dir(_options("configs/dqn/cartpole.yaml"), "fit"))
     assert folder.parent == Path("runs/dqn/cartpole")
-    assert Path(stamped_run_dir(["/elsewhere/mine.yaml"])).parent == Path("runs/mine")
-    assert Path(stamped_run_dir([])).parent == Path("runs/run")
+    datetime.strptime(folder.name, "%Y-%m-%d_%H-%M-%S")
+    assert Path(choose_run_dir(_options("/elsewhere/mine.yaml"), "fit")).parent == Path("runs/mine")
+    assert Path(choose_run_dir(_options(), "fit")).parent == Path("runs/run")
 
 
-def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(tmp_path: Path) -> None:
+def test_a_file_called_config_outside_of_a_run_is_like_any_other(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(SystemExit, match=r"must not hold a run already.*--ckpt_path last"):
-        prepare_run_dir(str(tmp_path), overwrite=False, resuming=False)
+    folder = choose_run_dir(_options(tmp_path / "config.yaml"), "fit")
+    assert Path(folder).parent == Path("runs/config")
 
 
-def test_a_resumed_folder_stays_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").touch()
-    prepare_run_dir(str(tmp_path), overwrite=False, resuming=True)
-    assert (tmp_path / "config.yaml").exists()
+def test_a_runs_own_configuration_repeats_it_beside_it(run: Path) -> None:
+    folder = Path(choose_run_dir(_options(run / "config.yaml"), "fit"))
+    assert folder.parent == run.parent
+    assert folder != run
 
 
-def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("config.yaml", "metrics.csv", "checkpoints/last.ckpt", "notes.txt"):
-        (tmp_path / name).touch()
-    prepare_run_dir(str(tmp_path), overwrite=True, resuming=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+def test_a_run_is_repeated_beside_it_from_inside_its_folder(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    folder = Path(choose_run_dir(_options("config.yaml"), "fit"))
+    assert folder.resolve().parent == run.parent
 
 
-def test_a_second_logger_continues_the_metrics_file(tmp_path: Path) -> None:
-    first = MetricsLogger(str(tmp_path))
-    first.log_metrics({"a": 1.0}, step=10)
-    first.save()
-    second = MetricsLogger(str(tmp_path))
-    second.log_metrics({"a": 2.0, "b": 3.0}, step=20)
-    second.save()
-    with (tmp_path / "metrics.csv").open(newline="") as file:
-        rows = [(row["step"], row["a"], row["b"]) for row in csv.DictReader(file)]
-    assert rows == [("10", "1.0", ""), ("20", "2.0", "3.0")]
+def test_a_runs_own_configuration_and_checkpoint_resume_it(run: Path) -> None:
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    assert choose_run_dir(_options(run / "config.yaml", ckpt_path=checkpoint), "fit") == str(run)
 
 
-def test_the_metrics_file_comes_before_other_loggers(tmp_path: Path) -> None:
-    other = MetricsLogger(str(tmp_path / "other"))
-    loggers = run_loggers(str(tmp_path), [other])
-    assert isinstance(loggers, list)
-    assert Path(loggers[0].log_dir or "") == tmp_path
-    assert loggers[1:] == [other]
-    assert run_loggers(str(tmp_path), False) is False
+def test_the_checkpoint_of_another_run_does_not_lead_into_that_run(run: Path) -> None:
+    checkpoint = str(run / "checkpoints" / "last.ckpt")
+    options = _options("configs/dqn/cartpole.yaml", ckpt_path=checkpoint)
+    assert Path(choose_run_dir(options, "fit")).parent == Path("runs/dqn/cartpole")
 
 
-def test_callbacks_of_the_configuration_replace_those_of_the_run_folder(tmp_path: Path) -> None:
-    mine = ModelCheckpoint(tmp_path)
-    added = run_callbacks(str(tmp_path), [mine])
-    assert not any(isinstance(callback, ModelCheckpoint) for callback in added)
-    assert any(isinstance(callback, GracefulStop) for callback in added)
+@pytest.mark.parametrize("subcommand", ["validate", "test"])
+def test_an_evaluation_goes_beside_its_checkpoint(run: Path, subcommand: str) -> None:
+    checkpoint = str(run / "checkpoints" / "best.ckpt")
+    options = _options("configs/dqn/cartpole.yaml", ckpt_path=checkpoint)
+    assert choose_run_dir(options, subcommand) == str(run / subcommand)
+    assert choose_run_dir(_options(run / "config.yaml"), subcommand) == str(run / subcommand)
 
 
-def test_only_the_last_checkpoint_is_written_at_an_interruption(tmp_path: Path) -> None:
-    checkpoints = {
-        callback.filename: callback.save_on_exception
-        for callback in run_callbacks(str(tmp_path), [])
-        if isinstance(callback, ModelCheckpoint)
-    }
-    assert checkpoints == {"best": False, "last": True}
+def test_the_folder_of_the_command_line_comes_first(run: Path) -> None:
+    options = _options(run / "config.yaml", run_dir="mine", ckpt_path=str(run / "checkpoints/a"))
+    assert choose_run_dir(options, "fit") == "mine"
+    assert choose_run_dir(options, "test") == str(Path("mine") / "test")
+    assert known_run(options) == Path("mine")
+
+
+def test_only_a_folder_or_a_runs_own_configuration_names_a_run(run: Path) -> None:
+    assert known_run(_options(run / "config.yaml", "configs/overlays/smoke.yaml")) == run
+    assert known_run(_options("configs/dqn/cartpole.yaml")) is None
+    assert known_run(_options()) is None
+
+
+def test_ranks_that_the_first_one_launches_take_its_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = choose_run_dir(_options("a.yaml"), "fit")
+    monkeypatch.setenv("LIT_MTDQN_STARTED", DATE)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_run_dir(_options("a.yaml"), "fit") == str(Path("runs/a") / DATE)
+    monkeypatch.delenv("LOCAL_RANK")
+    assert choose_run_dir(_options("a.yaml"), "fit") >= first
+    assert Path(first).name <= os.environ["LIT_MTDQN_STARTED"]
+
+
+def test_ranks_that_start_together_take_the_time_of_their_launcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    launched = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time())
+    folder = Path(choose_run_dir(_options("a.yaml"), "fit"))
+    assert folder.name == launched.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"must not hold a run already.*--ckpt_path last"):
+        prepare_run_dir(str(run), overwrite=False, resuming=False)
+
+
+@pytest.mark.parametrize("variable", ["rank", "NODE_RANK"])
+def test_other_ranks_neither_refuse_nor_clear_a_folder(
+    variable: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable == "rank":
+        monkeypatch.setattr(rank_zero_only, "rank", 1)
+    else:
+        monkeypatch.setenv(variable, "1")
+    prepare_run_dir(str(run), overwrite=False, resuming=False)
+    prepare_run_dir(str(run), overwrite=True, resuming=False)
+    assert (run / "config.yaml").exists()
+
+
+def test_a_resumed_folder_stays_as_it_is(run: Path) -> None:
+    prepare_run_dir(str(run), overwrite=True, resuming=True)
+    assert (run / "config.yaml").exists()
+
+
+def test_overwriting_removes_the_run_and_nothing_else(run: Path) -> None:
+    for name in ("metrics.csv", "checkpoints/last.ckpt", "notes.txt"):
+        (run / name).touch()
+    prepare_run_dir(str(run), overwrite=True, resuming=False)
+    assert [path.name for path in run.iterdir()] == ["notes.txt"]

@@ -1,3 +1,4 @@
+import gc
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,8 +21,9 @@ from helpers.tape import Tape
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import lit_mtdqn.data.datamodule
 from lit_mtdqn import RolloutDataModule, TaskSpec
-from lit_mtdqn.data.seeding import TEST_SEED, VALIDATION_SEED
+from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED
 from lit_mtdqn.types import Clock, Linear
 
 GIB = 2**30
@@ -48,8 +50,6 @@ GIB = 2**30
         ({"eval_episodes": 0}, "eval_episodes"),
         ({"test_episodes": 0}, "test_episodes"),
         ({"eval_max_steps": 0}, "eval_max_steps"),
-        ({"epsilon": -0.1}, "epsilon"),
-        ({"epsilon": 1.1}, "epsilon"),
         ({"eval_epsilon": -0.1}, "eval_epsilon"),
         ({"num_workers": 1}, "num_workers"),
     ],
@@ -195,6 +195,57 @@ def test_the_replays_of_all_tasks_count(monkeypatch: pytest.MonkeyPatch) -> None
         fit(three, small_model(three))
 
 
+def test_the_replays_of_all_ranks_of_a_machine_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[tuple[int, int]] = []
+
+    def check(needed: int, *_: Any, local_ranks: int, **__: Any) -> None:
+        checks.append((needed, local_ranks))
+
+    monkeypatch.setattr(lit_mtdqn.data.datamodule, "check_memory", check)
+    for ranks in (1, 2):
+        data = small_data({"a": COUNTING, "b": COUNTING})
+        data.trainer = _fake_trainer(data, ranks)
+        data.setup("fit")
+    (alone, _), (shared, _) = checks
+    assert [ranks for _, ranks in checks] == [1, 2]
+    assert shared * 2 == alone
+
+
+def test_files_of_a_replay_lie_in_their_folder_and_go_with_the_data_module(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "not" / "there"
+    options: dict[str, Any] = {"replay_storage": "disk", "replay_folder": str(folder)}
+    tasks = {"a": COUNTING, "b": COUNTING}
+    first, second = small_data(tasks, **options), small_data(tasks, **options)
+    for data in (first, second):
+        fit(data, small_model(data))
+    runs = [{file.parent.name for file in run.rglob("*reward*")} for run in folder.iterdir()]
+    assert runs == [{"a", "b"}, {"a", "b"}]
+    del data, first
+    gc.collect()
+    assert len(list(folder.iterdir())) == 1
+    assert second.slots[0].replay.sample(3)
+
+
+def test_a_folder_that_cannot_hold_replays_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "folder")
+    small_data(replay_folder=folder)
+    with pytest.raises(ValueError, match=complaint("data.replay_folder")):
+        small_data(replay_folder=folder, replay_storage="disk")
+
+
+def _fake_trainer(data: RolloutDataModule, ranks: int, rank: int = 0) -> Any:
+    return SimpleNamespace(
+        world_size=ranks,
+        num_devices=ranks,
+        global_rank=rank,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        lightning_module=small_model(data),
+    )
+
+
 @pytest.mark.parametrize("name", ["num_envs", "batch_size", "replay_capacity"])
 def test_what_ranks_share_must_be_divisible(name: str) -> None:
     even: dict[str, Any] = {
@@ -283,13 +334,14 @@ def test_env_steps_are_counted_by_task_and_without_reset_rows() -> None:
 
 def test_epsilon_follows_from_the_tasks_own_env_steps() -> None:
     data = small_data({"a": COUNTING, "b": COUNTING}, warmup_env_steps=10)
-    data.exploration.epsilon = Linear(start=1.0, end=0.0, steps=100)
+    data.exploration.epsilon = Linear(start=1.0, end=0.0, duration=100)
     data.clock.env_steps.update(a=9, b=40)
     assert [data.epsilon_of("a"), data.epsilon_of("b")] == pytest.approx([1.0, 0.6])
 
 
 def test_epsilon_is_constant_after_warm_up_unless_something_rules_it() -> None:
-    data = small_data(epsilon=0.3, warmup_env_steps=10)
+    data = small_data(warmup_env_steps=10)
+    data.exploration.epsilon = 0.3
     values = []
     for steps in (0, 9, 10, 10_000):
         data.clock.env_steps["count"] = steps
@@ -298,7 +350,8 @@ def test_epsilon_is_constant_after_warm_up_unless_something_rules_it() -> None:
 
 
 def test_a_phase_reports_epsilon_by_task() -> None:
-    data = small_data({"a": COUNTING, "still": TaskSpec(env=VECTOR, learns=False)}, epsilon=0.3)
+    data = small_data({"a": COUNTING, "still": TaskSpec(env=VECTOR, learns=False)})
+    data.exploration.epsilon = 0.3
     model = small_model(data)
     data.trainer = quiet_trainer()
     data.trainer.strategy.connect(model)
@@ -378,6 +431,30 @@ def test_a_stored_replay_is_learned_from_without_acting(tmp_path: Path) -> None:
     assert any(not torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+def test_a_stored_replay_keeps_its_own_capacity(tmp_path: Path) -> None:
+    tasks = {"stored": _stored(tmp_path), "count": COUNTING}
+    with pytest.MonkeyPatch.context() as patch:
+        needed: list[int] = []
+        patch.setattr(
+            lit_mtdqn.data.datamodule, "check_memory", lambda size, *_, **__: needed.append(size)
+        )
+        for ranks in (1, 2):
+            data = small_data(tasks, replay_capacity=40)
+            data.trainer = _fake_trainer(data, ranks)
+            data.setup("fit")
+            capacities = {slot.task: slot.replay.capacity for slot in data.slots}
+            assert capacities == {"stored": 500, "count": 40 // ranks}
+            assert len(data.slots[0].replay) > 40
+    assert needed[0] * 520 == needed[1] * 540
+
+
+def test_a_stored_replay_that_is_not_there_is_refused() -> None:
+    data = small_data({"count": TaskSpec(env=VECTOR, replay="nowhere"), "b": COUNTING})
+    data.trainer = _fake_trainer(data, 1)
+    with pytest.raises(ValueError, match=complaint("replay")):
+        data.setup("fit")
+
+
 def test_a_stored_replay_without_masks_allows_all_actions_beside_a_task_with_masks(
     tmp_path: Path,
 ) -> None:
@@ -427,7 +504,7 @@ def test_evaluation_environments_are_closed_after_every_run(
 
 def test_a_second_learner_acts_itself() -> None:
     """The data module outlives its first Trainer and goes on with the same environments."""
-    data = small_data(total_env_steps=60, epsilon=0.0, warmup_env_steps=0)
+    data = small_data(total_env_steps=60, warmup_env_steps=0)
     fit(data, small_model(data))
     data.total_env_steps = 120
     model = small_model(data)
@@ -436,6 +513,59 @@ def test_a_second_learner_acts_itself() -> None:
     fit(data, model)
     copies = [call.args[0].shape[1] for call in act.call_args_list]
     assert copies.count(2) >= 30 / 2
+
+
+@pytest.mark.parametrize(
+    ("budget", "sentence"),
+    [
+        (
+            {"total_env_steps": 60},
+            r"^`total_env_steps` must exceed the \d\d env steps .+ Got 60\.$",
+        ),
+        (
+            {"total_env_steps": None, "total_updates": 4},
+            r"^`total_updates` must exceed the 4 updates .+ Got 4\.$",
+        ),
+    ],
+)
+def test_a_data_module_that_has_used_up_its_budget_is_refused(
+    budget: dict[str, Any], sentence: str
+) -> None:
+    tape = Tape()
+    data = small_data({"count": TaskSpec(env=VECTOR, kwargs={"tape": tape})}, **budget)
+    trainer = fit(data, small_model(data))
+    played = len(tape.events)
+    for again in (quiet_trainer(), trainer):
+        with pytest.raises(ValueError, match=sentence):
+            again.fit(small_model(data), data)
+    assert len(tape.events) == played
+
+
+def test_a_data_module_may_resume_a_finished_run_of_its_own(tmp_path: Path) -> None:
+    data = small_data(total_env_steps=60)
+    path = str(tmp_path / "last.ckpt")
+    fit(data, small_model(data)).save_checkpoint(path)
+    clock = Clock(**data.clock.state_dict())
+    quiet_trainer().fit(small_model(data), data, ckpt_path=path, weights_only=True)
+    assert data.clock == clock
+
+
+def test_tasks_may_be_plain_mappings() -> None:
+    tasks: Any = {"a": {"env": VECTOR, "gamma": 0.5}, "b": COUNTING}
+    assert small_data(tasks).tasks == {"a": TaskSpec(env=VECTOR, gamma=0.5), "b": COUNTING}
+    with pytest.raises(ValueError, match=r"^`tasks\.a` must .+ Got 'gama'\.$"):
+        small_data({"a": {"env": VECTOR, "gama": 0.5}})  # type: ignore[dict-item]
+
+
+def test_single_copies_are_evaluated_in_rounds_from_the_same_starts() -> None:
+    tasks = {"single": TaskSpec(env=SINGLE), "batched": TaskSpec(env=VECTOR)}
+    data = small_data(tasks, eval_max_steps=50)
+    data.trainer = _fake_trainer(data, 1)
+    single, batched = (data.play(task, 40, seed=5) for task in tasks)
+    assert single.episode_return.tolist() == batched.episode_return.tolist()
+    assert single.episode_length.shape == (40,)
+    copies = {task: env.num_envs for (task, _), env in data._evaluation_envs.items()}
+    assert copies == {"single": 20, "batched": 40}
 
 
 def test_the_number_of_updates_per_phase_is_announced(

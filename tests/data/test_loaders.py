@@ -1,6 +1,10 @@
+import importlib
+import warnings
+
 import torch
 
-from lit_mtdqn.data.loaders import sized_loader
+from lit_mtdqn.data import loaders
+from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 
 
 def test_an_item_is_made_when_it_is_asked_for_and_not_before() -> None:
@@ -30,3 +34,19 @@ def test_a_pass_draws_nothing_from_the_global_generator() -> None:
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_warnings_that_say_nothing_are_silenced() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.warn("Your `IterableDataset` has `__len__` defined.", stacklevel=1)
+        ignore_loader_warnings()
+        warnings.warn("Your `IterableDataset` has `__len__` defined.", stacklevel=1)
+        warnings.warn("Something else", stacklevel=1)
+    assert [str(one.message)[:4] for one in caught] == ["Your", "Some"]
+
+
+def test_an_import_silences_no_warning() -> None:
+    before = list(warnings.filters)
+    importlib.reload(loaders)
+    assert list(warnings.filters) == before

@@ -52,8 +52,9 @@ def _played(
         envs = [TaskEnv(name, tasks[name], NUM_ENVS, layout) for name in acting]
         mask = np.ones((len(acting), layout.num_actions), bool)
         epsilon = np.ones(len(acting))
+        places = range(len(acting))
         collector = Collector(
-            envs, Policy(never_asked), range(len(acting)), mask, EpsilonGreedy(), lambda: epsilon, 0
+            envs, Policy(never_asked), places, mask, EpsilonGreedy(), lambda: epsilon, places
         )
         seeds = [SEEDS[name] for name in acting]
         stream = _recorded(collector.steps(seeds), rows)

@@ -131,3 +131,9 @@ def test_a_name_that_is_no_identifier_is_refused(name: str) -> None:
 def test_no_task_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^`tasks` must hold at least one task\. Got \{\}\.$"):
         probe_tasks({})
+
+
+def test_a_task_has_the_first_of_the_padded_actions() -> None:
+    layout = Layout((3,), 4, np.dtype(np.float32))
+    assert layout.action_mask(3).tolist() == [True, True, True, False]
+    assert layout.action_mask(4).all()

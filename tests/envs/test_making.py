@@ -1,6 +1,7 @@
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from helpers.asserts import complaint
@@ -51,6 +52,7 @@ def test_the_batched_form_is_taken_where_there_is_one(env: str, backend: Any, ki
         (VECTOR, ["FlattenObservation"]),
         ("Acrobot-v1", []),
         ("helpers.showing_env:SameStepVectorEnv", []),
+        ("helpers.showing_env:UnlimitedWithLimit-v0", []),
     ],
 )
 def test_a_missing_batched_form_is_refused_where_it_was_asked_for(
@@ -110,6 +112,53 @@ def test_a_time_limit_truncates(env: str) -> None:
     single.reset(seed=0)
     assert single.step(0)[2:4] == (False, False)
     assert single.step(0)[2:4] == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("env", "time_limit", "kind"),
+    [
+        ("Counting-v0", 2, CountingVectorEnv),
+        ("helpers.showing_env:Unlimited-v0", None, CountingVectorEnv),
+        ("helpers.showing_env:Unlimited-v0", 2, SyncVectorEnv),
+        ("helpers.showing_env:UnlimitedWithLimit-v0", None, SyncVectorEnv),
+    ],
+)
+def test_a_batched_form_that_takes_no_time_limit_is_taken_only_where_none_is_set(
+    env: str, time_limit: int | None, kind: type
+) -> None:
+    vector = make_vector_env("a", TaskSpec(env=env, time_limit=time_limit), 2)
+    assert isinstance(vector.unwrapped, kind)
+
+
+def test_copies_are_limited_where_the_batched_form_cannot_be() -> None:
+    kwargs = {"pattern": (9,)}
+    vector = make_vector_env(
+        "a", TaskSpec(env="helpers.showing_env:Unlimited-v0", time_limit=2, kwargs=kwargs), 2
+    )
+    vector.reset(seed=0)
+    actions = np.zeros(2, np.int64)
+    assert not vector.step(actions)[3].any()
+    assert vector.step(actions)[3].all()
+
+
+def test_a_time_limit_that_a_batched_class_does_not_take_is_refused_by_name() -> None:
+    spec = TaskSpec(env="helpers.showing_env:UnlimitedVectorEnv", time_limit=2)
+    with pytest.raises(ValueError, match=complaint("tasks.a.time_limit")):
+        make_vector_env("a", spec, 2)
+
+
+def _has_checker(spec: TaskSpec) -> bool:
+    env = make_single_env("a", spec)
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.PassiveEnvChecker):
+            return True
+        env = env.env
+    return False
+
+
+def test_gymnasiums_checker_is_off_unless_it_is_asked_for() -> None:
+    assert not _has_checker(TaskSpec(env="Acrobot-v1"))
+    assert _has_checker(TaskSpec(env="Acrobot-v1", kwargs={"disable_env_checker": False}))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from helpers.counting_env import CountingEnv, CountingVectorEnv
+from helpers.counting_env import PATTERN, CountingEnv, CountingVectorEnv
 
 SHOWING = "helpers.showing_env:ShowingEnv"
 
@@ -51,6 +51,26 @@ class SameStepVectorEnv(CountingVectorEnv):
     """Claims the autoreset that the package cannot use."""
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012  as in gymnasium
+
+
+class UnlimitedVectorEnv(CountingVectorEnv):
+    """Takes no time limit."""
+
+    def __init__(self, num_envs: int = 1, pattern: Sequence[int] = PATTERN) -> None:
+        super().__init__(num_envs, pattern)
+
+
+gymnasium.register(
+    "Unlimited-v0",
+    entry_point="helpers.counting_env:CountingEnv",
+    vector_entry_point="helpers.showing_env:UnlimitedVectorEnv",
+)
+gymnasium.register(
+    "UnlimitedWithLimit-v0",
+    entry_point="helpers.counting_env:CountingEnv",
+    vector_entry_point=UnlimitedVectorEnv,  # type: ignore[arg-type]
+    max_episode_steps=3,
+)
 
 
 def make_counting(offset: float = 0.0) -> CountingEnv:

@@ -34,7 +34,7 @@ def _play(tasks: dict[str, TaskSpec], vector_steps: int, seeds: Sequence[int]) -
     envs = [TaskEnv(name, spec, NUM_ENVS, layout) for name, spec in tasks.items()]
     places = range(len(tasks))
     collector = Collector(
-        envs, _NoPolicy(), places, masks, EpsilonGreedy(), lambda: np.ones(len(envs)), seed=0
+        envs, _NoPolicy(), places, masks, EpsilonGreedy(), lambda: np.ones(len(envs)), seeds=places
     )
     stream = collector.steps(seeds)
     return [next(stream) for _ in range(vector_steps)]

@@ -1,13 +1,18 @@
+import os
 import shutil
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
+from helpers.asserts import complaint
 from numpy.typing import NDArray
 
-from lit_mtdqn.replay import Replay, StorageKind, check_memory, replay_bytes
+from lit_mtdqn.replay import Replay, StorageKind, check_folder, check_memory, replay_bytes
 
 Array = NDArray[Any]
 GIB = 2**30
@@ -47,6 +52,52 @@ def test_nine_tenths_of_the_free_memory_may_be_planned(storage: StorageKind, gib
 
 
 @pytest.mark.usefixtures("free")
+@pytest.mark.parametrize(("storage", "gib"), [("ram", 3), ("device", 3), ("disk", 30)])
+def test_ranks_of_one_machine_share_its_memory(storage: StorageKind, gib: int) -> None:
+    check_memory(gib * GIB, storage, local_ranks=3)
+    with pytest.raises(ValueError, match=rf"must fit into {storage}\. .+ of {3 * gib}\.0 GiB when"):
+        check_memory(gib * GIB + 1, storage, local_ranks=3)
+
+
+def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 * GIB, 80 * GIB))
+    check_memory(9 * GIB, "device", "cuda:1", local_ranks=3)
+    with pytest.raises(ValueError, match=r"must fit into device\."):
+        check_memory(9 * GIB + 1, "device", "cuda:1", local_ranks=3)
+
+
+def test_the_disk_is_that_of_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    free = {str(tmp_path): 10 * GIB, tempfile.gettempdir(): 5 * GIB}
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[str(folder)])
+    )
+    check_memory(9 * GIB, "disk", folder=tmp_path)
+    with pytest.raises(ValueError, match=r"5\.0 GiB free\. .+ set `data\.replay_folder`\.$"):
+        check_memory(9 * GIB, "disk")
+
+
+@pytest.mark.usefixtures("free")
 def test_the_complaint_says_what_is_needed_and_what_is_free() -> None:
     with pytest.raises(ValueError, match=r"Got replays of 12\.5 GiB when full, with 10\.0 GiB fr"):
         check_memory(25 * GIB // 2, "ram")
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    for _ in range(2):
+        check_folder(tmp_path / "not" / "there")
+        assert (tmp_path / "not" / "there").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(ValueError, match=complaint("data.replay_folder")):
+            check_folder(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(ValueError, match=complaint("data.replay_folder")):
+        check_folder(tmp_path)

@@ -35,7 +35,7 @@ def _stream(
         return np.array(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
     collector = Collector(
-        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, seed=0
+        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, range(len(tasks))
     )
     return collector.steps([100 * (place + 1) for place in range(len(tasks))])
 
@@ -96,6 +96,20 @@ def test_the_policy_is_asked_anew_at_every_step() -> None:
     assert (next(stream).action == 1).all()
 
 
+class Exploring(Policy):
+    """Acts otherwise while it explores."""
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        return -self.action_values(observation, task)
+
+
+def test_a_policy_that_can_explore_by_itself_does() -> None:
+    row = torch.tensor([0.0, 1.0])
+    policy = Exploring(lambda observation, _: row.expand(*observation.shape[:2], 2))
+    stream = _stream({"a": PLAIN}, policy, [0.0])
+    assert (next(stream).action == 0).all()
+
+
 def test_the_policy_is_not_asked_while_every_task_acts_at_random() -> None:
     tasks = {"a": PLAIN, "b": MASKED}
     rows = list(islice(_stream(tasks, Policy(never_asked), [1.0, 1.0]), 20))
@@ -142,7 +156,7 @@ def test_the_seed_of_exploration_decides_random_actions() -> None:
         env = TaskEnv("a", PLAIN, NUM_ENVS, layout)
         mask = np.ones((1, 2), bool)
         collector = Collector(
-            [env], Policy(never_asked), [0], mask, EpsilonGreedy(), lambda: np.ones(1), seed
+            [env], Policy(never_asked), [0], mask, EpsilonGreedy(), lambda: np.ones(1), [seed]
         )
         rows = islice(collector.steps([0]), 20)
         actions.append([row.action.tolist() for row in rows])

@@ -9,7 +9,7 @@ from helpers.policies import Policy, constant
 from torch import Tensor
 
 from lit_mtdqn.envs import Layout, TaskEnv
-from lit_mtdqn.rollout import play_episodes
+from lit_mtdqn.rollout import make_evaluation_env, play_episodes
 from lit_mtdqn.types import Episodes, TaskSpec
 
 # Identities 10 to 14 play first episodes of 1, -2, 3, -9 and 1 steps.
@@ -18,6 +18,11 @@ GAMMA = 0.5
 LAYOUT = Layout((3,), 4, np.dtype(np.float32))
 BACKENDS = pytest.mark.parametrize("env", [SINGLE, VECTOR], ids=["sync", "vector"])
 Arguments = dict[str, Any]
+
+
+def _second_action() -> Policy:
+    """Prefer action 1 among the first two; the padding looks better."""
+    return constant(0.0, 1.0, 9.0, 9.0)
 
 
 def _play(policy: Policy, env: str = VECTOR, **options: Any) -> Episodes:
@@ -41,7 +46,7 @@ def _discounted(identity: int, length: int) -> float:
 
 @BACKENDS
 def test_the_first_episode_of_every_copy_is_reported(env: str) -> None:
-    episodes = _play(constant(0.0, 1.0), env)
+    episodes = _play(_second_action(), env)
     returns = _by_episode(lambda i, n: sum(reward_at(i, 0, step) for step in range(abs(n))))
     assert episodes.task == "a"
     assert episodes.episode_return.tolist() == returns
@@ -50,7 +55,7 @@ def test_the_first_episode_of_every_copy_is_reported(env: str) -> None:
 
 @BACKENDS
 def test_success_counts_in_the_first_episode_alone(env: str) -> None:
-    episodes = _play(constant(0.0, 1.0), env)
+    episodes = _play(_second_action(), env)
     assert episodes.success is not None
     # The short truncated episode is followed by successful ones while the long one goes on.
     assert episodes.success.tolist() == _by_episode(lambda _, n: n > 0)
@@ -75,7 +80,7 @@ def test_bias_is_the_first_value_minus_the_discounted_return_and_truncation_boot
 
 
 def test_after_max_steps_an_episode_counts_as_it_stands() -> None:
-    episodes = _play(constant(0.0, 1.0), max_steps=2)
+    episodes = _play(_second_action(), max_steps=2)
     returns = _by_episode(lambda i, n: sum(reward_at(i, 0, s) for s in range(min(abs(n), 2))))
     assert episodes.episode_return.tolist() == returns
     assert episodes.episode_length.tolist() == _by_episode(lambda _, n: min(abs(n), 2))
@@ -90,7 +95,7 @@ def test_what_max_steps_cuts_off_counts_as_predicted() -> None:
         rest = 0.0 if terminated else GAMMA**steps * 1.0
         return 1.0 - (_discounted(identity, steps) + rest)
 
-    episodes = _play(constant(0.0, 1.0), max_steps=2)
+    episodes = _play(_second_action(), max_steps=2)
     assert episodes.q_bias.tolist() == pytest.approx(_by_episode(bias))
 
 
@@ -110,7 +115,7 @@ def test_every_policy_meets_the_same_starts() -> None:
 
 
 def test_the_policy_is_asked_for_one_task() -> None:
-    policy = constant(0.0, 1.0)
+    policy = _second_action()
     task_env = TaskEnv("a", TaskSpec(env=VECTOR), EPISODES, LAYOUT)
     play_episodes(policy, task_env, 3, num_actions=2, epsilon=0.0, seed=0, max_steps=9)
     for observation, task in policy.asked:
@@ -155,9 +160,85 @@ def test_random_draws_follow_from_the_seed() -> None:
     assert returns[0] == returns[1] != returns[2]
 
 
+SIZES = pytest.mark.parametrize("copies", [1, 4, 6, 7])
+
+
+@SIZES
+@BACKENDS
+def test_rounds_of_copies_play_the_episodes_of_as_many_copies(env: str, copies: int) -> None:
+    def values(observation: Tensor, task: Tensor) -> Tensor:
+        first = observation[..., 0] + observation[..., 2]
+        return torch.stack([first, 1.0 - first, first, first], -1)
+
+    spec = TaskSpec(env=env, gamma=GAMMA, success_key="success", kwargs={"pattern": PATTERN})
+    at_once, in_rounds = (
+        play_episodes(
+            Policy(values),
+            TaskEnv("a", spec, size, LAYOUT),
+            0,
+            num_actions=2,
+            epsilon=0.0,
+            seed=SEED,
+            max_steps=20,
+            episodes=7,
+        )
+        for size in (7, copies)
+    )
+    for name in ("episode_return", "episode_length", "success", "q_bias"):
+        found, wanted = getattr(in_rounds, name), getattr(at_once, name)
+        assert found.tolist() == wanted.tolist(), name
+        assert len(set(found.tolist())) > 1, name
+
+
+@SIZES
+def test_rounds_without_a_report_of_success_have_none(copies: int) -> None:
+    env = TaskEnv("a", TaskSpec(env=SINGLE), copies, LAYOUT)
+    episodes = play_episodes(
+        _second_action(), env, 0, num_actions=2, epsilon=0.0, seed=0, max_steps=9, episodes=7
+    )
+    assert episodes.success is None
+    assert len(episodes.episode_return) == 7
+
+
+def test_a_surplus_copy_does_not_prolong_a_round() -> None:
+    # Identity 5, beside the last of five episodes, would play 50 steps.
+    kwargs = {"pattern": (1, 1, 1, 1, 1, 50)}
+    env = TaskEnv("a", TaskSpec(env=SINGLE, kwargs=kwargs), 2, LAYOUT)
+    policy = _second_action()
+    arguments: Arguments = {"num_actions": 2, "epsilon": 0.0, "max_steps": 99}
+    play_episodes(policy, env, 0, seed=0, episodes=5, **arguments)
+    assert len(policy.asked) == 3 * 2
+
+
+def test_rounds_draw_random_actions_of_their_own() -> None:
+    spec = TaskSpec(env="helpers.chain:ChainEnv", kwargs={"states": 2, "endless": True})
+    env = TaskEnv("a", spec, 1, Layout((2,), 2, np.dtype(np.float32)))
+    arguments: Arguments = {"num_actions": 2, "epsilon": 1.0, "max_steps": 40}
+    episodes = play_episodes(constant(0.0, 1.0), env, 0, seed=0, episodes=4, **arguments)
+    assert len(set(episodes.episode_return.tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    ("env", "episodes", "copies"),
+    [
+        (SINGLE, 5, 5),
+        (SINGLE, 32, 32),
+        (SINGLE, 33, 17),
+        (SINGLE, 100, 25),
+        (SINGLE, 500, 32),
+        (VECTOR, 5, 5),
+        (VECTOR, 500, 500),
+    ],
+)
+def test_single_copies_are_at_most_32_and_a_batched_form_plays_all_at_once(
+    env: str, episodes: int, copies: int
+) -> None:
+    assert make_evaluation_env("a", TaskSpec(env=env), episodes, LAYOUT).num_envs == copies
+
+
 def test_a_task_that_reports_no_success_has_none() -> None:
     env = TaskEnv("a", TaskSpec(env=VECTOR), EPISODES, LAYOUT)
     episodes = play_episodes(
-        constant(0.0, 1.0), env, 0, num_actions=2, epsilon=0.0, seed=0, max_steps=9
+        _second_action(), env, 0, num_actions=2, epsilon=0.0, seed=0, max_steps=9
     )
     assert episodes.success is None

@@ -6,11 +6,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lit_mtdqn.rollout import EpsilonGreedy
+from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
 from lit_mtdqn.types import Linear
 
 Array = NDArray[Any]
-select = EpsilonGreedy.select
+
+
+def select(
+    q_values: Array | None,
+    mask: Array,
+    epsilon: Array,
+    generator: np.random.Generator,
+    num_envs: int | None = None,
+) -> Array:
+    """Return actions by numbers that a generator draws."""
+    rows = mask.shape[1] if q_values is None else q_values.shape[1]
+    draws = generator.random((2, len(mask), num_envs or rows))
+    return EpsilonGreedy.select(q_values, mask, epsilon, draws)
 
 
 def _frequencies(actions: Array, num_actions: int) -> Array:
@@ -72,23 +84,34 @@ def test_a_masked_action_is_never_taken(
     assert np.take_along_axis(mask, action[..., None], -1).all()
 
 
-def test_how_much_is_drawn_depends_on_the_shape_alone() -> None:
-    shape = (2, 3, 4)
-    mask, narrow = np.ones(shape, bool), np.ones((2, 1, 4), bool)
-    narrow[..., 2:] = False
-    values = np.random.default_rng(0).normal(size=shape)
-    calls: list[tuple[Array | None, Array, Array]] = [
-        (None, mask, np.ones(2)),
-        (values, mask, np.ones(2)),
-        (values, mask, np.zeros(2)),
-        (-values, narrow, np.array([0.0, 0.7])),
-    ]
-    states = []
-    for q_values, allowed, epsilon in calls:
-        generator = np.random.default_rng(7)
-        select(q_values, allowed, epsilon, generator)
-        states.append(generator.bit_generator.state)
-    assert all(state == states[0] for state in states)
+def test_a_mask_by_task_serves_all_its_environments() -> None:
+    mask = np.array([[[1, 1, 0]], [[0, 1, 1]]], bool)
+    action = select(None, mask, np.ones(2), np.random.default_rng(0), num_envs=50)
+    assert action.shape == (2, 50)
+    assert set(action[0]) == {0, 1}
+    assert set(action[1]) == {1, 2}
+
+
+def test_the_second_number_picks_the_allowed_action_by_rank() -> None:
+    mask = np.array([[[1, 0, 1, 1]]], bool)
+    choices = np.array([0.0, 0.33, 0.34, 0.66, 0.67, 0.999])
+    draws = np.stack([np.zeros((1, 6)), choices[None]])
+    action = EpsilonGreedy.select(None, mask, np.ones(1), draws)
+    assert action.tolist() == [[0, 0, 2, 2, 3, 3]]
+
+
+def test_a_tasks_draws_depend_on_its_own_seed_alone() -> None:
+    alone, beside = ExplorationDraws([7], 3), ExplorationDraws([5, 7], 3)
+    for _ in range(2 * ExplorationDraws.BLOCK + 1):
+        np.testing.assert_array_equal(alone()[:, 0], beside()[:, 1])
+
+
+def test_no_draw_is_used_twice() -> None:
+    draws = ExplorationDraws([0, 1], 2)
+    steps = np.stack([draws() for _ in range(3 * ExplorationDraws.BLOCK)])
+    assert steps.shape[1:] == (2, 2, 2)
+    assert len(np.unique(steps)) == steps.size
+    assert 0.0 <= steps.min() < steps.max() < 1.0
 
 
 def test_random_actions_are_the_same_with_and_without_values() -> None:
@@ -107,5 +130,5 @@ def test_epsilon_is_1_during_warm_up(env_steps: int, epsilon: float) -> None:
 
 @pytest.mark.parametrize(("env_steps", "epsilon"), [(4, 1.0), (5, 0.5), (8, 0.2), (99, 0.0)])
 def test_epsilon_follows_its_schedule_over_env_steps(env_steps: int, epsilon: float) -> None:
-    exploration = EpsilonGreedy(Linear(start=1.0, end=0.0, steps=10))
+    exploration = EpsilonGreedy(Linear(start=1.0, end=0.0, duration=10))
     assert exploration.epsilon_at(env_steps, warmup_env_steps=5) == pytest.approx(epsilon)

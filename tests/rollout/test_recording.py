@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from lit_mtdqn.data.seeding import TEST_SEED
 from lit_mtdqn.envs import probe_tasks
 from lit_mtdqn.rollout.recording import (
-    FIRST_TEST_SEED,
     Recording,
     UnrenderableError,
     record_episode,
     write_gif,
 )
+from lit_mtdqn.rollout.seeding import TEST_SEED
 from lit_mtdqn.types import Episodes, TaskSpec
 
 Array = np.ndarray
@@ -89,7 +88,7 @@ def test_films_are_short_even_and_whole(length: int, max_frames: int) -> None:
 
 def test_the_outcome_is_that_of_the_filmed_episode() -> None:
     outcome = film(4).outcome
-    identity = identity_of(FIRST_TEST_SEED)
+    identity = identity_of(TEST_SEED)
     assert outcome.episode_return.tolist() == [sum(reward_at(identity, 0, t) for t in range(4))]
     assert outcome.episode_length.tolist() == [4]
     assert outcome.success is not None
@@ -101,7 +100,6 @@ def test_an_endless_episode_is_left_at_the_limit() -> None:
 
 
 def test_the_start_is_the_first_of_the_test() -> None:
-    assert FIRST_TEST_SEED == TEST_SEED
     assert film().frames[0, 0, 0, 2] == identity_of(TEST_SEED) % 256
 
 

@@ -26,7 +26,7 @@ def _rows(vector_steps: int) -> Iterable[StepRow]:
     envs = [TaskEnv(name, spec, NUM_ENVS, layout) for name, spec in TASKS.items()]
     mask = np.ones((2, 2), bool)
     collector = Collector(
-        envs, constant(0, 1), [0, 1], mask, EpsilonGreedy(), lambda: np.zeros(2), seed=0
+        envs, constant(0, 1), [0, 1], mask, EpsilonGreedy(), lambda: np.zeros(2), seeds=[0, 1]
     )
     return islice(collector.steps(list(SEEDS.values())), vector_steps)
 

@@ -17,7 +17,7 @@ counts = st.integers(0, 10_000)
     ("count", "value"), [(0, 1.0), (4, 1.0), (5, 0.75), (6, 0.5), (8, 0.0), (9, 0.0), (10**9, 0.0)]
 )
 def test_linear_waits_falls_and_stays(count: int, value: float) -> None:
-    assert Linear(start=1.0, end=0.0, steps=4, begin=4)(count) == value
+    assert Linear(start=1.0, end=0.0, duration=4, begin=4)(count) == value
 
 
 @pytest.mark.parametrize(("count", "value"), [(0, 9.0), (3, 5.0), (6, 3.0), (9, 2.0)])
@@ -62,10 +62,10 @@ def test_a_coefficient_is_a_number_or_a_schedule(coefficient: float | Schedule) 
 
 
 def test_lengths_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=complaint("steps")):
-        Linear(1.0, 0.0, steps=0)
+    with pytest.raises(ValueError, match=complaint("duration")):
+        Linear(1.0, 0.0, duration=0)
     with pytest.raises(ValueError, match=complaint("begin")):
-        Linear(1.0, 0.0, steps=1, begin=-1)
+        Linear(1.0, 0.0, duration=1, begin=-1)
     with pytest.raises(ValueError, match=complaint("half_life")):
         Exponential(1.0, 0.0, half_life=0)
 

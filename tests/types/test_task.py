@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from helpers.asserts import complaint
 
-from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_infos
+from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_infos, as_task_specs
 
 
 def _info(name: str, num_actions: int = 2, **fields: Any) -> TaskInfo:
@@ -97,3 +97,32 @@ def test_infos_and_mappings_mix_and_keep_their_order() -> None:
 def test_tasks_that_do_not_fit_together_are_refused(tasks: list[TaskInfo]) -> None:
     with pytest.raises(ValueError, match=complaint("tasks")):
         as_task_infos(tasks)
+
+
+def test_specs_may_be_plain_mappings() -> None:
+    spec = TaskSpec(env="A-v0")
+    specs = as_task_specs({"a": spec, "b": {"env": "B-v0", "gamma": 0.5}})
+    assert specs["a"] is spec
+    assert specs["b"] == TaskSpec(env="B-v0", gamma=0.5)
+    assert list(specs) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "got"),
+    [
+        ({"env": "A-v0", "gama": 0.5}, "tasks.maze", "'gama'"),
+        ({"gamma": 0.5}, "tasks.maze", "{'gamma': 0.5}"),
+        ({"env": "A-v0", "gamma": 2.0}, "gamma", "2.0"),
+    ],
+)
+def test_a_mapping_that_is_no_spec_is_refused_in_one_sentence(
+    task: dict[str, Any], name: str, got: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint(name)) as caught:
+        as_task_specs({"fine": {"env": "A-v0"}, "maze": task})
+    assert got in str(caught.value)
+
+
+def test_a_task_that_is_no_mapping_is_refused() -> None:
+    with pytest.raises(TypeError, match=complaint("tasks.maze")):
+        as_task_specs({"maze": "CartPole-v1"})  # type: ignore[dict-item]

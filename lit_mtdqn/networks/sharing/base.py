@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.rows import shared_parameters
 from lit_mtdqn.networks.torsos import LayeredTorso, Torso
 from lit_mtdqn.types import Prediction, TaskInfos
 
@@ -19,14 +18,17 @@ class Shared(NamedTuple):
     """What a sharing makes of observations.
 
     Attributes:
-        features: What the head sees, [S, B, F].
-        layers: Outputs of the layers, first to last, each of leading size S * B.
+        layers: Outputs of the layers, first to last, each [S, B, its width].
         router: Weights over experts, [S, B, E], or None without experts.
     """
 
-    features: Tensor
     layers: tuple[Tensor, ...]
     router: Tensor | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """What the head sees, [S, B, F]: the last layer."""
+        return self.layers[-1]
 
 
 class Sharing(nn.Module, ABC):
@@ -34,8 +36,9 @@ class Sharing(nn.Module, ABC):
 
     A sharing is built from the tasks and from what makes a torso. It computes all row groups
     together, without a loop over tasks: what one task has to itself is a row of a stack
-    (`NamedRows`), looked up by `task`. A subclass with `on_update_end(trainer, learner, clock)` is
-    told of every update.
+    (`NamedRows`), looked up by `task`. Its forward pass reads no number of `task`, so that it can
+    be mapped over groups. A subclass with `on_update_end(trainer, learner, clock)` is told of every
+    update.
 
     Attributes:
         num_features: Size of the features.
@@ -48,10 +51,6 @@ class Sharing(nn.Module, ABC):
     @abstractmethod
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that several tasks use; none if tasks share nothing."""
-        return shared_parameters(self)
 
     def auxiliary(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
         """Return terms [] to add to the loss, weighted already.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.parameters import pull_to_mean_
-from lit_mtdqn.networks.copies import Copies, as_rows
-from lit_mtdqn.networks.rows import NamedRows, RowOfTask
+from lit_mtdqn.networks.copies import Copies
+from lit_mtdqn.networks.rows import TaskRows
 from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
 from lit_mtdqn.networks.sharing.couplings import CrossStitch, Lateral
 from lit_mtdqn.types import Clock, TaskInfos, as_task_infos, require
@@ -29,8 +29,9 @@ class Columns(Sharing):
             (soft parameter sharing), at the cost of T copies of the parameters and nothing else.
             `cross_stitch`: the outputs of each layer are learned mixtures of all columns' outputs;
             every observation passes through all columns, T^2 B rows instead of T B. `lateral`:
-            columns receive from those before them, through adapters (progressive networks), and
-            pass them no gradient; as costly as `cross_stitch`.
+            columns receive from those before them, through adapters, and pass them no gradient
+            (progressive networks, whose columns learn one after another; here they learn together
+            unless tasks are added later); as costly as `cross_stitch`.
         strength: For `pull` the weight lambda of the penalty
             `lambda * sum over i != j of |theta_i - theta_j|^2`, which the move stands for; larger
             keeps columns closer, and `4 T strength * learning rate` must be below 2. For
@@ -39,8 +40,6 @@ class Columns(Sharing):
         adapter_size: Width of the adapters of `lateral`.
         order: Names of all tasks from the first to the last column, for `lateral`; None takes them
             in the order of tasks.
-        frozen: Names of columns, for `lateral`, that are kept as they are: no gradient reaches them
-            or what they receive. It takes an optimiser without weight decay.
 
     Raises:
         ValueError: If a value is out of range, or at the first update if `pull` would diverge.
@@ -61,80 +60,52 @@ class Columns(Sharing):
         strength: float | None = None,
         adapter_size: int = 32,
         order: Sequence[str] | None = None,
-        frozen: Sequence[str] = (),
     ) -> None:
         super().__init__()
         require(coupling in STRENGTHS, "coupling", f"be one of {', '.join(STRENGTHS)}", coupling)
         self.coupling = coupling
         self.strength = STRENGTHS[coupling] if strength is None else strength
         require(self.strength >= 0.0, "strength", "be at least 0", strength)
+        require(adapter_size >= 1, "adapter_size", "be at least 1", adapter_size)
         infos = as_task_infos(tasks)
         names = [info.name for info in infos]
-        self.row_of_task = RowOfTask(names)
+        self.num_columns = len(names)
+        self.column_of_task = TaskRows(names)
         torsos = [torso(infos) for _ in infos]
         self.columns = Copies(names, torsos, shared=coupling == "cross_stitch")
         self.num_features = self.columns.num_features
-        self.frozen = tuple(frozen)
-        known = coupling == "lateral" and set(frozen) <= set(names)
-        must = f"be names among {names}, for lateral columns alone"
-        require(known or not frozen, "frozen", must, list(frozen))
-        if coupling in ("cross_stitch", "lateral"):
-            layers = require_layers(torsos[0], f"`coupling: {coupling}`", "pull").layer_sizes
+        self.mixing: CrossStitch | Lateral | None = None
+        if coupling in ("none", "pull"):
+            return
+        layers = require_layers(torsos[0], f"`coupling: {coupling}`", "pull").layer_sizes
         if coupling == "cross_stitch":
             require(self.strength <= 1.0, "strength", "be at most 1", strength)
-            self.stitches = CrossStitch(names, len(layers), self.strength)
-        elif coupling == "lateral":
+            self.mixing = CrossStitch(names, len(layers), self.strength)
+        else:
             order = list(order or names)
             require(sorted(order) == sorted(names), "order", f"hold each of {names} once", order)
-            require(adapter_size >= 1, "adapter_size", "be at least 1", adapter_size)
-            self.lateral = Lateral(order, layers, adapter_size, self.strength)
-            self._freeze()
-
-    def _freeze(self) -> None:
-        for module in self.modules():
-            if isinstance(module, NamedRows):
-                received = (name.split(".")[0] in self.frozen for name in module.row_names)
-                rows = zip(module.row_names, received, strict=True)
-                module.freeze_rows(name for name, is_frozen in rows if is_frozen)
+            self.mixing = Lateral(order, layers, adapter_size, self.strength)
 
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""
-        if self.coupling in ("cross_stitch", "lateral"):
-            return self._coupled(observation, task)
-        layers = self.columns(observation, self.row_of_task.select(task))
-        return Shared(layers[-1], as_rows(layers))
+        if self.mixing is None:
+            outputs = self.columns(observation, self.column_of_task.rows_of(task))
+        else:
+            outputs = self._mixed(observation, task)
+        return Shared(tuple(output.flatten(2) for output in outputs))
 
-    def _coupled(self, observation: Tensor, task: Tensor) -> Shared:
+    def _mixed(self, observation: Tensor, task: Tensor) -> list[Tensor]:
         """Pass all observations through all columns and keep what each task's own column makes."""
-        rows = self.row_of_task.index(task)
-        columns = len(self.row_of_task.row_of_task)
-        everyone = observation.flatten(0, 1).expand(columns, -1, *observation.shape[2:])
-        between = self.stitches if self.coupling == "cross_stitch" else self._lateral()
-        groups = torch.arange(len(task), device=rows.device)
-        layers = [
-            layer.unflatten(1, observation.shape[:2])[rows, groups]
-            for layer in self.columns(everyone, between=between)
+        everyone = observation.flatten(0, 1).expand(self.num_columns, -1, *observation.shape[2:])
+        own = self.column_of_task.row_of_task[task]
+        groups = torch.arange(len(task), device=task.device)
+        return [
+            layer.unflatten(1, observation.shape[:2])[own, groups]
+            for layer in self.columns(everyone, between=self.mixing)
         ]
-        return Shared(layers[-1], as_rows(layers))
-
-    def _lateral(self) -> Any:
-        before: list[Tensor] = []
-
-        def receive(layer: int, outputs: Tensor) -> Tensor:
-            outputs = self.lateral(layer, outputs, before[-1] if before else None)
-            before.append(outputs)
-            return outputs
-
-        return receive
 
     def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
-        """Pull the columns together; check that nothing moves the frozen ones."""
-        if self.frozen:
-            decays = [
-                group.get("weight_decay", 0.0) for group in trainer.optimizers[0].param_groups
-            ]
-            must = "have no weight decay, which would move frozen columns"
-            require(not any(decays), "optimizer", must, max(decays))
+        """Pull the columns together, if they are."""
         if self.coupling == "pull":
             self.pull(learner.learning_rate)
 
@@ -144,9 +115,9 @@ class Columns(Sharing):
         Raises:
             ValueError: If the step is so large that columns would fly apart.
         """
-        tasks = len(self.row_of_task.row_of_task)
-        share = 4.0 * tasks * self.strength * learning_rate
-        must = f"keep 4 * {tasks} tasks * strength * learning rate {learning_rate:g} below 2"
+        columns = self.num_columns
+        share = 4.0 * columns * self.strength * learning_rate
+        must = f"keep 4 * {columns} tasks * strength * learning rate {learning_rate:g} below 2"
         require(share < 2.0, "strength", must, self.strength)
-        if tasks > 1:
+        if columns > 1:
             pull_to_mean_(list(self.columns.parameters()), share)

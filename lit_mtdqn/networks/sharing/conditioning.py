@@ -84,13 +84,13 @@ class AttentionMasks(nn.Module):
         )
 
     def forward(self, layers: Sequence[Tensor], task: Tensor) -> tuple[Tensor, ...]:
-        """Return what the tasks [S] see of the shared outputs [S * B, ...], [S, B, ...] each."""
+        """Return what the tasks [S] see of the shared outputs [S, B, width], of the same shapes."""
         seen: list[Tensor] = []
         pooled: list[Tensor] = []
         for squeeze, masks, size, layer in zip(
             self.squeeze, self.masks, self.layer_sizes, layers, strict=True
         ):
-            shared = layer.view(len(task), -1, size, layer[0].numel() // size)
+            shared = layer.reshape(*layer.shape[:2], size, -1)
             inputs = torch.cat([shared.mean(-1), *pooled[-1:]], -1)
             mask = 2.0 * masks(squeeze(inputs, task).relu(), task).sigmoid()
             seen.append((shared * mask.unsqueeze(-1)).flatten(2))

@@ -35,8 +35,8 @@ class CrossStitch(NamedRows):
         weight.fill_diagonal_(1.0 - strength if self.num_tasks > 1 else 1.0)
         self.weight = nn.Parameter(weight.reshape(-1, 1).repeat(1, num_layers))
 
-    def forward(self, layer: int, outputs: Tensor) -> Tensor:
-        """Return the mixtures of the outputs [T, N, ...] of a layer."""
+    def forward(self, layer: int, outputs: Tensor, before: Sequence[Tensor]) -> Tensor:
+        """Return the mixtures of the outputs [T, N, ...] of a layer, given its number."""
         mixing = self.weight[:, layer].view(self.num_tasks, self.num_tasks)
         return (mixing @ outputs.flatten(1)).view(outputs.shape)
 
@@ -79,20 +79,19 @@ class Lateral(nn.Module):
             for before, size in pairwise(layer_sizes)
         )
 
-    def forward(self, layer: int, outputs: Tensor, before: Tensor | None) -> Tensor:
+    def forward(self, layer: int, outputs: Tensor, before: Sequence[Tensor]) -> Tensor:
         """Return the outputs [T, N, size, ...] of a layer with what comes from other columns.
 
         Args:
             layer: Its number.
             outputs: What the columns make of their own.
-            before: What this module returned for the layer before.
+            before: What this module returned for the layers before.
         """
-        if before is None or not self.receives:
+        if not before or not self.receives:
             return outputs
-        pooled = (
-            before.detach().reshape(*before.shape[:2], self.layer_sizes[layer - 1], -1).mean(-1)
-        )
-        received: Tensor = self.adapters[layer - 1](pooled)
+        last, size = before[-1].detach(), self.layer_sizes[layer - 1]
+        channels = last.reshape(*last.shape[:2], size, -1)
+        received: Tensor = self.adapters[layer - 1](channels.mean(-1))
         return outputs + received.view(*received.shape, *[1] * (outputs.dim() - 3))
 
 
@@ -139,8 +138,7 @@ class _Down(NamedRows):
         self.scale = nn.Parameter(torch.full((len(pairs), 1, 1), strength))
 
     def forward(self, sources: Tensor) -> Tensor:
-        scaled: Tensor = self.select(self.scale, None) * self.select(self.weight, None)
-        return torch.bmm(sources, scaled)
+        return torch.bmm(sources, self.scale * self.weight)
 
 
 class _Up(NamedRows):
@@ -150,4 +148,4 @@ class _Up(NamedRows):
         self.weight = nn.Parameter(torch.empty(len(receivers), width, size).uniform_(-bound, bound))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return torch.bmm(hidden, self.select(self.weight, None))
+        return torch.bmm(hidden, self.weight)

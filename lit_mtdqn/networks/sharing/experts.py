@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.routing import (
@@ -131,7 +131,7 @@ class Experts(Sharing):
         return LinearRouter(infos, self.num_experts)
 
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
-        """Return the mixtures, the experts' layers [S * B, E, ...] and the router's weights."""
+        """Return the mixtures, the layers of all experts side by side, and the router's weights."""
         everyone = observation.flatten(0, 1).expand(self.num_experts, -1, *observation.shape[2:])
         between = self._mixing(observation, task) if self.per_layer else None
         layers = self.experts(everyone, between=between)
@@ -143,7 +143,10 @@ class Experts(Sharing):
         parts = outputs.unflatten(-1, (weights.shape[-1], -1))
         # A sum of products: batched products of single rows are far slower, above all backwards.
         features = (weights.permute(2, 0, 1, 3).unsqueeze(-1) * parts).sum(0).flatten(-2)
-        return Shared(features, tuple(layer.transpose(0, 1) for layer in layers), weights.mean(-1))
+        side_by_side = (
+            layer.movedim(0, 1).reshape(*features.shape[:2], -1) for layer in layers[:-1]
+        )
+        return Shared((*side_by_side, features), weights.mean(-1))
 
     def _mixing(self, observation: Tensor, task: Tensor) -> Between:
         experts = self.num_experts
@@ -151,7 +154,7 @@ class Experts(Sharing):
         mixtures = logits.unflatten(-1, (-1, experts, experts)).softmax(-1)
         last = mixtures.shape[1]
 
-        def mix(layer: int, outputs: Tensor) -> Tensor:
+        def mix(layer: int, outputs: Tensor, before: Sequence[Tensor]) -> Tensor:
             if layer == last:
                 return outputs
             weights = mixtures[:, layer].permute(1, 2, 0)  # to, from, row
@@ -162,18 +165,9 @@ class Experts(Sharing):
         return mix
 
     def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
-        """Set the temperature and draw the noise of the next update."""
+        """Set the temperature of the next update."""
         if isinstance(self._temperature, Schedule):
             self._set_temperature(clock.updates)
-        self.resample_noise()
-
-    def resample_noise(self, generator: torch.Generator | None = None) -> None:
-        """Draw the noise of the router, which holds until the next draw.
-
-        Args:
-            generator: Source of the draws, on the network's device; None takes PyTorch's.
-        """
-        self.router.resample_noise(generator)
 
     def _set_temperature(self, updates: int) -> None:
         value = value_at(self._temperature, updates)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.functional.routing import straight_through_one_hot
-from lit_mtdqn.networks.rows import NamedRows, RowOfTask, TaskEmbedding
+from lit_mtdqn.networks.noise import DrawsNoise
+from lit_mtdqn.networks.rows import TaskEmbedding, TaskVectors, select
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.types import TaskInfo, require
 
@@ -41,9 +42,6 @@ class Router(nn.Module):
             experts: Their outputs, [E, S, B, F].
         """
         raise NotImplementedError
-
-    def resample_noise(self, generator: torch.Generator | None = None) -> None:
-        """Draw new noise, where there is any."""
 
 
 class ObservationGate(nn.Module):
@@ -86,47 +84,35 @@ class SoftmaxRouter(Router):
         return (logits / self.temperature).softmax(-1).unsqueeze(-1)
 
 
-class _WeightsOfTask(NamedRows):
-    """E numbers per task, whatever the observation."""
-
-    undecayed = ("weight",)
-
-    def __init__(self, names: Sequence[str], num_experts: int, value: float) -> None:
-        super().__init__(names)
-        self.row_of_task = RowOfTask(names)
-        noise = NEAR_UNIFORM * torch.randn(len(self.row_names), num_experts)
-        self.weight = nn.Parameter(value + noise)
-
-    def forward(self, task: Tensor) -> Tensor:
-        return self.select(self.weight, self.row_of_task.select(task))
-
-
-class GumbelRouter(Router):
-    """One expert per task: drawn in training mode, the best one otherwise (Jang et al. 2017).
+class GumbelRouter(DrawsNoise, Router):
+    """One expert per task: drawn where a gradient is taken, the likeliest one otherwise.
 
     Logits belong to tasks and do not depend on the observation. Noise is one number per task and
-    expert and holds until `resample_noise`: a task uses one expert for a whole update.
+    expert: a task uses one expert for a whole update. Neither acting nor any part of a target, such
+    as the online network's choice of an action for it, has noise.
+
+    References:
+        Jang et al. 2017, "Categorical Reparameterization with Gumbel-Softmax", section 2,
+        https://arxiv.org/abs/1611.01144.
     """
 
     noise: Tensor
 
     def __init__(self, tasks: Sequence[TaskInfo], num_experts: int) -> None:
         super().__init__()
-        names = [task.name for task in tasks]
-        self.logits = _WeightsOfTask(names, num_experts, value=0.0)
-        self.register_buffer("noise", torch.zeros(len(names), num_experts), persistent=False)
-        self.resample_noise()
+        self.logits = TaskVectors([task.name for task in tasks], num_experts, std=NEAR_UNIFORM)
+        self.register_buffer("noise", torch.zeros_like(self.logits.weight), persistent=False)
 
     def forward(self, observation: Tensor, task: Tensor, experts: Tensor) -> Tensor:
         """Return the weights [S, B, E, 1]."""
         logits: Tensor = self.logits(task)
-        if self.training:
-            logits = logits + self.noise[self.logits.row_of_task.index(task)]
+        if self._is_noisy and torch.is_grad_enabled():
+            logits = logits + select(self.noise, self.logits.rows_of(task))
         weights = straight_through_one_hot(logits, self.temperature)
         return weights[:, None, :, None].expand(-1, observation.shape[1], -1, -1)
 
-    def resample_noise(self, generator: torch.Generator | None = None) -> None:
-        """Draw standard Gumbel noise, which is minus the logarithm of an exponential variable."""
+    def _draw(self, generator: torch.Generator | None) -> None:
+        # Minus the logarithm of an exponential variable is a standard Gumbel variable.
         self.noise.exponential_(generator=generator).log_().neg_()
 
 
@@ -174,7 +160,7 @@ class LinearRouter(Router):
     def __init__(self, tasks: Sequence[TaskInfo], num_experts: int) -> None:
         super().__init__()
         names = [task.name for task in tasks]
-        self.weights = _WeightsOfTask(names, num_experts, value=1.0 / num_experts)
+        self.weights = TaskVectors(names, num_experts, mean=1.0 / num_experts, std=NEAR_UNIFORM)
 
     def forward(self, observation: Tensor, task: Tensor, experts: Tensor) -> Tensor:
         """Return the weights [S, B, E, 1]."""

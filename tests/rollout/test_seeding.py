@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.data.seeding import TEST_SEED, VALIDATION_SEED, training_seed
+from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED, training_seed
 
 # The episodes of one evaluation start from this many seeds, one after another, at most.
 EPISODES = 500_000

@@ -1,0 +1,145 @@
+"""What a run leaves in its folder: `config.yaml`, `metrics.csv`, `checkpoints/`, `report/`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_only
+
+from lit_mtdqn.callbacks import GracefulStop, RunReport
+from lit_mtdqn.cli.run_folder import CHECKPOINTS, RUN_OPTIONS
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Saves what repeats a run: its configuration without the options of this one command."""
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **options: Any) -> None:
+        config = config.clone()
+        for name in RUN_OPTIONS:
+            config.pop(name, None)
+        super().__init__(parser, config, **options)
+
+    def save_config(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Make the folder by which a run's `config.yaml` is told from other files of that name."""
+        if stage == "fit":
+            (Path(trainer.default_root_dir) / CHECKPOINTS).mkdir(exist_ok=True)
+
+
+class _AppendingWriter(ExperimentWriter):
+    """Lightning's writer, but for a resumed run it continues the file."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.metrics_keys = next(csv.reader(file), [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Delete nothing."""
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Write nothing: `config.yaml` says all."""
+
+
+class MetricsLogger(CSVLogger):
+    """Writes `metrics.csv` into a run's folder.
+
+    Args:
+        run_dir: The folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(save_dir=run_dir, name="", version="")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer."""
+        if self._experiment is None:
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(self.log_dir)
+        return self._experiment
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged."""
+        self.experiment.save()
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's, under a name of its own, so that its state is not taken for a user's.
+
+    An interruption before this run's first update saves nothing: a resumed run's checkpoint stays
+    as it is.
+    """
+
+    _first_step: int | None = None
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Note where training starts."""
+        super().on_train_start(trainer, pl_module)
+        self._first_step = trainer.global_step
+
+    def on_exception(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        exception: BaseException,
+    ) -> None:
+        """Save what was learned, if anything was."""
+        if self._first_step not in (None, trainer.global_step):
+            super().on_exception(trainer, pl_module, exception)
+
+
+def run_loggers(run_dir: str, given: Any) -> list[Logger] | bool:
+    """Return the loggers of a run: its own file first, then those of the configuration."""
+    if given is False:
+        return False
+    return [MetricsLogger(run_dir), *([] if given is True else as_list(given))]
+
+
+def run_callbacks(run_dir: str, given: Sequence[Callback], evaluates: bool) -> list[Callback]:
+    """Return the callbacks that a run folder needs and the configuration lacks.
+
+    Args:
+        run_dir: The folder.
+        given: Callbacks of the configuration.
+        evaluates: Whether a task is evaluated, without which there is no best network.
+    """
+    folder = Path(run_dir) / CHECKPOINTS
+    # Only this one saves at an interruption, so `best` is never an interrupted state.
+    checkpoints = [
+        RunCheckpoint(folder, "last", enable_version_counter=False, save_on_exception=True)
+    ]
+    if evaluates:
+        score: dict[str, Any] = {"monitor": "val/score/mean", "mode": "max"}
+        best = RunCheckpoint(folder, "best", enable_version_counter=False, **score)
+        checkpoints.insert(0, best)
+    taken = {callback.filename for callback in given if isinstance(callback, ModelCheckpoint)}
+    missing = [
+        default()
+        for default in (GracefulStop, RunReport)
+        if not any(isinstance(callback, default) for callback in given)
+    ]
+    return [*missing, *(saver for saver in checkpoints if saver.filename not in taken)]
+
+
+def as_list(given: Any) -> list[Any]:
+    """Return none, one or several things as a list."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
