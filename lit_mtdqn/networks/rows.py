@@ -108,11 +108,11 @@ class TaskRows(NamedRows):
         microsecond; elsewhere it would stall the device.
         """
         every = self._every_row
-        if every is not None and len(task) == len(every) and task.device.type == "cpu":
-            # One group of one row is that row; under `vmap` its number could not be read.
-            if len(every) == 1 or task.tolist() == every:
-                return None
-        return self.row_of_task[task]
+        if every is None or len(task) != len(every) or task.device.type != "cpu":
+            return self.row_of_task[task]
+        # One group of one row is that row; under `vmap` its number could not be read.
+        is_every = len(every) == 1 or task.tolist() == every
+        return None if is_every else self.row_of_task[task]
 
 
 class TaskVectors(TaskRows):

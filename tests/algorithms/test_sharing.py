@@ -68,7 +68,7 @@ class Noting(Callback):
 
 def test_every_update_has_noise_and_a_temperature_of_its_own() -> None:
     data, noting = small_data(TASKS), Noting()
-    schedule = Linear(start=1.0, end=0.5, steps=5)
+    schedule = Linear(start=1.0, end=0.5, duration=5)
     model = _model(partial(GUMBEL, temperature=schedule), data)
     fit(data, model, noting)
     assert len(noting.noise) == data.clock.updates > 6
@@ -100,7 +100,7 @@ def test_columns_are_pulled_at_the_learning_rate_of_the_moment_and_before_the_ta
         data,
         optimizer=optimizer,
         max_grad_norm=1e-9,
-        learning_rate_schedule=Linear(start=1.0, end=0.0, steps=10),
+        learning_rate_schedule=Linear(start=1.0, end=0.0, duration=10),
     )
     fit(data, model, gaps, TargetNetworkSync(1))
     factors = [after / before for before, after in zip(gaps.gaps, gaps.gaps[1:8], strict=False)]
@@ -164,7 +164,7 @@ def test_what_has_no_neutral_zero_does_not_decay(name: str) -> None:
             "bias",
             "scale",
             "embedding.weight",
-            "stitches.weight",
+            "mixing.weight",
             "router.logits.weight",
             "router.weights.weight",
         )

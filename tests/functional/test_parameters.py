@@ -103,20 +103,20 @@ def test_in_a_q_network_only_weight_matrices_decay() -> None:
     decayed, spared = split_by_weight_decay(network)
     names = {parameter: name for name, parameter in network.named_parameters()}
     assert {names[parameter] for parameter in decayed} == {
-        "sharing.torso.layers.0.weight",
-        "sharing.torso.layers.3.weight",
+        "torso.layers.0.weight",
+        "torso.layers.3.weight",
         "head.value_stream.0.weight",
         "head.advantage_stream.0.weight",
         "head.value.weight",
         "head.advantage.weight",
     }
     assert {names[parameter] for parameter in spared} == {
-        "sharing.torso.layers.0.bias",
-        "sharing.torso.layers.1.weight",
-        "sharing.torso.layers.1.bias",
-        "sharing.torso.layers.3.bias",
-        "sharing.torso.layers.4.weight",
-        "sharing.torso.layers.4.bias",
+        "torso.layers.0.bias",
+        "torso.layers.1.weight",
+        "torso.layers.1.bias",
+        "torso.layers.3.bias",
+        "torso.layers.4.weight",
+        "torso.layers.4.bias",
         "head.value_stream.0.bias",
         "head.advantage_stream.0.bias",
         "head.value.bias",

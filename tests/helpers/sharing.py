@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lit_mtdqn.networks import Columns, Experts, LinearHead, MLPTorso, QNetwork, SharedTrunk
 from lit_mtdqn.types import TaskInfo
@@ -76,6 +77,11 @@ def network_of(
     return network.eval()
 
 
+def sharing_of(name: str, **options: Any) -> Any:
+    """Return the sharing of such a network."""
+    return network_of(name, **options).sharing
+
+
 def observations(tasks: list[TaskInfo], rows: int = 5, groups: int = 0) -> Tensor:
     """Return random observations [S, B, *O]; one group per task if none is said."""
     shape = (groups or len(tasks), rows, *tasks[0].observation_shape)
@@ -90,7 +96,11 @@ def mlp(
     """Return what the layers of a saved copy of `TORSO` make of inputs [N, O], one by one."""
     outputs: list[Tensor] = []
     for layer in range(2 - first):
-        key = f"{prefix}layers.{2 * layer}.{row}"
-        inputs = (inputs @ state[f"{key}.weight"] + state[f"{key}.bias"]).relu()
+        inputs = dense(state, f"{prefix}{row}.layers.{2 * (layer + first)}", inputs).relu()
         outputs.append(inputs)
     return outputs
+
+
+def dense(state: dict[str, Tensor], key: str, inputs: Tensor) -> Tensor:
+    """Return what a saved linear layer makes of inputs [N, in]."""
+    return F.linear(inputs, state[f"{key}.weight"], state[f"{key}.bias"])

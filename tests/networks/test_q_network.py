@@ -142,7 +142,7 @@ def test_the_loss_of_one_task_trains_the_torso_and_its_own_head_alone(
         assert gradient is not None, name
         assert (gradient[left] != 0.0).any(), name
         assert (gradient[right] == 0.0).all(), name
-    for parameter in network.sharing.parameters():
+    for parameter in network.torso.parameters():
         assert parameter.grad is not None
         assert (parameter.grad != 0.0).any()
 

@@ -3,7 +3,7 @@ import torch
 from helpers.asserts import complaint
 from torch import nn
 
-from lit_mtdqn.networks.rows import NamedRows, RowOfTask, TaskEmbedding, shared_parameters
+from lit_mtdqn.networks.rows import NamedRows, TaskEmbedding, TaskRows, shared_parameters
 
 
 class Rows(NamedRows):
@@ -40,26 +40,22 @@ def test_rows_load_by_name_into_more_and_fewer_rows() -> None:
     assert fewer.get_buffer("count").tolist() == [7.0]
 
 
-def test_frozen_rows_receive_no_gradient() -> None:
-    rows = Rows("a", "b", "c")
-    rows.freeze_rows(["b"])
-    rows.select(rows.weight, torch.tensor([2, 1, 1])).sum().backward()  # type: ignore[no-untyped-call]
-    assert rows.weight.grad is not None
-    assert rows.weight.grad.sum(-1).tolist() == [0.0, 0.0, 3.0]
-    rows.freeze_rows([])
-    assert rows.select(rows.weight, None) is rows.weight
-
-
 def test_the_row_of_a_task_follows_the_order_of_names() -> None:
-    lookup = RowOfTask(["up", "left", "right"])
-    assert lookup.index(torch.tensor([0, 1, 2, 2])).tolist() == [2, 0, 1, 1]
-    assert lookup.select(torch.tensor([1, 2, 0])).tolist() == [0, 1, 2]  # type: ignore[union-attr]
+    lookup = TaskRows(["up", "left", "right"])
+    assert lookup.rows_of(torch.tensor([0, 1, 2, 2])).tolist() == [2, 0, 1, 1]  # type: ignore[union-attr]
+    assert lookup.rows_of(torch.tensor([1, 2, 0])).tolist() == [0, 1, 2]  # type: ignore[union-attr]
 
 
 def test_all_rows_in_their_order_need_no_copy() -> None:
-    lookup = RowOfTask(["left", "right"])
-    assert lookup.select(torch.tensor([0, 1])) is None
-    assert lookup.select(torch.tensor([1])) is not None
+    lookup = TaskRows(["left", "right"])
+    assert lookup.rows_of(torch.tensor([0, 1])) is None
+    assert lookup.rows_of(torch.tensor([1])) is not None
+    assert lookup.rows_of(torch.tensor([1, 0])) is not None
+
+
+def test_rows_are_shared_as_soon_as_two_tasks_use_one() -> None:
+    assert not TaskRows(["left", "right"]).is_shared
+    assert TaskRows(["left", "right", "left"]).is_shared
 
 
 def test_embeddings_have_length_1_and_belong_to_their_task() -> None:

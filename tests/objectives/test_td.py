@@ -125,7 +125,7 @@ def test_the_gradient_flows_through_the_taken_action_of_the_observation_alone(
         observation=batch.observation.clone().requires_grad_(),
         next_observation=batch.next_observation.clone().requires_grad_(),
     )
-    loss, error, _ = TD(bootstrap)(batch, online, target)
+    loss, error, *_ = TD(bootstrap)(batch, online, target)
     torch.autograd.backward(loss.sum())
     assert isinstance(online.head, LinearHead)
     gradient = online.head.values.weight.grad
@@ -159,7 +159,7 @@ def test_the_online_network_sees_the_next_observation_only_for_double_and_withou
 def test_targets_and_losses_stay_float32_under_autocast(bootstrap: Bootstrap) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert _network(ONLINE)(_batch().observation, _batch().task).output.dtype == torch.bfloat16
-        loss, error, _ = TD(bootstrap)(_batch(), _network(ONLINE), _network(TARGET))
+        loss, error, *_ = TD(bootstrap)(_batch(), _network(ONLINE), _network(TARGET))
     assert {loss.dtype, error.dtype} == {torch.float32}
 
 

@@ -1,12 +1,20 @@
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from helpers.asserts import complaint, count_parameters
-from helpers.sharing import SIZE, THREE, TORSO, mlp, network_of, observations
+from helpers.sharing import (
+    LEFT,
+    SIZE,
+    THREE,
+    TORSO,
+    dense,
+    mlp,
+    network_of,
+    observations,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -65,13 +73,7 @@ def _per_layer(state: dict[str, Tensor], name: str, observation: Tensor) -> tupl
     hidden = torch.stack([mlp(state, "experts.", e, observation)[0] for e in EXPERTS], 1)
     hidden = mixture @ hidden
     outputs = torch.stack(
-        [
-            (
-                hidden[:, i] @ state[f"experts.layers.2.{e}.weight"]
-                + state[f"experts.layers.2.{e}.bias"]
-            ).relu()
-            for i, e in enumerate(EXPERTS)
-        ],
+        [dense(state, f"experts.{e}.layers.2", hidden[:, i]).relu() for i, e in enumerate(EXPERTS)],
         1,
     )
     weights = _gate(state, f"router.logits.gate.{name}", observation).softmax(-1)
@@ -91,7 +93,7 @@ def _per_layer(state: dict[str, Tensor], name: str, observation: Tensor) -> tupl
 def test_experts_are_mixed_as_their_router_says(
     kind: str, one_by_one: Callable[[dict[str, Tensor], str, Tensor], tuple[Tensor, Tensor]]
 ) -> None:
-    network = network_of(kind, torso=partial(MLPTorso, hidden=(8, 6)))
+    network: Any = network_of(kind, torso=partial(MLPTorso, hidden=(8, 6)))
     if kind == "moore":  # three positive vectors are far from dependent once every unit is alive
         with torch.no_grad():
             for name, parameter in network.sharing.named_parameters():
@@ -144,7 +146,7 @@ def test_in_training_each_task_uses_one_expert_which_fresh_noise_may_change() ->
     network = _gumbel_network().train()
     observation, seen = observations(THREE), set()
     for _ in range(40):
-        network.sharing.resample_noise()
+        network.resample_noise()
         router = network(observation, ALL).router
         assert torch.equal(router, router[:, :1].expand_as(router))
         assert set(router.detach().unique().tolist()) == {0.0, 1.0}
@@ -153,26 +155,42 @@ def test_in_training_each_task_uses_one_expert_which_fresh_noise_may_change() ->
     assert len(seen) > 10
 
 
+def test_experts_are_drawn_as_often_as_the_softmax_of_the_logits_says() -> None:
+    network: Any = network_of("gumbel", [LEFT])
+    with torch.no_grad():
+        network.sharing.router.logits.weight.copy_(torch.tensor([[0.5, 0.3, 0.2]]).log())
+    counts = torch.zeros(3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(2000):
+        network.resample_noise(generator)
+        counts += network(torch.zeros(1, 1, SIZE), ALL[:1]).router.detach()[0, 0]
+    # Four standard deviations of a share of 2000 draws.
+    assert (counts / 2000 - torch.tensor([0.5, 0.3, 0.2])).abs().max() < 0.045
+
+
 def test_noise_from_a_generator_is_that_of_its_seed() -> None:
-    sharing = _gumbel_network().sharing
-    sharing.resample_noise(torch.Generator().manual_seed(3))
-    first = sharing.router.noise.clone()
-    sharing.resample_noise()
-    assert not torch.equal(sharing.router.noise, first)
-    sharing.resample_noise(torch.Generator().manual_seed(3))
-    assert torch.equal(sharing.router.noise, first)
+    network = _gumbel_network()
+    drawn = []
+    for seed in (3, 4, 3):
+        network.resample_noise(torch.Generator().manual_seed(seed))
+        drawn.append(network.sharing.router.noise.clone())
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_evaluation_and_acting_know_no_noise() -> None:
+def test_acting_and_targets_know_no_noise() -> None:
     network = _gumbel_network()
     observation = observations(THREE)
     values = network.action_values(observation, ALL)
-    target = deepcopy(network)
+    network.train()
     for _ in range(10):
-        network.sharing.resample_noise()
-        target.sharing.resample_noise()
+        network.resample_noise()
         assert torch.equal(network.action_values(observation, ALL), values)
-        assert torch.equal(target.action_values(observation, ALL), values)
+        assert torch.equal(network.exploring_values(observation, ALL), values)
+        with torch.no_grad():
+            assert torch.equal(network(observation, ALL).output, values)
+    network.eval()
+    assert torch.equal(network(observation, ALL).output, values)
 
 
 def test_the_choice_of_an_expert_is_learned_through_the_softmax() -> None:
@@ -194,7 +212,7 @@ def test_all_rows_of_orthogonal_experts_are_orthonormal() -> None:
 
 
 def test_the_temperature_follows_the_count_of_updates_and_is_saved() -> None:
-    schedule = Linear(start=4.0, end=0.5, steps=10)
+    schedule = Linear(start=4.0, end=0.5, duration=10)
     sharing = Experts(THREE, TORSO, temperature=schedule)
     assert float(sharing.router.temperature) == 4.0
     sharing.on_update_end(None, None, Clock(updates=4))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.asserts import assert_same_state
+from helpers.asserts import assert_equal_tensors, assert_same_state
 from helpers.sharing import (
     ANY_TORSO,
     LEFT,
@@ -22,10 +22,10 @@ from helpers.sharing import (
     observations,
 )
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from lit_mtdqn.functional.parameters import update_target_
-from lit_mtdqn.networks import ConvTorso, LayeredTorso, QNetwork, Torso
+from lit_mtdqn.networks import ConvTorso, LayeredTorso, LinearHead, QNetwork, SharedTrunk, Torso
 from lit_mtdqn.networks.rows import NamedRows
 from lit_mtdqn.types import TaskInfo
 
@@ -61,9 +61,17 @@ class Scaled(LayeredTorso):
 
     def __init__(self, tasks: Sequence[Any]) -> None:
         size = tasks[0].observation_shape[0]
-        super().__init__(
-            [[nn.Linear(size, 7), nn.RMSNorm(7)], [nn.Linear(7, 6), nn.Softplus()]], [7, 6], 6
-        )
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(size, 7), nn.RMSNorm(7))
+        self.second = nn.Sequential(nn.Linear(7, 6), nn.Softplus())
+        self.layer_sizes, self.num_features = (7, 6), 6
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        hidden = self.first(observation)
+        return hidden, self.second(hidden)
+
+    def chain(self) -> list[list[nn.Module]]:
+        return [list(self.first), list(self.second)]
 
 
 @EVERY
@@ -83,16 +91,15 @@ def test_shapes_are_those_of_the_contract(name: str) -> None:
     network = network_of(name)
     prediction = network(observations(THREE), torch.arange(3))
     assert prediction.features.shape == (3, 5, 6)
-    assert network.sharing.num_features == 6
+    assert network.get_submodule("sharing").num_features == 6
     assert prediction.output.shape == (3, 5, 3)
-    assert [layer.shape[0] for layer in prediction.layers] == [15, 15]
+    assert prediction.features is prediction.layers[-1]
     is_mixed = name in ("softmax", "gumbel", "attention", "moore", "per_layer")
     assert (prediction.router is not None) == is_mixed
     if is_mixed:
         assert prediction.router.shape == (3, 5, 3)
-        assert prediction.layers[-1].shape == (15, 3, 6)
-    else:
-        assert torch.equal(prediction.layers[-1].view(3, 5, 6), prediction.features)
+    copies = 3 if is_mixed else 1
+    assert [layer.shape for layer in prediction.layers] == [(3, 5, copies * 8), (3, 5, 6)]
 
 
 @EVERY
@@ -149,7 +156,7 @@ def test_added_columns_keep_their_mixtures_of_one_another_by_name() -> None:
     loaded.load_state_dict(saved.state_dict(), strict=False)
     for key, entry in saved.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], entry)
-    assert "sharing.stitches.right.up.weight" in saved.state_dict()
+    assert "sharing.mixing.right.up.weight" in saved.state_dict()
 
 
 @EVERY
@@ -263,7 +270,7 @@ def test_images_are_shared_like_vectors(name: str) -> None:
     observation, task = observations(IMAGES), torch.tensor([2, 0, 1])
     together = network(observation, task)
     assert together.features.shape == (3, 5, 6)
-    assert {layer.shape[0] for layer in together.layers} == {15}
+    assert all(layer.shape[:2] == (3, 5) and layer.dim() == 3 for layer in together.layers)
     for group in range(3):
         alone = network(observation[group : group + 1], task[group : group + 1])
         torch.testing.assert_close(together.output[group], alone.output[0], rtol=1e-4, atol=1e-5)
@@ -308,10 +315,57 @@ def test_tasks_that_share_a_head_keep_what_else_is_theirs(name: str) -> None:
     assert any(key.startswith(f"head.values.{head}.") for key in network.state_dict())
 
 
-def test_plain_sharing_is_a_torso_and_a_head() -> None:
-    network = network_of("none")
-    torso = TORSO(THREE)
-    torso.load_state_dict(network.sharing.get_submodule("torso").state_dict())
+def test_a_shared_trunk_without_conditioning_is_a_network_without_sharing() -> None:
+    torch.manual_seed(0)
+    plain = QNetwork(THREE, TORSO)
+    torch.manual_seed(0)
+    shared = QNetwork(THREE, TORSO, sharing=SharedTrunk)
+    assert_equal_tensors(
+        {name.removeprefix("sharing."): t for name, t in shared.state_dict().items()},
+        plain.state_dict(),
+    )
     observation = observations(THREE)
-    expected = network.head(torso(observation.flatten(0, 1))[-1].view(3, 5, 6), torch.arange(3))
-    assert torch.equal(network(observation, torch.arange(3)).output, expected)
+    expected, found = (network(observation, torch.arange(3)) for network in (plain, shared))
+    for ours, theirs in zip(found.layers, expected.layers, strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(found.output, expected.output)
+
+
+def test_a_network_without_sharing_takes_the_draws_and_names_of_its_torso_and_head() -> None:
+    torch.manual_seed(0)
+    network = QNetwork(THREE, TORSO)
+    torch.manual_seed(0)
+    torso, head = TORSO(THREE), LinearHead(THREE, 6)
+    expected = {f"torso.{name}": t for name, t in torso.state_dict().items()}
+    expected |= {f"head.{name}": t for name, t in head.state_dict().items()}
+    assert_equal_tensors(network.state_dict(), expected)
+
+
+@EVERY
+@pytest.mark.parametrize("tasks", [THREE, THREE[:1]], ids=["three", "one"])
+def test_a_network_can_be_mapped_over_groups_with_parameters_of_their_own(
+    name: str, tasks: list[TaskInfo]
+) -> None:
+    network = network_of(name, tasks, **_options(name, *tasks)).train()
+    network.resample_noise()
+    task = torch.tensor([2, 0, 2] if len(tasks) == 3 else [0, 0])
+    observation = observations(tasks, groups=len(task))
+    shared = {id(parameter) for parameter in network.shared_parameters()}
+    copies = {
+        key: torch.stack([p.detach() * scale for scale in range(1, len(task) + 1)])
+        for key, p in network.named_parameters()
+        if id(p) in shared
+    }
+
+    def one(own: dict[str, Tensor], rows: Tensor, number: Tensor) -> tuple[Tensor, Any]:
+        found = functional_call(network, own, (rows.unsqueeze(0), number.unsqueeze(0)))
+        return found.output[0], [layer[0] for layer in found.layers]
+
+    outputs, layers = vmap(one)(copies, observation, task)
+    for group in range(len(task)):
+        own = {key: stack[group] for key, stack in copies.items()}
+        arguments = (observation[group : group + 1], task[group : group + 1])
+        expected = functional_call(network, own, arguments)
+        torch.testing.assert_close(outputs[group], expected.output[0], rtol=1e-4, atol=1e-4)
+        for found, layer in zip(layers, expected.layers, strict=True):
+            torch.testing.assert_close(found[group], layer[0], rtol=1e-4, atol=1e-4)

@@ -4,18 +4,25 @@ from typing import Any
 import pytest
 import torch
 from helpers.asserts import complaint, count_parameters
-from helpers.sharing import LEFT, RIGHT, SIZE, THREE, TORSO, UP, mlp, network_of, observations
+from helpers.sharing import (
+    LEFT,
+    RIGHT,
+    SIZE,
+    THREE,
+    TORSO,
+    UP,
+    dense,
+    mlp,
+    observations,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
 from lit_mtdqn.networks import (
     DuelingHead,
     MinAtarTorso,
-    MLPTorso,
     QNetwork,
     SharedTrunk,
-    Torso,
-    matched_width,
 )
 from lit_mtdqn.types import TaskInfo
 
@@ -28,12 +35,8 @@ def _sharing(**options: Any) -> SharedTrunk:
     return SharedTrunk(THREE, TORSO, **options)
 
 
-def _linear(state: dict[str, Tensor], key: str, inputs: Tensor) -> Tensor:
-    return F.linear(inputs, state[f"{key}.weight"], state[f"{key}.bias"])
-
-
 def _layer(state: dict[str, Tensor], layer: int, inputs: Tensor) -> Tensor:
-    return _linear(state, f"torso.layers.{2 * layer}", inputs).relu()
+    return dense(state, f"torso.layers.{2 * layer}", inputs).relu()
 
 
 def _rows(state: dict[str, Tensor], key: str, inputs: Tensor) -> Tensor:
@@ -41,7 +44,7 @@ def _rows(state: dict[str, Tensor], key: str, inputs: Tensor) -> Tensor:
 
 
 def test_an_embedding_of_the_task_is_appended_to_the_observation() -> None:
-    sharing = network_of("concat").sharing
+    sharing = sharing_of("concat")
     state, observation = sharing.state_dict(), observations(THREE)
     features = sharing(observation, ALL).features
     for task, name in enumerate(NAMES):
@@ -51,12 +54,12 @@ def test_an_embedding_of_the_task_is_appended_to_the_observation() -> None:
 
 
 def test_each_layer_is_scaled_and_shifted_as_the_embedding_says() -> None:
-    sharing = network_of("film").sharing
+    sharing = sharing_of("film")
     state, observation = sharing.state_dict(), observations(THREE)
     features = sharing(observation, ALL).features
     for task, name in enumerate(NAMES):
         embedding = F.normalize(state[f"embedding.{name}.weight"], dim=0)
-        changes = _linear(state, "film.generator", embedding)
+        changes = dense(state, "film.generator", embedding)
         scale, shift = [1.0 + changes[:8], 1.0 + changes[8:14]], [changes[14:22], changes[22:]]
         hidden = observation[task]
         for layer in range(2):
@@ -65,7 +68,7 @@ def test_each_layer_is_scaled_and_shifted_as_the_embedding_says() -> None:
 
 
 def test_each_task_sees_shared_outputs_through_masks_of_its_own() -> None:
-    sharing = network_of("mask").sharing
+    sharing = sharing_of("mask")
     state, observation = sharing.state_dict(), observations(THREE)
     features = sharing(observation, ALL).features
     for task, name in enumerate(NAMES):
@@ -80,11 +83,11 @@ def test_each_task_sees_shared_outputs_through_masks_of_its_own() -> None:
 
 
 def test_layers_after_the_branch_belong_to_one_task() -> None:
-    sharing = network_of("branch").sharing
+    sharing = sharing_of("branch")
     state, observation = sharing.state_dict(), observations(THREE)
     features = sharing(observation, ALL).features
     for task, name in enumerate(NAMES):
-        hidden = _layer(state, 0, observation[task])
+        hidden = dense(state, "trunk.0.0", observation[task]).relu()
         torch.testing.assert_close(features[task], mlp(state, "branches.", name, hidden, 1)[-1])
 
 
@@ -92,7 +95,7 @@ def test_layers_after_the_branch_belong_to_one_task() -> None:
 def test_conditioning_starts_as_the_identity(conditioning: Any) -> None:
     sharing = _sharing(conditioning=conditioning)
     observation = observations(THREE)
-    plain = sharing.torso(observation.flatten(0, 1))[-1].view(3, 5, 6)
+    plain = sharing.torso(observation)[-1]
     torch.testing.assert_close(sharing(observation, ALL).features, plain)
 
 
@@ -109,7 +112,7 @@ def test_channels_of_images_are_conditioned_as_a_whole(conditioning: Any) -> Non
             if not name.startswith("torso"):
                 parameter.add_(torch.randn_like(parameter))
     observation = torch.randint(2, (2, 3, 2, 5, 5), dtype=torch.uint8)
-    plain = sharing.torso(observation.flatten(0, 1))[0].view(2, 3, 4, 9)
+    plain = sharing.torso(observation)[0].view(2, 3, 4, 9)
     found = sharing(observation, torch.arange(2)).layers[0].view(2, 3, 4, 9)
     if conditioning == "film":
         scale, shift = sharing.film(sharing.embedding(torch.arange(2)))[0]
@@ -130,7 +133,6 @@ def test_channels_of_images_are_conditioned_as_a_whole(conditioning: Any) -> Non
             TRUNK + 3 * ((8 * 5 + 5) + (5 * 8 + 8) + (14 * 5 + 5) + (5 * 6 + 6)),
         ),
         ({"conditioning": "branch"}, (SIZE * 8 + 8) + 3 * (8 * 6 + 6)),
-        ({"width_multiplier": 2.0}, (SIZE * 16 + 16) + (16 * 12 + 12)),
     ],
     ids=str,
 )
@@ -161,11 +163,7 @@ def test_the_streams_of_a_dueling_head_are_shared() -> None:
     shared = {id(parameter) for parameter in network.shared_parameters()}
     names = {name for name, parameter in network.named_parameters() if id(parameter) in shared}
     assert names == {
-        *(
-            f"sharing.torso.layers.{layer}.{kind}"
-            for layer in (0, 2)
-            for kind in ("weight", "bias")
-        ),
+        *(f"torso.layers.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")),
         *(
             f"head.{stream}_stream.0.{kind}"
             for stream in ("value", "advantage")
@@ -191,49 +189,9 @@ def test_an_embedding_cannot_be_appended_to_images() -> None:
         ({"conditioning": "mask", "mask_hidden": 0}, "mask_hidden"),
         ({"conditioning": "branch", "branch_depth": 0}, "branch_depth"),
         ({"conditioning": "branch", "branch_depth": 2}, "branch_depth"),
-        ({"width_multiplier": 0.0}, "width_multiplier"),
     ],
     ids=str,
 )
 def test_values_out_of_range_are_refused(options: Any, name: str) -> None:
-    options = {"width_multiplier": 1.0, **options}
     with pytest.raises(ValueError, match=complaint(name)):
         _sharing(**options)
-
-
-def test_a_torso_of_one_width_cannot_be_widened() -> None:
-    class Fixed(Torso):
-        """Has one width."""
-
-        num_features = SIZE
-
-        def __init__(self, tasks: Any) -> None:
-            super().__init__()
-
-        def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-            return (observation,)
-
-    with pytest.raises(TypeError, match=r"^`torso` must take `width_multiplier`"):
-        SharedTrunk(THREE, Fixed, width_multiplier=2.0)
-
-
-@pytest.mark.parametrize("name", ["none", "branch", "mask", "softmax", "cross_stitch", "lateral"])
-def test_a_matched_trunk_is_as_wide_as_its_budget_allows(name: str) -> None:
-    reference = network_of(name)
-    before = torch.get_rng_state()
-    width = matched_width(THREE, reference, TORSO)
-    assert torch.equal(torch.get_rng_state(), before)
-
-    def plain(multiplier: float) -> int:
-        sharing = partial(SharedTrunk, width_multiplier=multiplier)
-        return count_parameters(QNetwork(THREE, TORSO, sharing=sharing))
-
-    budget = count_parameters(reference)
-    assert plain(width) <= budget
-    assert any(plain(width + more) > budget for more in (0.05, 0.1, 0.2))
-    assert (name == "none") == (plain(width) == plain(1.0))
-
-
-def test_a_reference_smaller_than_any_trunk_is_refused() -> None:
-    with pytest.raises(ValueError, match=complaint("reference")):
-        matched_width(THREE, torch.nn.Linear(1, 1), MLPTorso)
