@@ -1,5 +1,6 @@
 """What a learner does for the sharing of its network."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from helpers.asserts import assert_equal_tensors, assert_same_state, complaint
 from helpers.batches import random_batch
 from helpers.runs import COUNTING, fit, small_data
-from helpers.sharing import SHARINGS
+from helpers.sharing import SHARINGS, shake
 from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN
@@ -51,6 +52,21 @@ def test_the_loss_has_the_terms_of_the_sharing(sharing: Any, terms: list[str]) -
     assert list(losses.auxiliary) == terms
     expected = (losses.td * batch.weight).mean() + sum(losses.auxiliary.values())
     torch.testing.assert_close(model.total_loss(losses, batch), expected)
+
+
+def test_noise_changes_the_loss_and_no_part_of_the_target() -> None:
+    model = _model(GUMBEL)
+    batch = random_batch(model.tasks)
+    before = model.objective(batch, model.network, model.target_network)
+    losses = []
+    model.network.train()
+    for _ in range(10):
+        model.network.resample_noise()
+        model.target_network.resample_noise()
+        td = model.objective(batch, model.network, model.target_network)
+        assert torch.equal(td.target, before.target)
+        losses.append(td.loss)
+    assert any(not torch.equal(loss, before.loss) for loss in losses)
 
 
 class Noting(Callback):
@@ -150,6 +166,43 @@ def test_a_run_with_every_sharing_is_rebuilt_from_its_checkpoint_alone(
     assert_same_state(loaded, model)
     batch = random_batch(model.tasks)
     torch.testing.assert_close(loaded.losses(batch).td, model.losses(batch).td)
+
+
+def _values(model: DQN, names: list[str]) -> dict[str, torch.Tensor]:
+    observation = torch.linspace(0.0, 1.0, 20).view(1, 5, 4)
+    index = {info.name: place for place, info in enumerate(model.tasks)}
+    observation = observation[..., : model.tasks[0].observation_shape[0]]
+    return {n: model.action_values(observation, torch.tensor([index[n]])) for n in names}
+
+
+# A mixture of columns is another one with one column more or less.
+@pytest.mark.parametrize("name", [name for name in SHARINGS if name != "cross_stitch"])
+def test_parts_follow_their_tasks_when_these_are_reordered_removed_and_added(
+    name: str, tmp_path: Path
+) -> None:
+    path, options = (
+        tmp_path / "last.ckpt",
+        {"order": ["right", "left"]} if name == "lateral" else {},
+    )
+    data = small_data(TASKS)
+    model = _model(partial(SHARINGS[name], **options), data)
+    shake(model)
+    fit(data, model).save_checkpoint(path)
+    right, left, up = model.tasks
+    reordered = DQN.load_from_checkpoint(path, tasks=[right, up, left])
+    removed = DQN.load_from_checkpoint(path, tasks=[right, left], strict=False)
+    new = replace(up, name="new", head="new")
+    added = DQN.load_from_checkpoint(path, tasks=[right, left, up, new], strict=False)
+    _assert_close(reordered, model, ["right", "left", "up"])
+    _assert_close(removed, model, ["right", "left"])
+    _assert_close(added, model, ["right", "left", "up"])
+
+
+def _assert_close(found: DQN, expected: DQN, names: list[str]) -> None:
+    for values, others in zip(
+        _values(found, names).values(), _values(expected, names).values(), strict=True
+    ):
+        torch.testing.assert_close(values, others)
 
 
 @pytest.mark.parametrize("name", SHARINGS)

@@ -38,8 +38,8 @@ class Columns(Sharing):
             `cross_stitch` the initial weight of all other columns together, in [0, 1]; for
             `lateral` the initial scale of what is received. None takes 0.01, 0.1 and 0.1.
         adapter_size: Width of the adapters of `lateral`.
-        order: Names of all tasks from the first to the last column, for `lateral`; None takes them
-            in the order of tasks.
+        order: Names of tasks from the first column on, for `lateral`; those that it does not name
+            follow in the order of tasks.
 
     Raises:
         ValueError: If a value is out of range, or at the first update if `pull` would diverge.
@@ -59,7 +59,7 @@ class Columns(Sharing):
         coupling: Literal["none", "pull", "cross_stitch", "lateral"] = "none",
         strength: float | None = None,
         adapter_size: int = 32,
-        order: Sequence[str] | None = None,
+        order: Sequence[str] = (),
     ) -> None:
         super().__init__()
         require(coupling in STRENGTHS, "coupling", f"be one of {', '.join(STRENGTHS)}", coupling)
@@ -82,9 +82,10 @@ class Columns(Sharing):
             require(self.strength <= 1.0, "strength", "be at most 1", strength)
             self.mixing = CrossStitch(names, len(layers), self.strength)
         else:
-            order = list(order or names)
-            require(sorted(order) == sorted(names), "order", f"hold each of {names} once", order)
-            self.mixing = Lateral(order, layers, adapter_size, self.strength)
+            every = [*order, *(name for name in names if name not in order)]
+            must = f"hold names among {names}, each once"
+            require(sorted(every) == sorted(names), "order", must, list(order))
+            self.mixing = Lateral(every, layers, adapter_size, self.strength)
 
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""

@@ -67,6 +67,13 @@ def test_cross_stitch_units_that_are_the_identity_leave_independent_columns() ->
     )
 
 
+def test_columns_that_the_order_does_not_name_come_last() -> None:
+    state = Columns(THREE, TORSO, coupling="lateral", order=["up"]).state_dict()
+    adapters = {key.split("down.")[1] for key in state if "down." in key}
+    pairs = {tuple(key.split(".")[:2]) for key in adapters}
+    assert pairs == {("left", "up"), ("right", "up"), ("right", "left")}
+
+
 def _lateral(state: dict[str, Tensor], own: str, observation: Tensor) -> Tensor:
     """Return the features of one column by equation 2, without gradient."""
     first = {name: _layer(state, 0, name, observation) for name in ORDER}
@@ -98,9 +105,9 @@ def test_only_its_own_column_and_adapters_learn_from_a_task(own: str) -> None:
     sharing(observations(THREE, groups=1, rows=50), task).features.square().sum().backward()
     for module in sharing.modules():
         for parameter in module.parameters(recurse=False):
-            for row, name in enumerate(module.row_names):  # type: ignore[arg-type]
+            for row, name in enumerate(module.row_names):
                 learns = name.split(".")[0] == own
-                assert (parameter.grad[row] != 0.0).any() == learns, name  # type: ignore[index]
+                assert (parameter.grad[row] != 0.0).any() == learns, name
 
 
 def test_columns_are_pulled_to_their_mean_by_the_share_of_the_penalty() -> None:
@@ -151,7 +158,7 @@ def test_columns_have_the_parameters_of_networks_and_coupling(
         ({"coupling": "pull", "strength": -1.0}, "strength"),
         ({"coupling": "cross_stitch", "strength": 1.5}, "strength"),
         ({"coupling": "lateral", "adapter_size": 0}, "adapter_size"),
-        ({"coupling": "lateral", "order": ["left", "right"]}, "order"),
+        ({"coupling": "lateral", "order": ["left", "left"]}, "order"),
     ],
     ids=str,
 )

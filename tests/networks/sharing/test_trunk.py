@@ -14,6 +14,7 @@ from helpers.sharing import (
     dense,
     mlp,
     observations,
+    sharing_of,
 )
 from torch import Tensor
 from torch.nn import functional as F
