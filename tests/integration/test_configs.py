@@ -56,16 +56,34 @@ def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_ways_of_sharing_to_test() -> None:
-    assert len(SHARINGS) >= 13
+    assert len(SHARINGS) >= 14
 
 
+# Observations and actions of unlike sizes.
+CLASSIC = """
+model: {class_path: lit_mtdqn.DQN}
+data:
+  tasks:
+    mountaincar: {env: MountainCar-v0}
+    cartpole: {env: CartPole-v1}
+  num_envs: 4
+  replay_ratio: 0.03125
+  phase_vector_steps: 8
+"""
+
+
+@pytest.mark.parametrize("suite", ["driving", "classic"])
 @pytest.mark.parametrize("path", SHARINGS, ids=str)
 def test_a_way_of_sharing_runs_on_several_tasks(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its films take as long as the run.
     monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
-    smoke(tmp_path / "run", Path("configs/driving/three_tasks.yaml"), path)
+    tasks = Path("configs/driving/three_tasks.yaml")
+    if suite == "classic":
+        tasks = tmp_path / "classic.yaml"
+        tasks.write_text(CLASSIC)
+    smoke(tmp_path / "run", tasks, path)
     learner = DQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert type(learner.network.sharing).__name__ == _sharing_of(path).rpartition(".")[2]
 
