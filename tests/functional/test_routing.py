@@ -80,6 +80,11 @@ def test_gram_schmidt_makes_orthonormal_vectors_like_those_of_a_qr_decomposition
     torch.testing.assert_close(found.mT, columns * signs.unsqueeze(1))
 
 
+def test_gram_schmidt_of_two_vectors_by_hand() -> None:
+    vectors = torch.tensor([[[3.0, 4.0]], [[5.0, 0.0]]])
+    assert_table(gram_schmidt(vectors), [[[0.6, 0.8]], [[0.8, -0.6]]])
+
+
 def test_vectors_that_depend_on_others_vanish_without_an_unbounded_gradient() -> None:
     vectors = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[1.0, 0.0]]], requires_grad=True)
     found = gram_schmidt(vectors)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.runs import fit, small_data
 
-from lit_mtdqn import DQN
+from lit_mtdqn import DQN, TaskSpec
+from lit_mtdqn.algorithms.factories import from_plain
 from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
 
@@ -59,33 +61,26 @@ def test_there_are_ways_of_sharing_to_test() -> None:
     assert len(SHARINGS) >= 14
 
 
-# Observations and actions of unlike sizes.
-CLASSIC = """
-model: {class_path: lit_mtdqn.DQN}
-data:
-  tasks:
-    mountaincar: {env: MountainCar-v0}
-    cartpole: {env: CartPole-v1}
-  num_envs: 4
-  replay_ratio: 0.03125
-  phase_vector_steps: 8
-"""
-
-
-@pytest.mark.parametrize("suite", ["driving", "classic"])
 @pytest.mark.parametrize("path", SHARINGS, ids=str)
 def test_a_way_of_sharing_runs_on_several_tasks(
-    path: Path, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Its films take as long as the run.
     monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
-    tasks = Path("configs/driving/three_tasks.yaml")
-    if suite == "classic":
-        tasks = tmp_path / "classic.yaml"
-        tasks.write_text(CLASSIC)
-    smoke(tmp_path / "run", tasks, path)
+    smoke(tmp_path / "run", Path("configs/driving/three_tasks.yaml"), path)
     learner = DQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert type(learner.network.sharing).__name__ == _sharing_of(path).rpartition(".")[2]
+
+
+@pytest.mark.parametrize("path", SHARINGS, ids=str)
+def test_a_way_of_sharing_runs_on_tasks_of_unlike_sizes(path: Path) -> None:
+    network = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+    envs = {"mountaincar": "MountainCar-v0", "cartpole": "CartPole-v1"}
+    data = small_data({name: TaskSpec(env=env) for name, env in envs.items()})
+    model = DQN(data.task_infos, from_plain(network, "network"))
+    fit(data, model)
+    assert data.clock.updates > 0
+    assert all(parameter.isfinite().all() for parameter in model.network.parameters())
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

@@ -119,6 +119,17 @@ def test_columns_are_pulled_to_their_mean_by_the_share_of_the_penalty() -> None:
         torch.testing.assert_close(parameter.detach(), old - 4 * 3 * 0.5 * 0.1 * (old - mean))
 
 
+def test_a_pull_of_a_half_goes_half_of_the_way_to_the_mean() -> None:
+    sharing = Columns(THREE[:2], TORSO, coupling="pull", strength=0.5)
+    with torch.no_grad():
+        for parameter in sharing.parameters():
+            parameter[0], parameter[1] = 0.0, 4.0
+    sharing.pull(learning_rate=0.125)  # 4 * 2 * 0.5 * 0.125
+    for parameter in sharing.parameters():
+        assert parameter[0].unique().tolist() == [1.0]
+        assert parameter[1].unique().tolist() == [3.0]
+
+
 def test_a_pull_that_would_diverge_is_refused() -> None:
     sharing = Columns(THREE, TORSO, coupling="pull", strength=1.0)
     sharing.pull(learning_rate=0.16)
