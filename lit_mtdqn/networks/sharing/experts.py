@@ -11,7 +11,6 @@ from lit_mtdqn.functional.routing import (
     expert_usage,
     gram_schmidt,
     load_balance_loss,
-    router_entropy,
 )
 from lit_mtdqn.networks.copies import Between, Copies
 from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
@@ -192,6 +191,6 @@ class Experts(Sharing):
             for expert in range(self.num_experts):
                 found[f"expert_usage/{name}/{expert}"] = usage[index, expert]
             if self.router.is_share:
-                entropy = router_entropy(router[task == index])
-                found[f"router_entropy/{name}"] = entropy.mean()
+                entropy = self.router.entropy(router, task)
+                found[f"router_entropy/{name}"] = entropy[task == index].mean()
         return found

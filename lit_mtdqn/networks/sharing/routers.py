@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.functional.routing import straight_through_one_hot
+from lit_mtdqn.functional.routing import router_entropy, straight_through_one_hot
 from lit_mtdqn.networks.noise import DrawsNoise
 from lit_mtdqn.networks.rows import TaskEmbedding, TaskVectors, select
 from lit_mtdqn.networks.task_linear import TaskLinear
@@ -42,6 +42,13 @@ class Router(nn.Module):
             experts: Their outputs, [E, S, B, F].
         """
         raise NotImplementedError
+
+    def entropy(self, weights: Tensor, task: Tensor) -> Tensor:
+        """Return how undecided tasks [S] are at weights [S, B, E] that are shares, [S, B].
+
+        In nats: 0 is one expert, log E all alike.
+        """
+        return router_entropy(weights)
 
 
 class ObservationGate(nn.Module):
@@ -110,6 +117,10 @@ class GumbelRouter(DrawsNoise, Router):
             logits = logits + select(self.noise, self.logits.rows_of(task))
         weights = straight_through_one_hot(logits, self.temperature)
         return weights[:, None, :, None].expand(-1, observation.shape[1], -1, -1)
+
+    def entropy(self, weights: Tensor, task: Tensor) -> Tensor:
+        """Return the entropy of the distribution that experts are drawn from, nats [S, 1]."""
+        return router_entropy(self.logits(task).softmax(-1)).unsqueeze(-1)
 
     def _draw(self, generator: torch.Generator | None) -> None:
         # Minus the logarithm of an exponential variable is a standard Gumbel variable.

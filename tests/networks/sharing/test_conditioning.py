@@ -34,8 +34,7 @@ def test_a_mask_of_a_task_multiplies_what_is_shared() -> None:
     masks = AttentionMasks(["left", "right"], [2], hidden=3)
     with torch.no_grad():
         # 2 sigmoid(log 3) = 1.5 and 2 sigmoid(-log 3) = 0.5.
-        masks.get_submodule("masks.0").get_parameter("bias")[1, 0] = torch.tensor(
-            [3.0, 1 / 3]
-        ).log()
+        bias = masks.get_submodule("masks.0").get_parameter("bias")
+        bias[1, 0] = torch.tensor([3.0, 1.0 / 3.0]).log()
     (seen,) = masks([torch.full((2, 1, 2), 4.0)], torch.arange(2))
     assert_table(seen, [[[4.0, 4.0]], [[6.0, 2.0]]])

@@ -72,6 +72,15 @@ def test_the_noise_of_a_task_may_change_its_choice_where_a_gradient_is_taken() -
     assert noisy.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
+def test_a_draw_is_as_undecided_as_the_softmax_of_its_logits() -> None:
+    router = GumbelRouter(TASKS, 2)
+    with torch.no_grad():
+        router.logits.weight.copy_(torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]]))
+    entropy = router.entropy(router(OBSERVATION, BOTH, EXPERTS).squeeze(-1), BOTH)
+    right = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert_table(entropy, [[right], [math.log(2.0)]])
+
+
 def test_attention_is_a_softmax_of_scaled_products_of_query_and_keys() -> None:
     router = AttentionRouter(TASKS, num_features=4, num_heads=2, embedding_dim=4)
     with torch.no_grad():
