@@ -290,11 +290,10 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Decide what the loop will call."""
-        self._update_callbacks = [
-            callback
-            for callback in self.trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, UpdateCallback)
-        ]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        # Parts of the network come first: a target network copies what they leave.
+        parts = [*self.network.modules(), *callbacks]
+        self._update_callbacks = [part for part in parts if isinstance(part, UpdateCallback)]
         self._direct = self._may_step_directly()
         self._clock = self.source.clock
         modules = self.trained_modules()
@@ -374,7 +373,10 @@ class ValueLearner(lightning.LightningModule, ABC):
     ) -> Tensor:
         device = self.device
         task = task.to(device)
-        values = ask(observation.to(device), task)
+        return self.raw_values(ask(observation.to(device), task), task)
+
+    def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return values [S, ...] of the network, of tasks [S], in the unit of rewards."""
         return values if self.scale is None else self.scale.restored(values, task)
 
     def train(self, mode: bool = True) -> Self:
@@ -387,6 +389,12 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.network.eval()
         self.target_network.eval()
         return self
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of the last update, of the first group of parameters."""
+        rate: float = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return rate
 
     @property
     def source(self) -> ExperienceSource:

@@ -20,8 +20,8 @@ class Learner(Protocol):
     network: QNetwork
     tasks: list[TaskInfo]
 
-    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        """Return raw action values [S, B, A]."""
+    def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return values [S, B, A] of the network in the unit of rewards."""
 
 
 def phase_metrics(
@@ -65,13 +65,17 @@ def _td_losses(
 
 @torch.no_grad()
 def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
-    q_values = learner.action_values(batch.observation, batch.task)
+    network = learner.network
+    prediction = network(batch.observation, batch.task)
+    q_values = learner.raw_values(network.q_values(prediction).float(), batch.task)
     mask = batch.extra.get("action_mask")
     if mask is None:
-        mask = learner.network.allowed_actions(batch.task)
+        mask = network.allowed_actions(batch.task)
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
-    metrics = {}
+    metrics = {
+        f"train/{name}": value for name, value in network.metrics(prediction, batch.task).items()
+    }
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
         metrics[f"train/q_mean/{name}"] = best[groups].mean()

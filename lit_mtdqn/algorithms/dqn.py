@@ -25,8 +25,8 @@ class DQN(ValueLearner):
 
     Double DQN, dueling, n-step and Huber are values of its parts: `TD.bootstrap`, `DuelingHead`,
     `TaskSpec.n_step`, the head's `loss`. With several tasks it shares the torso between them and
-    gives each a head of its own. Unlike the paper it uses Adam on squared errors and epsilon-greedy
-    draws per environment.
+    gives each a head of its own, unless the network's `sharing` says otherwise. Unlike the paper it
+    uses Adam on squared errors and epsilon-greedy draws per environment.
 
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
@@ -63,7 +63,7 @@ class DQN(ValueLearner):
 
     def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
         """Return further terms by name, from what the temporal-difference loss has computed."""
-        return {}
+        return self.network.auxiliary(td.prediction, batch.task)
 
     def _predictor(self, parameters: Parameters | None) -> Predict:
         """Return the online network, with other parameters if there are any."""

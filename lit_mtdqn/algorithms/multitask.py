@@ -93,7 +93,7 @@ class MultiTaskDQN(DQN):
 
     def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
         """Return the terms of all objectives."""
-        terms: dict[str, Tensor] = {}
+        terms = super().auxiliary_losses(batch, td)
         for objective in self.objectives:
             terms.update(objective(batch, td, self.target_network))
         return terms

@@ -53,6 +53,8 @@ class _FactorisedNoise(DrawsNoise):
     """Noise of weights as a product of noise of inputs and noise of outputs, for each row."""
 
     explores = True
+    # Decay would end exploration.
+    undecayed: tuple[str, ...] = ("sigma_weight", "sigma_bias")
     noise: Tensor
 
     def _init_noise(self, rows: int, in_features: int, out_features: int) -> None:

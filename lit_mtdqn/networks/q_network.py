@@ -1,8 +1,9 @@
-"""The whole network: torso, then head."""
+"""The whole network: what tasks share, then their heads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,20 +13,24 @@ from torch.func import functional_call, vmap
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.noise import DrawsNoise
-from lit_mtdqn.networks.task_linear import TaskLinear
-from lit_mtdqn.networks.torsos import MLPTorso, Torso
+from lit_mtdqn.networks.rows import shared_parameters
+from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
+from lit_mtdqn.networks.torsos import MLPTorso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
 
 class QNetwork(nn.Module):
-    """Action values of every task by one torso that all tasks share and one head per task.
+    """Action values of every task: a torso makes features of observations, a head values of them.
 
-    With one task this is an ordinary Q-network.
+    By default all tasks share one torso and each has a head of its own. With one task this is an
+    ordinary Q-network.
 
     Args:
         tasks: The tasks; given by the learner.
         torso: What turns observations into features.
         head: What turns features into action values.
+        sharing: What tasks share below their heads: `SharedTrunk`, `Experts` or `Columns`. None
+            shares one torso and nothing else changes.
 
     References:
         Caruana 1997, "Multitask Learning" (hard parameter sharing).
@@ -36,14 +41,23 @@ class QNetwork(nn.Module):
     def __init__(
         self,
         tasks: TaskInfos,
-        torso: Callable[[TaskInfos], Torso] = MLPTorso,
+        torso: TorsoFactory = MLPTorso,
         head: Callable[[TaskInfos, int], Head] = LinearHead,
+        sharing: Callable[[TaskInfos, TorsoFactory], Sharing] | None = None,
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
         self._infos, self._head_factory = infos, head
-        self.torso = torso(infos)
-        self.head = self.make_head(self.torso.num_features)
+        self.sharing: Sharing | None = None
+        if sharing is None:
+            self.torso = torso(infos)
+            num_features = self.torso.num_features
+        else:
+            self.sharing = sharing(infos, torso)
+            num_features = self.sharing.num_features
+            if self.sharing.one_head:
+                self._infos = [replace(info, head="shared") for info in infos]
+        self.head = self.make_head(num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
@@ -66,16 +80,26 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
-        layers = self.torso(observation)
+        router = None
+        if self.sharing is None:
+            layers = self.torso(observation)
+        else:
+            layers, router = self.sharing(observation, task)
         output = self.head(layers[-1], task)
         taus = self.head.fractions(observation.shape[1])
-        return Prediction(layers[-1], layers, output, taus=taus)
+        return Prediction(layers[-1], layers, output, router, taus)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that several tasks use: all but the layers of single heads."""
-        layers = [module for module in self.head.modules() if isinstance(module, TaskLinear)]
-        own = {p for layer in layers if not layer.is_shared for p in layer.parameters()}
-        return [parameter for parameter in self.parameters() if parameter not in own]
+        """Return the parameters that several tasks use."""
+        return shared_parameters(self)
+
+    def auxiliary(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return what the sharing adds to the loss, terms [] by name."""
+        return {} if self.sharing is None else self.sharing.auxiliary(prediction, task)
+
+    def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return numbers about the sharing that are worth logging, [] by name."""
+        return {} if self.sharing is None else self.sharing.metrics(prediction, task)
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lit_mtdqn.networks.rows import TaskRows, select
 from lit_mtdqn.types import require
 
 
-class TaskLinear(nn.Module):
+class TaskLinear(TaskRows):
     """Applies to each row group the linear layer of its head.
 
-    The layers are rows of one parameter, so that a forward pass is one batched product. Rows are
-    kept in the order of the heads' names and saved one by one under these names, without padding:
-    the order of tasks in a configuration never matters, and a checkpoint fits a model with more or
-    fewer heads as far as the names agree.
+    The layers are rows of one parameter, so that a forward pass is one batched product. They are
+    saved by the heads' names, without padding.
 
     Args:
         heads: Name of each task's head, identifiers; tasks of one name share a row.
@@ -30,8 +28,6 @@ class TaskLinear(nn.Module):
         is_shared: Whether some tasks have one head.
     """
 
-    row_of_task: Tensor
-
     def __init__(
         self,
         heads: Sequence[str],
@@ -39,16 +35,11 @@ class TaskLinear(nn.Module):
         out_features: Sequence[int],
         init_scale: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(heads)
         require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
-        self.heads = tuple(sorted(set(heads)))
-        self.is_shared = len(self.heads) < len(heads)
+        self.heads = self.row_names
         widths = list(zip(heads, out_features, strict=True))
         self.widths = tuple(max(w for h, w in widths if h == head) for head in self.heads)
-        rows = torch.tensor([self.heads.index(head) for head in heads])
-        self.register_buffer("row_of_task", rows, persistent=False)
-        in_order = rows.tolist() == list(range(len(self.heads)))
-        self._every_row = rows.tolist() if in_order else None
         bound = init_scale / math.sqrt(in_features)
         shape = (len(self.heads), in_features, max(self.widths))
         weight = torch.empty(shape).uniform_(-bound, bound)
@@ -87,10 +78,8 @@ class TaskLinear(nn.Module):
         return self._of_tasks(self.weight, self.bias, task)
 
     def _of_tasks(self, weight: Tensor, bias: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
-        if self._is_every_row(task):
-            return weight, bias
-        row = self.row_of_task[task]
-        return weight.index_select(0, row), bias.index_select(0, row)
+        rows = self.rows_of(task)
+        return select(weight, rows), select(bias, rows)
 
     @torch.no_grad()
     def rescale_(self, factor: Tensor, shift: Tensor) -> None:
@@ -107,53 +96,9 @@ class TaskLinear(nn.Module):
         for row, amount in zip(self.row_of_task.tolist(), shift.unbind(), strict=True):
             self.bias[row, :, : self.widths[row]] += amount
 
-    def _is_every_row(self, task: Tensor) -> bool:
-        """Return whether the groups are all rows in order, which needs no copy of the weights.
-
-        Asked on the CPU alone, where it takes a microsecond; elsewhere it would stall the device.
-        """
-        every = self._every_row
-        if every is None or len(task) != len(every) or task.device.type != "cpu":
-            return False
-        # One group of one row is that row; under `vmap` its number could not be read.
-        return len(every) == 1 or task.tolist() == every
-
-    def _saved_rows(self) -> dict[str, Tensor]:
-        """Return views of what each head owns, by its name in a checkpoint."""
-        return {
-            f"{head}.{name}": parameter[row, ..., :width].squeeze(0)
-            for name, parameter in self.named_parameters(recurse=False)
-            for row, (head, width) in enumerate(zip(self.heads, self.widths, strict=True))
-        }
-
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        for name, row in self._saved_rows().items():
-            destination[prefix + name] = row if keep_vars else row.detach().clone()
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        rows = {prefix + name: row.detach() for name, row in self._saved_rows().items()}
-        for key, row in rows.items():
-            if key not in state_dict:
-                missing_keys.append(key)
-            elif state_dict[key].shape != row.shape:
-                found = (tuple(state_dict[key].shape), tuple(row.shape))
-                error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
-            else:
-                row.copy_(state_dict[key])
-        if strict:
-            saved = {key for key in state_dict if key.startswith(prefix)}
-            unexpected_keys.extend(sorted(saved - set(rows)))
+    def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
+        used = stack[row, ..., : self.widths[row]]
+        return f"{self.heads[row]}.{name}", used.squeeze(0)
 
     def extra_repr(self) -> str:
         """Name the heads and sizes."""

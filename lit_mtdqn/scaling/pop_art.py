@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.networks import QNetwork, TaskLinear
 from lit_mtdqn.scaling.base import Reduce, Scale
-from lit_mtdqn.types import Losses, TaskInfos, as_task_infos, require
+from lit_mtdqn.types import Losses, TaskInfos, require
 
 SMALLEST, LARGEST = 1e-4, 1e6
 
@@ -41,15 +41,16 @@ class PopArt(Scale):
         # Mean, mean of squares, and the number of updates seen.
         super().__init__(tasks, 3)
         self.step_size = step_size
-        self._heads = [info.head for info in as_task_infos(tasks)]
 
     def check(self, network: QNetwork) -> None:
         """Refuse heads that cannot be rewritten task by task."""
         head = network.head
         must = "have outputs linear in its last layer, as LinearHead does, for PopArt"
         require(head.can_rescale, "head", must, type(head).__name__)
-        unlike = len(set(self._heads)) == len(self._heads)
-        require(unlike, "tasks", "each have a head of its own for PopArt", self._heads)
+        layers = [module for module in head.modules() if isinstance(module, TaskLinear)]
+        names = layers[0].heads
+        unlike = not any(layer.is_shared for layer in layers)
+        require(unlike, "tasks", "each have a head of its own for PopArt", names)
 
     @torch.no_grad()
     def on_update_end(

@@ -127,7 +127,7 @@ class Prediction(NamedTuple):
 
     Attributes:
         features: Input of the head, [S, B, F].
-        layers: Outputs of the torso's layers, first to last, each [S, B, its width].
+        layers: Outputs of the layers below the head, first to last, each [S, B, its width].
         output: The head's output, [S, B, A] for scalar heads, [S, B, A, Z] for distributional ones.
         router: Weights over experts, [S, B, E], or None without experts.
         taus: Fractions whose quantiles `output` holds, [B, Z], or [1, Z] where all rows have the

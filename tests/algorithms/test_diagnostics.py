@@ -17,8 +17,8 @@ class FakeLearner:
     network: QNetwork
     tasks: list[TaskInfo]
 
-    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        return self.network.action_values(observation, task)
+    def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
+        return values
 
 
 def _learner() -> FakeLearner:

@@ -10,7 +10,7 @@ import torch
 from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 
-from lit_mtdqn.scaling import ReturnNormaliser, ReturnScaling, Scale
+from lit_mtdqn.scaling import ReturnNormaliser, ReturnScaling
 from lit_mtdqn.types import ReturnSums, TaskInfo
 
 
@@ -104,13 +104,15 @@ def test_before_the_first_return_losses_are_not_scaled() -> None:
 
 
 @pytest.mark.parametrize("kind", [ReturnNormaliser, ReturnScaling])
-def test_sums_over_phases_are_as_those_of_one(kind: type[Scale]) -> None:
+def test_sums_over_phases_are_as_those_of_one(
+    kind: type[ReturnNormaliser | ReturnScaling],
+) -> None:
     rows = [ReturnSums(*(float(n) for n in torch.rand(8))) for _ in range(3)]
     parts, whole = kind(_infos("one")), kind(_infos("one"))
     for row in rows:
         parts.on_returns(_sums(row))
-    columns = list(zip(*rows, strict=True))
-    whole.on_returns(_sums(ReturnSums(*map(sum, columns[:-1]), max(columns[-1]))))
+    *sums, largest = zip(*rows, strict=True)
+    whole.on_returns(_sums(ReturnSums._make([*map(sum, sums), max(largest)])))
     torch.testing.assert_close(parts.statistics, whole.statistics)
     assert_table(parts.spread, whole.spread)
 
