@@ -159,6 +159,14 @@ class ValueLearner(lightning.LightningModule, ABC):
         else:
             self.manual_backward(loss)
 
+    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Return the mean of a tensor over all ranks."""
+        if self.trainer.world_size == 1:
+            return tensor
+        reduced = self.trainer.strategy.reduce(tensor, reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
     def on_update_end(self, batch: Transition) -> None:
         """React to an update that has been made, before callbacks do."""
 

@@ -209,14 +209,6 @@ class MultiTaskDQN(DQN):
         """Number of ranks."""
         return int(self.trainer.world_size)
 
-    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
-        """Return the mean of a tensor over all ranks."""
-        if self.world_size == 1:
-            return tensor
-        reduced = self.trainer.strategy.reduce(tensor, reduce_op="mean")
-        assert isinstance(reduced, Tensor)
-        return reduced
-
     @torch.no_grad()
     def task_losses_of(self, batch: Transition) -> TaskLosses:
         """Return the losses of a batch under the parameters as they are now, without gradient."""

@@ -34,6 +34,7 @@ from lit_mtdqn.replay import (
     replay_bytes,
 )
 from lit_mtdqn.rollout import (
+    Boltzmann,
     Collector,
     EpisodeStatistics,
     EpsilonGreedy,
@@ -95,6 +96,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             every task its part.
         prioritisation: Replays transitions in proportion to their errors, each task by its own;
             None replays all alike.
+        boltzmann: Draws actions by how good they look, where otherwise the best is taken.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -123,6 +125,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         eval_max_steps: int = 10_000,
         sampler: TaskSampler | None = None,
         prioritisation: Prioritisation | None = None,
+        boltzmann: Boltzmann | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -143,7 +146,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.eval_epsilon = eval_epsilon
         self.eval_max_steps = eval_max_steps
         self.seed = seed
-        self.exploration = EpsilonGreedy()
+        self.exploration = boltzmann or EpsilonGreedy()
         self.sampler = sampler or EveryTask()
         self.prioritisation = prioritisation
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)

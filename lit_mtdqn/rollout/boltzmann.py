@@ -2,50 +2,61 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from lit_mtdqn.types import Schedule, require, value_at
+from lit_mtdqn.rollout.exploration import EpsilonGreedy
+from lit_mtdqn.types import Schedule, require
 
 Array = np.ndarray
 # Stands for 0 in divisions.
 SMALLEST = np.finfo(np.float64).tiny
 
 
-class Boltzmann:
+class Boltzmann(EpsilonGreedy):
     """Takes each allowed action with a probability proportional to `exp(value / temperature)`.
 
     Unlike epsilon-greedy it rarely takes what looks bad, but what is rare depends on the scale of
-    the values; `relative` takes that scale from the values themselves.
+    the values; `relative` takes that scale from the values themselves. With probability epsilon it
+    still takes any allowed action; `EpsilonDecay(start=0, end=0)` turns that off after warm-up.
 
     Args:
-        temperature: In the unit of action values, above 0, or a schedule of it over the task's own
-            env steps. Larger is more random.
+        temperature: In the unit of action values, above 0. Larger is more random.
         relative: Whether the temperature is a multiple of the task's action gap, that is of the
             mean difference between the best and the second best action of its environments at that
             step.
+        epsilon: Probability of any allowed action, or a schedule of it over the task's own env
+            steps.
 
     Raises:
-        ValueError: If `temperature` is a number that is not above 0.
+        ValueError: If `temperature` is not above 0.
 
     References:
         Kaelbling et al. 1996, "Reinforcement Learning: A Survey", on randomised strategies,
         https://arxiv.org/abs/cs/9605103.
     """
 
-    def __init__(self, temperature: float | Schedule = 0.1, relative: bool = False) -> None:
-        valid = isinstance(temperature, Schedule) or temperature > 0.0
-        require(valid, "temperature", "be above 0", temperature)
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        relative: bool = False,
+        epsilon: float | Schedule = 0.05,
+    ) -> None:
+        require(temperature > 0.0, "temperature", "be above 0", temperature)
+        super().__init__(epsilon)
         self.temperature = temperature
         self.relative = relative
 
-    def temperature_at(self, env_steps: int, warmup_env_steps: int = 0) -> float:
-        """Return a task's temperature after so many of its env steps; infinite during warm-up."""
-        return math.inf if env_steps < warmup_env_steps else value_at(self.temperature, env_steps)
+    def act(self, q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
+        """Return actions [S, N]."""
+        explored = self.select(None, mask, epsilon, draws)
+        if q_values is None:
+            return explored
+        temperature = np.full(len(epsilon), self.temperature)
+        drawn = self.draw(q_values, mask, temperature, draws, relative=self.relative)
+        return np.where(draws[0] < epsilon[:, None], explored, drawn)
 
     @staticmethod
-    def select(
+    def draw(
         q_values: Array | None,
         mask: Array,
         temperature: Array,

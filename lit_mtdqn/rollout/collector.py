@@ -88,7 +88,7 @@ class Collector:
         values = None
         if epsilon.min() < 1.0:
             values = self._values_of(observation, active)
-        return self.exploration.select(values, allowed, epsilon, self._draws())
+        return self.exploration.act(values, allowed, epsilon, self._draws())
 
     def _values_of(self, observation: Array, active: Array | None) -> Array:
         """Return action values [S, N, A]; zeros for tasks that stand still."""

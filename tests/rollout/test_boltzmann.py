@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lit_mtdqn.rollout import Boltzmann
-from lit_mtdqn.types import Linear
 
 Array = NDArray[Any]
-select = Boltzmann.select
+select = Boltzmann.draw
 # The largest number below 1 that a generator draws.
 ALMOST_ONE = 1.0 - 2.0**-53
 
@@ -103,12 +102,17 @@ def test_equal_values_have_no_gap_and_share_their_probability(num_actions: int) 
     np.testing.assert_allclose(_frequencies(actions, num_actions), expected, atol=1e-2)
 
 
-@pytest.mark.parametrize(("env_steps", "expected"), [(4, np.inf), (5, 0.5), (8, 0.2)])
-def test_the_temperature_follows_its_schedule_after_warm_up(
-    env_steps: int, expected: float
-) -> None:
-    exploration = Boltzmann(Linear(start=1.0, end=0.0, duration=10))
-    assert exploration.temperature_at(env_steps, warmup_env_steps=5) == pytest.approx(expected)
+def test_any_allowed_action_is_taken_with_probability_epsilon() -> None:
+    values, mask = np.array([[[0.0, 100.0, 300.0]] * 4]), np.array([[[True, True, False]]])
+    draws = np.array([[[0.1, 0.1, 0.3, 0.3]], [[0.2, 0.7, 0.2, 0.7]]])
+    actions = Boltzmann(temperature=0.1).act(values, mask, np.array([0.2]), draws)
+    assert actions.tolist() == [[0, 1, 1, 1]]
+
+
+def test_without_values_all_allowed_actions_are_alike() -> None:
+    mask, grid = np.array([[[True, False, True]]]), _grid(1, 300)
+    actions = Boltzmann().act(None, mask, np.ones(1), grid)
+    np.testing.assert_allclose(_frequencies(actions, 3), [[0.5, 0.0, 0.5]], atol=1e-2)
 
 
 def test_a_temperature_of_zero_is_refused() -> None:
