@@ -24,8 +24,8 @@ class Copies(NamedRows):
     """C torsos of one shape, each with parameters of its own, in batched products.
 
     The layers of a `LayeredTorso` become batched layers; any other torso is mapped over its stacked
-    parameters, which for small networks takes two to three times as long. A copy is saved under its name as
-    the torso by itself would be.
+    parameters, which for small networks takes two to three times as long. A copy is saved under its
+    name as the torso by itself would be.
 
     Args:
         names: Names of the copies, in the order of `torsos`.
