@@ -3,12 +3,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv, CountingVectorEnv, reward_at
 
 from lit_mtdqn.envs import make_single_env, make_vector_env
-from lit_mtdqn.envs.making import PLUGINS
+from lit_mtdqn.envs.making import PLUGINS, Plugin
 from lit_mtdqn.types import TaskSpec
 
 MODULE_ID = "helpers.counting_env:Counting-v0"
@@ -18,7 +18,7 @@ FACTORY = "helpers.showing_env:make_counting"
 @pytest.mark.parametrize(
     "env", ["Counting-v0", MODULE_ID, SINGLE, "helpers.counting_env.CountingEnv", FACTORY]
 )
-@pytest.mark.parametrize("backend", ["auto", "sync"])
+@pytest.mark.parametrize("backend", ["auto", "sync", "async"])
 def test_an_environment_is_found_by_id_and_by_import_path(env: str, backend: Any) -> None:
     spec = TaskSpec(env=env, backend=backend)
     single = make_single_env("a", spec)
@@ -26,6 +26,7 @@ def test_an_environment_is_found_by_id_and_by_import_path(env: str, backend: Any
     vector = make_vector_env("a", spec, 3)
     assert vector.num_envs == 3
     assert vector.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    vector.close()
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,24 @@ def test_an_environment_is_found_by_id_and_by_import_path(env: str, backend: Any
         (VECTOR, "vector", CountingVectorEnv),
         (SINGLE, "auto", SyncVectorEnv),
         (SINGLE, "sync", SyncVectorEnv),
+        ("Counting-v0", "async", AsyncVectorEnv),
+        (SINGLE, "async", AsyncVectorEnv),
     ],
 )
 def test_the_batched_form_is_taken_where_there_is_one(env: str, backend: Any, kind: type) -> None:
-    assert isinstance(make_vector_env("a", TaskSpec(env=env, backend=backend), 2).unwrapped, kind)
+    vector = make_vector_env("a", TaskSpec(env=env, backend=backend), 2)
+    assert isinstance(vector.unwrapped, kind)
+    vector.close()
+
+
+def test_one_copy_needs_no_process_of_its_own() -> None:
+    assert isinstance(make_vector_env("a", TaskSpec(env=SINGLE, backend="async"), 1), SyncVectorEnv)
+
+
+def test_a_missing_extra_of_a_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"^`tasks\.a\.backend` must have.+lit-mtdqn\[envpool\]"):
+        make_vector_env("a", TaskSpec(env="CartPole-v1", backend="envpool"), 2)
 
 
 @pytest.mark.parametrize(
@@ -67,10 +82,11 @@ def test_a_missing_batched_form_is_refused_where_it_was_asked_for(
     "spec",
     [
         TaskSpec(env=VECTOR, backend="sync"),
+        TaskSpec(env=VECTOR, backend="async"),
         TaskSpec(env=VECTOR, wrappers=["FlattenObservation"]),
         TaskSpec(env="helpers.showing_env:SameStepVectorEnv"),
     ],
-    ids=["sync", "wrapped", "same-step autoreset"],
+    ids=["sync", "async", "wrapped", "same-step autoreset"],
 )
 def test_a_batched_environment_that_cannot_be_used_as_such_is_refused(spec: TaskSpec) -> None:
     with pytest.raises(ValueError, match=r"^`tasks\.a\.\w+` must [^\n]+ Got [^\n]+\Z"):
@@ -199,7 +215,7 @@ def test_a_missing_package_of_an_environment_is_named(package: str, hint: str) -
 def test_a_missing_plugin_is_named_with_the_extra_that_installs_it(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PLUGINS, "Absent/", ("no_such_package", None, "absent"))
+    monkeypatch.setitem(PLUGINS, "Absent/", Plugin("no_such_package", "", "", "absent"))
     spec = TaskSpec(env="Absent/Maze-v0", backend=backend)
     with pytest.raises(ValueError, match=r"^`tasks\.a\.env` must have.+lit-mtdqn\[absent\]"):
         make_vector_env("a", spec, 1)
