@@ -86,8 +86,8 @@ class EnvPoolVectorEnv(VectorEnv[Any, Any, Any]):
     def _make(self, seed: int) -> Any:
         pool = self._envpool.make(**self._arguments, env_type="gymnasium", seed=seed)
         with warnings.catch_warnings():
-            # A pool makes its space when it is first asked for, and states bounds of float32 numbers
-            # in float64.
+            # A pool makes its space when it is first asked for, with float64 bounds of float32
+            # numbers.
             warnings.filterwarnings("ignore", message=".*precision lowered by casting")
             _ = pool.observation_space
         return pool

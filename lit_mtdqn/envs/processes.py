@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 SERVER = "forkserver"
 
 
 def make_processes(
     make: Callable[[], gymnasium.Env[Any, Any]], num_envs: int
-) -> AsyncVectorEnv[Any, Any, Any]:
+) -> VectorEnv[Any, Any, Any]:
     """Return copies that are stepped side by side and reset themselves on the next step.
 
     What a step returns lies in memory that the next one overwrites.
@@ -29,9 +29,10 @@ def make_processes(
         # import PyTorch for seconds. The server imports it once and has no threads.
         context = SERVER
         multiprocessing.set_forkserver_preload([__package__])
-    return AsyncVectorEnv(
+    processes: VectorEnv[Any, Any, Any] = AsyncVectorEnv(
         [make] * num_envs,
         copy=False,
         context=context,
         autoreset_mode=AutoresetMode.NEXT_STEP,
     )
+    return processes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_pool_has_batched_spaces_and_next_step_autoreset() -> None:
 
 def test_rows_are_those_of_the_contract() -> None:
     rows = _play(_env(CARTPOLE), 200)
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in pairwise(rows):
         ended = before.terminated | before.truncated
         np.testing.assert_array_equal(row.valid, ~ended)
         np.testing.assert_array_equal(row.reward, (~ended).astype(np.float32))
@@ -135,7 +136,7 @@ def test_a_pool_draws_pictures_on_request() -> None:
     frames = env.render()
     assert frames is not None
     picture = np.asarray(frames[0])
-    assert (picture.ndim, picture.dtype) == (3, np.uint8)
+    assert (picture.ndim, picture.dtype.name) == (3, "uint8")
     assert make_vector_env("a", CARTPOLE, 1).render() is None
 
 
