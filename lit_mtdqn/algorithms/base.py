@@ -92,6 +92,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._has_task_weights = bool((weights != 1.0).any())
         self._update_callbacks: list[UpdateCallback] = []
         self._evaluations: list[Episodes] = []
+        self._has_noise, self._explores = self.network.has_noise, self.network.explores
         self._direct = False
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
@@ -134,6 +135,9 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
         """Make one update and tell the callbacks."""
+        if self._has_noise:
+            self.network.resample_noise()
+            self.target_network.resample_noise()
         losses = self.losses(batch)
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._trained:
@@ -160,6 +164,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.network.train()
         losses = [self.update(batch, optimizer) for batch in batches]
         self.network.eval()
+        if self._has_noise:
+            self.target_network.eval()
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs_()
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
@@ -282,6 +288,13 @@ class ValueLearner(lightning.LightningModule, ABC):
         """
         device = self.device
         return self.network.action_values(observation.to(device), task.to(device))
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return `action_values` under fresh noise, where the network has noise that explores."""
+        if not self._explores:
+            return self.action_values(observation, task)
+        device = self.device
+        return self.network.exploring_values(observation.to(device), task.to(device))
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode everywhere but in the networks.

@@ -63,7 +63,8 @@ def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[n
     """Return the trainable parameters that weight decay suits, and the others.
 
     The others are biases, embeddings and the gains of normalisations, which decay would pull away
-    from their neutral values without regularising anything.
+    from their neutral values without regularising anything, and the scales of noisy layers, by
+    which decay would end exploration.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
@@ -73,6 +74,7 @@ def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[n
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            special = isinstance(owner, (*NORMALISATIONS, nn.Embedding)) or name.endswith("bias")
+            special = isinstance(owner, (*NORMALISATIONS, nn.Embedding))
+            special = special or name.endswith("bias") or name.startswith("sigma")
             (spared if special else decayed).append(parameter)
     return decayed, spared

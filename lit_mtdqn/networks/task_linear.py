@@ -56,12 +56,37 @@ class TaskLinear(nn.Module):
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if not self._is_every_row(task):
-            row = self.row_of_task[task]
-            weight, bias = weight.index_select(0, row), bias.index_select(0, row)
+        weight, bias = self.rows(task)
         return torch.baddbmm(bias, features, weight)
+
+    def scaled(self, features: Tensor, scale: Tensor, task: Tensor) -> Tensor:
+        """Return what `forward` makes of the features multiplied by N vectors.
+
+        Scales the weights instead of the features, which are N / out times as many numbers.
+
+        Args:
+            features: [S, B, in].
+            scale: The vectors of each row, [B, N, in], or [1, N, in] for all rows.
+            task: [S].
+
+        Returns:
+            [S, B, N, out].
+        """
+        weight, bias = self.rows(task)
+        products = features.permute(1, 2, 0).unsqueeze(-1) * weight.permute(1, 0, 2)
+        output = torch.matmul(scale, products.flatten(2))
+        groups = output.view(*output.shape[:2], len(weight), -1).permute(2, 0, 1, 3)
+        return groups + bias.unsqueeze(1)
+
+    def rows(self, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights [S, in, out] and biases [S, 1, out] of each group's head."""
+        return self._of_tasks(self.weight, self.bias, task)
+
+    def _of_tasks(self, weight: Tensor, bias: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        if self._is_every_row(task):
+            return weight, bias
+        row = self.row_of_task[task]
+        return weight.index_select(0, row), bias.index_select(0, row)
 
     def _is_every_row(self, task: Tensor) -> bool:
         """Return whether the groups are all rows in order, which needs no copy of the weights.
@@ -74,7 +99,7 @@ class TaskLinear(nn.Module):
         """Return views of what each head owns, by its name in a checkpoint."""
         return {
             f"{head}.{name}": parameter[row, ..., :width].squeeze(0)
-            for name, parameter in (("weight", self.weight), ("bias", self.bias))
+            for name, parameter in self.named_parameters(recurse=False)
             for row, (head, width) in enumerate(zip(self.heads, self.widths, strict=True))
         }
 

@@ -24,10 +24,10 @@ class Torso(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of the layers, the features [N, num_features] last.
+        """Return the outputs of the layers, flat, the features [..., num_features] last.
 
         Args:
-            observation: [N, *O], float32 vectors or uint8 images.
+            observation: [..., *O], float32 vectors or uint8 images.
         """
 
 
@@ -147,13 +147,14 @@ class ConvTorso(Torso):
 
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of all layers, flattened."""
-        image = observation.to(torch.float32)
+        rows = observation.shape[:-3]
+        image = observation.flatten(0, -4).to(torch.float32)
         if self.scale != 1.0:
             image = image * self.scale
         outputs = []
         for convolution in self.convolutions:
             image = convolution(image)
-            outputs.append(image.flatten(1))
+            outputs.append(image.reshape(*rows, -1))
         return (*outputs, self.dense(outputs[-1]))
 
 

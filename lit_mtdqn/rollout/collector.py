@@ -10,7 +10,7 @@ import torch
 
 from lit_mtdqn.envs import TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
-from lit_mtdqn.types import ActionValues, StepRow
+from lit_mtdqn.types import ActionValues, ExploringValues, StepRow
 
 Array = np.ndarray
 
@@ -22,7 +22,8 @@ class Collector:
 
     Args:
         envs: One vector environment per acting task, of N copies each.
-        policy: Acts; it is asked again at every step, so it may be learning meanwhile.
+        policy: Acts; it is asked again at every step, so it may be learning meanwhile. Its
+            `exploring_values` are preferred to its `action_values`, where it has them.
         task: Index of each acting task among all tasks, [S].
         action_mask: Actions that each acting task has, [S, A].
         exploration: How actions follow from values.
@@ -49,6 +50,18 @@ class Collector:
         self._num_envs = envs[0].num_envs
         self._draws = ExplorationDraws(seeds, self._num_envs)
 
+    @property
+    def policy(self) -> ActionValues:
+        """What acts."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: ActionValues) -> None:
+        self._policy = policy
+        self._values = policy.action_values
+        if isinstance(policy, ExploringValues):
+            self._values = policy.exploring_values
+
     def steps(self, seeds: Sequence[int]) -> Iterator[StepRow]:
         """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
 
@@ -70,7 +83,7 @@ class Collector:
         allowed = self._static_mask if mask is None else mask
         values = None
         if epsilon.min() < 1.0:
-            q_values = self.policy.action_values(torch.from_numpy(observation), self._task)
+            q_values = self._values(torch.from_numpy(observation), self._task)
             values = q_values.cpu().numpy()
         return self.exploration.select(values, allowed, epsilon, self._draws())
 

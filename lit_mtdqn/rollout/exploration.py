@@ -38,11 +38,13 @@ class EpsilonGreedy:
             draws: Uniform numbers in [0, 1), [2, S, N]: whether to explore, and which action.
         """
         coin, choice = draws
-        rank = (choice * mask.sum(-1)).astype(np.int64)
-        explored: Array = (mask.cumsum(-1) > rank[..., None]).argmax(-1)
+        masked = not mask.all()
+        explored: Array = (choice * (mask.sum(-1) if masked else mask.shape[-1])).astype(np.int64)
+        if masked:
+            explored = (mask.cumsum(-1) > explored[..., None]).argmax(-1)
         if q_values is None:
             return explored
-        values = q_values if mask.all() else np.where(mask, q_values, -np.inf)
+        values = np.where(mask, q_values, -np.inf) if masked else q_values
         return np.where(coin < epsilon[:, None], explored, values.argmax(-1))
 
 

@@ -7,6 +7,7 @@ from lit_mtdqn.types.protocols import (
     ActionValues,
     ExperienceSource,
     Exploration,
+    ExploringValues,
     HasTargetNetwork,
     UpdateCallback,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Episodes",
     "ExperienceSource",
     "Exploration",
+    "ExploringValues",
     "Exponential",
     "Feedback",
     "HasTargetNetwork",

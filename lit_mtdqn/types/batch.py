@@ -121,10 +121,11 @@ class Prediction(NamedTuple):
 
     Attributes:
         features: Input of the head, [S, B, F].
-        layers: Outputs of the torso's layers, first to last.
+        layers: Outputs of the torso's layers, first to last, each [S, B, its width].
         output: The head's output, [S, B, A] for scalar heads, [S, B, A, Z] for distributional ones.
         router: Weights over experts, [S, B, E], or None without experts.
-        taus: Quantile fractions, or None.
+        taus: Fractions whose quantiles `output` holds, [B, Z], or [1, Z] where all rows have the
+            same; None for other heads.
     """
 
     features: Tensor
@@ -139,7 +140,8 @@ class Losses(NamedTuple):
 
     Attributes:
         td: Value loss, [S, B].
-        td_error: Target minus prediction, [S, B], without gradient.
+        td_error: Target minus prediction, [S, B], without gradient; for categorical heads the
+            loss.
         auxiliary: Further terms by name; [S, B] and [S] are balanced with their task, [] is added
             after balancing.
         metrics: Tensors worth logging, without gradient.

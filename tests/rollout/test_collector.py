@@ -96,6 +96,20 @@ def test_the_policy_is_asked_anew_at_every_step() -> None:
     assert (next(stream).action == 1).all()
 
 
+class Exploring(Policy):
+    """Acts otherwise while it explores."""
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        return -self.action_values(observation, task)
+
+
+def test_a_policy_that_can_explore_by_itself_does() -> None:
+    row = torch.tensor([0.0, 1.0])
+    policy = Exploring(lambda observation, _: row.expand(*observation.shape[:2], 2))
+    stream = _stream({"a": PLAIN}, policy, [0.0])
+    assert (next(stream).action == 0).all()
+
+
 def test_the_policy_is_not_asked_while_every_task_acts_at_random() -> None:
     tasks = {"a": PLAIN, "b": MASKED}
     rows = list(islice(_stream(tasks, Policy(never_asked), [1.0, 1.0]), 20))
