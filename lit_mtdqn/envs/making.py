@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lit_mtdqn.envs.pools import EnvPoolVectorEnv
-from lit_mtdqn.envs.processes import make_processes
+from lit_mtdqn.envs.processes import ProcessVectorEnv
 from lit_mtdqn.types import TaskSpec, require
 
 Env = gymnasium.Env[Any, Any]
@@ -105,7 +105,9 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
         )
     if spec.backend == "async" and num_envs > 1:
         source = find_environment(task, spec.env)
-        return make_processes(partial(_make_elsewhere, source, task, spec, **kwargs), num_envs)
+        copy = partial(_make_elsewhere, source, task, spec, **kwargs)
+        processes: Vector = ProcessVectorEnv(task, copy, num_envs)
+        return processes
     env = make_single_env(task, spec, **kwargs)
     rest = [partial(make_single_env, task, spec, **kwargs) for _ in range(num_envs - 1)]
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
