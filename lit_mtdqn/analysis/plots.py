@@ -207,7 +207,7 @@ def _draw_task(
 
 
 def _draw_overall(panel: Axes, runs: Sequence[Metrics], in_unit_range: bool) -> Text:
-    """Draw mean and worst score and return the panel's title."""
+    """Draw mean, worst and held-out score and return the panel's title."""
     texts = []
     for name, colour in (("held_out", MUTED), ("worst", WORST_COLOUR), ("mean", INK)):
         final = _draw_runs(panel, _curves(runs, f"val/score/{name}"), colour, name)

@@ -1,8 +1,10 @@
 """A task that is evaluated, but neither played nor learned, through a whole run."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.counting_env import SINGLE
@@ -12,6 +14,7 @@ from helpers.tape import Tape
 from lit_mtdqn import TaskSpec
 from lit_mtdqn.cli import main
 from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.rollout import make_evaluation_env, play_episodes
 
 HELD_OUT = TaskSpec(env=SINGLE, kwargs={"pattern": (4,)}, head="count", acts=False, learns=False)
 TASKS = {"far": HELD_OUT, "count": COUNTING}
@@ -46,6 +49,26 @@ def test_it_changes_nothing_in_what_the_others_learn() -> None:
     assert weights[0].keys() == weights[1].keys()
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, msg=name)
+
+
+def test_a_held_out_context_is_played_with_the_head_that_the_others_train() -> None:
+    near = TaskSpec(env="lit_mtdqn/ContextualCartPole-v0", head="cartpole", success_key="success")
+    far_context = {"context": {"length": 2.0, "gravity": 20.0}}
+    far = replace(near, kwargs=far_context, acts=False, learns=False)
+    data = small_data({"near": near, "far": far})
+    model = small_model(data)
+    fit(data, model)
+    held_out = data.play("far", episodes=20, seed=5)
+    # The same physics as a task of its own, played by a network that never heard of a second one.
+    alone = small_data({"near": replace(near, kwargs=far_context)})
+    twin = small_model(alone)
+    twin.network.load_state_dict(model.network.state_dict())
+    env = make_evaluation_env("near", alone.tasks["near"], 20, alone.layout)
+    expected = play_episodes(twin, env, 0, num_actions=2, epsilon=0.0, seed=5, max_steps=10_000)
+    np.testing.assert_array_equal(held_out.episode_return, expected.episode_return)
+    np.testing.assert_array_equal(held_out.success, expected.success)
+    nominal = data.play("near", episodes=20, seed=5)
+    assert not np.array_equal(held_out.episode_return, nominal.episode_return)
 
 
 def test_its_score_is_kept_apart_from_those_that_select_networks() -> None:
