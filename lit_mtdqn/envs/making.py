@@ -1,4 +1,4 @@
-"""Finding, building and wrapping environments."""
+"""Building and wrapping environments."""
 
 from __future__ import annotations
 
@@ -7,41 +7,19 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from lit_mtdqn.envs.finding import find_environment
 from lit_mtdqn.envs.pools import EnvPoolVectorEnv
 from lit_mtdqn.envs.processes import ProcessVectorEnv
 from lit_mtdqn.types import TaskSpec, require
 
 Env = gymnasium.Env[Any, Any]
 Vector = VectorEnv[Any, Any, Any]
-
-
-class Plugin(NamedTuple):
-    """What registers ids only on request.
-
-    Attributes:
-        package: The package that must be installed.
-        module: Where the function is that registers its ids.
-        function: Its name.
-        extra: Our extra that installs the package.
-    """
-
-    package: str
-    module: str
-    function: str
-    extra: str
-
-
-# By the prefix of their ids.
-PLUGINS = {
-    "MinAtar/": Plugin("minatar", "lit_mtdqn.envs.suites.minatar", "register_envs", "minatar"),
-}
 
 
 def make_single_env(task: str, spec: TaskSpec, **kwargs: Any) -> Env:
@@ -118,65 +96,6 @@ def _make_elsewhere(source: Any, task: str, spec: TaskSpec, **kwargs: Any) -> En
     if isinstance(source, EnvSpec):
         gymnasium.registry.setdefault(source.id, source)
     return make_single_env(task, spec, **kwargs)
-
-
-def find_environment(task: str, env: str) -> EnvSpec | Callable[..., Any]:
-    """Return what an id or an import path names.
-
-    Args:
-        task: Name used in complaints.
-        env: `CartPole-v1`, `my_package:MyEnv-v0`, `my_package.envs:make_env` or
-            `my_package.envs.MyEnv`.
-
-    Raises:
-        ValueError: If there is no such id, or nothing callable at that path.
-    """
-    if env in gymnasium.registry:
-        return gymnasium.spec(env)
-    module, colon, name = env.partition(":")
-    if colon or ("." in env and "/" not in env):
-        module, name = (module, name) if colon else env.rsplit(".", 1)
-        imported = _import(task, env, module)
-        if callable(found := getattr(imported, name, None)):
-            return found  # type: ignore[no-any-return]
-        if name.isidentifier():
-            raise ValueError(
-                f"`tasks.{task}.env` must name something callable. Got {env!r}: module {module} "
-                f"has no such {name}."
-            )
-        return _registered(task, env, name)
-    _import_plugin(task, env)
-    return _registered(task, env, env)
-
-
-def _import(task: str, env: str, module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"`tasks.{task}.env` must be importable. Got {env!r}: {error}.") from error
-
-
-def _registered(task: str, env: str, env_id: str) -> EnvSpec:
-    try:
-        return gymnasium.spec(env_id)
-    except gymnasium.error.Error as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"`tasks.{task}.env` must be a registered id or an import path. Got {env!r}: {reason}"
-        ) from error
-
-
-def _import_plugin(task: str, env_id: str) -> None:
-    """Register the ids of a package that does so only on request."""
-    for prefix, plugin in PLUGINS.items():
-        if not env_id.startswith(prefix):
-            continue
-        if importlib.util.find_spec(plugin.package) is None:
-            raise ValueError(
-                f"`tasks.{task}.env` must have its packages installed. Got {env_id!r}: run "
-                f"`pip install 'lit-mtdqn[{plugin.extra}]'`."
-            )
-        getattr(importlib.import_module(plugin.module), plugin.function)()
 
 
 def _batched_form(

@@ -20,9 +20,10 @@ class TaskSpec:
             class or factory (`my_package.envs:make_env`).
         backend: How copies of the environment are stepped. `vector` is the environment's own
             batched form, `sync` steps single copies in a loop, `auto` takes the first of these that
-            exists. `async` steps each copy in a process of its own, which pays where one step takes
-            milliseconds; a script needs `if __name__ == "__main__":` then. `envpool` takes the id
-            from EnvPool, whose batches are written in C++.
+            exists. `async` steps each copy in a process of its own, and evaluation up to 32 more,
+            which pays where one step takes milliseconds; a script needs
+            `if __name__ == "__main__":` then. `envpool` takes the id from EnvPool, whose batches
+            are written in C++.
         kwargs: Arguments of the environment.
         wrappers: Gymnasium wrappers around each single copy, innermost first: class paths, or
             mappings with `class_path` and `init_args`. They rule out the batched form. With

@@ -8,7 +8,6 @@ from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv, CountingVectorEnv, reward_at
 
 from lit_mtdqn.envs import make_single_env, make_vector_env
-from lit_mtdqn.envs.making import PLUGINS, Plugin
 from lit_mtdqn.types import TaskSpec
 
 MODULE_ID = "helpers.counting_env:Counting-v0"
@@ -177,31 +176,6 @@ def test_gymnasiums_checker_is_off_unless_it_is_asked_for() -> None:
     assert _has_checker(TaskSpec(env="Acrobot-v1", kwargs={"disable_env_checker": False}))
 
 
-@pytest.mark.parametrize(
-    ("env", "reason"),
-    [
-        ("NoSuchEnv-v0", "registered id"),
-        ("CartPole-v99", "registered id"),
-        ("CartPole", "registered id"),
-        ("LunarLander-v2", "registered id"),
-        ("no_such_package:Env-v0", "importable"),
-        ("no_such_package:make_env", "importable"),
-        ("no_such_package.make_env", "importable"),
-        ("helpers.showing_env:no_such_name", "callable"),
-        ("helpers.showing_env:not_callable", "callable"),
-        ("helpers.showing_env:NoSuchEnv-v0", "registered id"),
-    ],
-)
-@pytest.mark.parametrize("backend", ["auto", "sync"])
-def test_an_environment_that_cannot_be_found_is_refused_in_one_sentence(
-    env: str, reason: str, backend: Any
-) -> None:
-    with pytest.raises(ValueError, match=complaint("tasks.maze.env")) as caught:
-        make_vector_env("maze", TaskSpec(env=env, backend=backend), 1)
-    assert reason in str(caught.value)
-    assert repr(env) in str(caught.value)
-
-
 @pytest.mark.parametrize(("package", "hint"), [("mujoco", ""), ("Box2D", r"lit-mtdqn\[box2d\]")])
 def test_a_missing_package_of_an_environment_is_named(package: str, hint: str) -> None:
     spec = TaskSpec(env="helpers.showing_env:needs", kwargs={"package": package})
@@ -209,16 +183,6 @@ def test_a_missing_package_of_an_environment_is_named(package: str, hint: str) -
         ValueError, match=rf"^`tasks\.a\.env` must have its packages.+{package}.+{hint}"
     ):
         make_single_env("a", spec)
-
-
-@pytest.mark.parametrize("backend", ["auto", "sync"])
-def test_a_missing_plugin_is_named_with_the_extra_that_installs_it(
-    backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(PLUGINS, "Absent/", Plugin("no_such_package", "", "", "absent"))
-    spec = TaskSpec(env="Absent/Maze-v0", backend=backend)
-    with pytest.raises(ValueError, match=r"^`tasks\.a\.env` must have.+lit-mtdqn\[absent\]"):
-        make_vector_env("a", spec, 1)
 
 
 @pytest.mark.parametrize("env", ["Counting-v0", SINGLE, VECTOR])
