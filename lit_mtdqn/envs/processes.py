@@ -65,18 +65,19 @@ class ProcessVectorEnv(AsyncVectorEnv):
             frames: tuple[RenderFrame, ...] | None = super().render()
         return frames
 
-    def close_extras(self, timeout: float | None = PATIENCE, terminate: bool = False) -> None:
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Ask the processes to end and kill those that do not.
 
         Args:
-            timeout: Seconds that they have to end in.
+            timeout: Seconds that they have to end in; None gives them 5.
             terminate: Whether to kill them at once.
         """
         for pipe in self.parent_pipes:
             if pipe is not None:
                 with suppress(OSError):  # nobody is left at its other end
                     pipe.send(("close", None))
-        deadline = time.monotonic() + (0.0 if terminate else timeout or 0.0)
+        patience = PATIENCE if timeout is None else timeout
+        deadline = time.monotonic() + (0.0 if terminate else patience)
         for process in self.processes:
             process.join(max(deadline - time.monotonic(), 0.0))
             process.kill()

@@ -157,13 +157,14 @@ def test_closing_does_not_wait_for_ever() -> None:
 
 
 def test_processes_leave_ctrl_c_to_the_one_that_trains() -> None:
+    handler = signal.getsignal(signal.SIGINT)
     env = _env(TaskSpec(env=SINGLE, backend="async"))
     env.reset(SEED)
     for process in _processes(env):
         os.kill(process.pid, signal.SIGINT)
     row = env.step(np.zeros(NUM_ENVS, np.int64))
     assert row.next_observation[:, 2].tolist() == [1.0] * NUM_ENVS
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 SCRIPT = """
