@@ -39,6 +39,8 @@ from lit_mtdqn.types import (
     require,
 )
 
+# Targets are float32, whatever the networks compute in.
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 NetworkFactory = Callable[[TaskInfos], QNetwork]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 
@@ -206,6 +208,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Check that the data is of this model's tasks."""
         # The target network is in evaluation mode by intent.
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        precision = self.trainer.precision
+        must = f"be one of {', '.join(PRECISIONS)}"
+        require(precision in PRECISIONS, "trainer.precision", must, precision)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         infos = getattr(data, "task_infos", None)
         require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)

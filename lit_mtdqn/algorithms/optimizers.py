@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lit_mtdqn.functional.parameters import split_by_weight_decay
+from lit_mtdqn.types import require
 
 
 class Adam(torch.optim.Adam):
@@ -21,6 +22,9 @@ class Adam(torch.optim.Adam):
             gradients; PyTorch's usual 1e-8 lets rare small gradients step as far as large ones.
         betas: Decay rates of the moments.
         weight_decay: Pull of the weights to zero, added to the gradient.
+
+    Raises:
+        ValueError: If `lr` is negative.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Adam(torch.optim.Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
+        require(lr >= 0.0, "lr", "be at least 0", lr)
         super().__init__(
             params,
             lr=lr,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
 COMPLAINT = re.compile(r"`[^`\n]+`[^\n]* must [^\n]+? Got [^\n]+")
 KEY = re.compile(r'Parser key "([^"]+)"')
-REASON = re.compile(r"(Expected a [^\n]+|Option '[^\n]+|Key '[^\n]+|[Uu]nrecognized [^\n]+)")
+REASON = re.compile(
+    r"(Expected a [^\n]+|Option '[^\n]+|Key '[^\n]+|[Uu]nrecognized [^\n]+"
+    r"|No module named '[^']+'|module '[^']+' has no attribute '[^']+'|File does not exist: [^\n]+)"
+)
+NEITHER = re.compile(r"Expected a path but (\S+) either not accessible or invalid")
 DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
 NOISE = "<class 'NoneType'>"
 
@@ -23,6 +28,14 @@ def complaint(message: str) -> str | None:
     """
     found = COMPLAINT.search(message)
     return None if found is None else found.group(0)
+
+
+def complaint_of(error: Exception) -> str | None:
+    """Return what an error says of the user's arguments, or None if it is of another kind."""
+    ours = complaint(str(error))
+    if ours is None and isinstance(error, MisconfigurationException):
+        return " ".join(str(error).split())
+    return ours
 
 
 def one_sentence(message: str) -> str:
@@ -42,11 +55,16 @@ def one_sentence(message: str) -> str:
     if not keys or not reasons:
         return message
     reason = re.split(r"\.? Got value: Namespace", reasons[-1])[0].rstrip(".")
+    reason = NEITHER.sub(r"Neither a class nor a file is called \1", reason)
     return f"`{'.'.join(keys)}` must fit its type. {reason}."
 
 
 class RunParser(LightningArgumentParser):
-    """A parser that complains in one sentence and does not recite its usage."""
+    """A parser that complains in one sentence, does not recite its usage and guesses no options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviation that argparse completes may be a slip of the pen.
+        super().__init__(*args, **{**kwargs, "allow_abbrev": False})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the complaint and exit with code 2, unless a caller wants to try something else."""

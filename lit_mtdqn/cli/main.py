@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from lit_mtdqn.algorithms import ValueLearner
-from lit_mtdqn.cli.errors import RunParser, complaint
+from lit_mtdqn.cli.errors import RunParser, complaint_of
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import SaveRunConfig, as_list, run_callbacks, run_loggers
 from lit_mtdqn.cli.resume import check_resumed_model, read_hyperparameters, resolve_checkpoint
-from lit_mtdqn.cli.run_folder import choose_run_dir, known_run, prepare_run_dir
+from lit_mtdqn.cli.run_folder import (
+    check_run_dir,
+    choose_run_dir,
+    clear_run_dir,
+    known_run,
+    release_run_dir,
+)
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
@@ -24,6 +31,10 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
+
+
+# What a shell reports of a command that Ctrl-C has ended.
+INTERRUPTED = 130
 
 
 class RunCLI(LightningCLI):
@@ -121,7 +132,13 @@ class RunCLI(LightningCLI):
         configure_process(config.threads)
         config.run_dir = choose_run_dir(config, self.config.subcommand)
         if self.config.subcommand == "fit":
-            prepare_run_dir(config.run_dir, config.overwrite, resuming=bool(config.ckpt_path))
+            check_run_dir(config.run_dir, config.overwrite, resuming=bool(config.ckpt_path))
+
+    def before_fit(self) -> None:
+        """Remove the run that this one replaces; all parts of this one have been built by now."""
+        config = self.config["fit"]
+        if config.overwrite and not config.ckpt_path:
+            clear_run_dir(config.run_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the run folder's logger and callbacks to those of the configuration."""
@@ -150,10 +167,17 @@ def main(args: list[str] | None = None) -> None:
         args: Arguments; None takes those of the process.
     """
     quieten()
+    # As `python -m` has it, so that a user's own module beside the run is found.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         RunCLI(args)
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        sentence = complaint(str(error))
+        sentence = complaint_of(error)
         if sentence is None:
             raise
         raise SystemExit(f"error: {sentence}") from None
+    finally:
+        release_run_dir()

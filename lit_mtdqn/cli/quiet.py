@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 ADVERTISEMENT = "\N{ELECTRIC LIGHT BULB} Tip"
@@ -14,6 +15,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def quieten() -> None:
     """Drop Lightning's advertisement and a deprecation between Lightning 2.6 and PyTorch 2.13."""
+    if not any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        # Gymnasium films with pygame, which calls a missing display an error.
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_news)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     warnings.filterwarnings("ignore", message=r"LightningCLI's args parameter is intended")

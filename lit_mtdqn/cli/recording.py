@@ -87,6 +87,22 @@ class RunCheckpoint(ModelCheckpoint):
 
     _first_step: int | None = None
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with what is known of the best network, wherever the run's folder lies now."""
+        old, new = Path(state_dict.get("dirpath") or ""), Path(str(self.dirpath))
+        if old == new or not (new / f"{self.filename}{self.FILE_EXTENSION}").is_file():
+            super().load_state_dict(state_dict)
+            return
+
+        def moved(path: str) -> str:
+            return str(new / Path(path).name) if path else path
+
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        moved_paths = {name: moved(state_dict[name]) for name in paths}
+        own = {"dirpath": self.dirpath, "best_k_models": scores, **moved_paths}
+        super().load_state_dict({**state_dict, **own})
+
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:

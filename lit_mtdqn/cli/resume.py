@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lit_mtdqn.algorithms.factories import as_plain, trusted_class
 from lit_mtdqn.cli.run_folder import CHECKPOINTS
 from lit_mtdqn.types import require
 
@@ -66,11 +69,28 @@ def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, 
 
 def _differences(saved: Any, asked: Any, name: str) -> Iterator[str]:
     if isinstance(saved, Mapping) and isinstance(asked, Mapping):
+        saved = dict(saved)
+        if "class_path" in saved and "init_args" in asked:
+            # A learner built in Python has saved only the arguments that were given.
+            given = saved.get("init_args") or {}
+            saved["init_args"] = {**_defaults(saved), **given}
         for key in saved:
             if key in asked:
                 yield from _differences(saved[key], asked[key], f"{name}.{key}")
     elif _short(saved, name) != _short(asked, name):
         yield f"`{name}` = {asked} instead of {saved}"
+
+
+def _defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the default arguments of the class that an entry names, as a checkpoint has them."""
+    cls = trusted_class(entry.get("class_path"))
+    parameters = {} if cls is None else inspect.signature(cls).parameters
+    defaults = {}
+    for name, parameter in parameters.items():
+        if parameter.default is not parameter.empty:
+            with contextlib.suppress(TypeError):
+                defaults[name] = as_plain(parameter.default, name)
+    return defaults
 
 
 def _short(value: Any, name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,11 +18,12 @@ from lit_mtdqn.types import require
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
-CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay")
+CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay", "validate", "test")
 # Options of one command, which a run's `config.yaml` leaves out.
 RUN_OPTIONS = ("run_dir", "overwrite", "ckpt_path", "seeds", "jobs")
 STARTED = "LIT_MTDQN_STARTED"
 TIME_FORMAT = "%Y-%m-%d_%H-%M-%S"
+_taken: list[Path] = []
 
 
 def choose_run_dir(config: Any, subcommand: str) -> str:
@@ -54,10 +57,8 @@ def known_run(config: Any) -> Path | None:
     return configurations[0].parent if configurations and _is_saved(configurations[0]) else None
 
 
-def prepare_run_dir(run_dir: str, overwrite: bool, resuming: bool) -> None:
-    """Refuse a folder that holds another run, or clear it if that was asked for.
-
-    Only the first of several ranks looks, because it may have begun to write when the others start.
+def check_run_dir(run_dir: str, overwrite: bool, resuming: bool) -> None:
+    """Refuse a folder that holds another run.
 
     Args:
         run_dir: The folder.
@@ -67,20 +68,39 @@ def prepare_run_dir(run_dir: str, overwrite: bool, resuming: bool) -> None:
     Raises:
         ValueError: If it holds a run that is neither resumed nor to be overwritten.
     """
-    folder = Path(run_dir)
-    if not _is_first_rank() or resuming or not (folder / CONFIG).exists():
-        return
     must = (
         "not hold a run already, unless that is resumed by `--ckpt_path last` or replaced by "
         "`--overwrite true`"
     )
-    require(overwrite, "run_dir", must, run_dir)
+    require(overwrite or resuming or not _holds_other_run(run_dir), "run_dir", must, run_dir)
+
+
+def clear_run_dir(run_dir: str) -> None:
+    """Remove a run that a folder holds; to be called when nothing can go wrong any more.
+
+    Args:
+        run_dir: The folder.
+    """
+    if not _holds_other_run(run_dir):
+        return
     for name in CONTENTS:
-        path = folder / name
+        path = Path(run_dir) / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _holds_other_run(run_dir: str) -> bool:
+    # The first rank may have begun to write its own when the others start.
+    return _is_first_rank() and (Path(run_dir) / CONFIG).exists()
+
+
+def release_run_dir() -> None:
+    """Remove the folder that this process took for a new run, if nothing was written into it."""
+    while _taken:
+        with contextlib.suppress(OSError):
+            _taken.pop().rmdir()
 
 
 def _configurations(config: Any) -> list[Path]:
@@ -105,7 +125,7 @@ def _resumed_run(config: Any) -> Path | None:
 
 
 def _new_run(configurations: Sequence[Path]) -> Path:
-    """Return a folder that no run has, named after the configuration or beside the repeated run."""
+    """Take a folder that no run has, named after the configuration or beside the repeated run."""
     base = Path("runs") / "run"
     if configurations and _is_saved(configurations[0]):
         base = Path(os.path.normpath(configurations[0].parent / os.pardir))
@@ -113,21 +133,36 @@ def _new_run(configurations: Sequence[Path]) -> Path:
         parts = configurations[0].with_suffix("").parts
         below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
         base = Path("runs", *below)
-    return base / _started()
-
-
-def _started() -> str:
-    """Return when this run was started, the same on all its ranks.
-
-    Lightning's launcher runs the command again for the other ranks, which inherit the first one's
-    environment; torchrun starts all at once, with nothing in common but the process that did.
-    """
     if "LOCAL_RANK" not in os.environ:
-        os.environ[STARTED] = datetime.now().strftime(TIME_FORMAT)
-    elif STARTED not in os.environ:
-        launched = psutil.Process(os.getppid()).create_time()
-        return datetime.fromtimestamp(launched).strftime(TIME_FORMAT)
-    return os.environ[STARTED]
+        os.environ[STARTED] = _take_folder(base)
+    return base / (os.environ.get(STARTED) or _launched())
+
+
+def _take_folder(base: Path) -> str:
+    """Make a folder that is named after the time, and return its name.
+
+    Of two runs that start in one second, the later one gets a number.
+    """
+    name = now = datetime.now().strftime(TIME_FORMAT)
+    for number in itertools.count(2):
+        try:
+            (base / name).mkdir(parents=True)
+        except FileExistsError:
+            name = f"{now}_{number}"
+        else:
+            break
+    _taken.append(base / name)
+    return name
+
+
+def _launched() -> str:
+    """Return when the ranks were started by a launcher such as torchrun, the same on all of them.
+
+    Lightning's own launcher runs the command again for the other ranks, which inherit the first
+    one's environment; torchrun starts all at once, with nothing in common but the process that did.
+    """
+    launched = psutil.Process(os.getppid()).create_time()
+    return datetime.fromtimestamp(launched).strftime(TIME_FORMAT)
 
 
 def _is_first_rank() -> bool:

@@ -223,7 +223,7 @@ class RolloutDataModule(lightning.LightningDataModule):
     def load_replay(self, folder: str | Path) -> None:
         """Read back what `dump_replay` wrote."""
         for slot in self.slots:
-            slot.replay.load(Path(folder) / slot.task)
+            slot.replay.load(Path(folder) / slot.task, draws_on=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the clock, as checkpoints keep it."""
@@ -348,11 +348,19 @@ class RolloutDataModule(lightning.LightningDataModule):
         for index, (task, spec) in enumerate(self.tasks.items()):
             seed = training_seed(self._run_seed, f"replay {task}", rank)
             place = None if folder is None else folder / task
-            replay = Replay(capacities[index], seed, storage, device, folder=place)
+            meaning = self._meaning_of(spec)
+            replay = Replay(capacities[index], seed, storage, device, folder=place, meaning=meaning)
             if spec.replay is not None:
                 replay.load(spec.replay)
             slots.append(Slot(task, index, spec, replay))
         return slots
+
+    def _meaning_of(self, spec: TaskSpec) -> dict[str, Any]:
+        """Return what a task's transitions mean, by the names under which a user states it."""
+        stated = {name: getattr(spec, name) for name in ("gamma", "n_step", "reward_clip")}
+        layout = self.layout
+        found = {"observation_shape": layout.observation_shape, "dtype": layout.dtype.name}
+        return {**stated, **found}
 
     def _make_replay_folder(self) -> Path | None:
         """Make a folder that runs and ranks beside this one do not use."""

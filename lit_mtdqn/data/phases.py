@@ -120,8 +120,6 @@ class PhaseSource:
         columns = self._draw_rows(groups)
         tasks = torch.tensor([slot.index for slot in self.learning])
         columns["task"] = tasks[groups]
-        if "weight" not in columns:
-            columns["weight"] = torch.ones_like(columns["reward"])
         fields = {name: columns.pop(name) for name in Transition._fields if name != "extra"}
         return Transition(**fields, extra=columns)
 
@@ -145,6 +143,7 @@ class PhaseSource:
 
     def _rows(self, slot: Slot, count: int) -> dict[str, Tensor]:
         rows = slot.replay.sample(count)
+        rows.setdefault("weight", torch.ones_like(rows["reward"]))
         if self._action_mask is not None:
             allowed = self._action_mask[slot.index].to(rows["reward"].device).expand(count, -1)
             for name in MASKS:

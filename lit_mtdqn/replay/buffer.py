@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,8 @@ class Replay:
         device: The learner's device, for `storage="device"`.
         sampler: How rows are drawn; None draws uniformly.
         folder: Where the files of `storage="disk"` lie; None takes the system's temporary folder.
+        meaning: What transitions mean, plain values by name; a replay that means something else is
+            not loaded.
 
     Raises:
         ValueError: If `capacity` is below 1 or `storage` is unknown.
@@ -50,6 +53,7 @@ class Replay:
         device: torch.device | str = "cpu",
         sampler: Sampler | None = None,
         folder: str | Path | None = None,
+        meaning: Mapping[str, Any] | None = None,
     ) -> None:
         require(capacity >= 1, "replay_capacity", "be at least 1", capacity)
         kinds = ("ram", "disk", "device")
@@ -62,14 +66,21 @@ class Replay:
             if storage == "disk"
             else LazyTensorStorage(capacity, device=self.device)
         )
+        self.meaning = json.loads(json.dumps(meaning or {}))
         self._storage = kept
         self._sampler = sampler or RandomSampler()
         self._buffer = ReplayBuffer(
             storage=self._storage,
             sampler=self._sampler,
-            generator=torch.Generator().manual_seed(seed % 2**63),
+            generator=self._make_generator(seed),
         )
+        self._seed = seed
         self._columns: dict[str, Tensor] = {}
+
+    def _make_generator(self, seed: int) -> torch.Generator:
+        # The uniform sampler draws on the storage's device.
+        device = "cpu" if self.is_prioritised else self.device
+        return torch.Generator(device).manual_seed(seed % 2**63)
 
     def __len__(self) -> int:
         """Return the number of transitions held."""
@@ -117,7 +128,8 @@ class Replay:
         fresh = target.with_name(f"{target.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        (fresh / MANIFEST).write_text(json.dumps({"capacity": self.capacity, "rows": len(self)}))
+        manifest = {"capacity": self.capacity, "rows": len(self), "meaning": self.meaning}
+        (fresh / MANIFEST).write_text(json.dumps(manifest))
         if len(self):
             with warnings.catch_warnings():
                 # Of a replay that was loaded and not extended since; nothing needs that cursor.
@@ -135,23 +147,34 @@ class Replay:
         """
         return int(_read_manifest(folder)["capacity"])
 
-    def load(self, folder: str | Path) -> None:
+    def load(self, folder: str | Path, *, draws_on: bool = False) -> None:
         """Read back what `dump` wrote.
 
+        Args:
+            folder: Where it was written to.
+            draws_on: Whether draws go on where those of the written replay stopped, as those of a
+                resumed run do; else they follow from this one's own seed.
+
         Raises:
-            ValueError: If the folder holds no replay, or one of another capacity.
+            ValueError: If the folder holds no replay, or one of another capacity or meaning.
         """
         manifest = _read_manifest(folder)
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
         require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")
+        for name, value in manifest.get("meaning", {}).items():
+            own = self.meaning.get(name, value)
+            must = f"be {value}, as in the stored replay {folder}"
+            require(own == value, name, must, own)
         self._columns = {}
         if manifest["rows"]:
             self._buffer.loads(folder)
+        if not draws_on:
+            self._buffer.set_rng(self._make_generator(self._seed))
 
 
-def _read_manifest(folder: str | Path) -> dict[str, int]:
+def _read_manifest(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / MANIFEST
     require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
-    manifest: dict[str, int] = json.loads(path.read_text())
+    manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest

@@ -133,6 +133,42 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished_run: Path) -> Non
         fit(finished_run)
 
 
+def test_a_mistake_in_the_command_that_replaces_a_run_loses_nothing(finished_run: Path) -> None:
+    before = sorted(finished_run.rglob("*"))
+    with pytest.raises(SystemExit, match="`num_envs` must be at least 1"):
+        fit(finished_run, "--overwrite=true", "--data.num_envs=0")
+    assert sorted(finished_run.rglob("*")) == before
+
+
+def test_a_run_that_is_replaced_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    fit(tmp_path / "run")
+    old = (tmp_path / "run/metrics.csv").read_text()
+    (tmp_path / "run/test").mkdir()
+    fit(tmp_path / "run", "--overwrite=true")
+    assert (tmp_path / "run/metrics.csv").read_text().count("\n") == old.count("\n")
+    assert not (tmp_path / "run/test").exists()
+
+
+def test_a_run_that_was_moved_goes_on_with_its_best_network(tmp_path: Path) -> None:
+    fit(tmp_path / "old")
+    (tmp_path / "old").rename(tmp_path / "new")
+    best = tmp_path / "new/checkpoints/best.ckpt"
+    monitored = torch.load(best, weights_only=True)["callbacks"]
+    (score,) = [s["best_model_score"] for s in monitored.values() if s.get("monitor")]
+    # What nothing beats stays.
+    last = tmp_path / "new/checkpoints/last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    for state in checkpoint["callbacks"].values():
+        if state.get("monitor"):
+            state["best_model_score"] = state["kth_value"] = score + 1000.0
+            state["best_k_models"] = dict.fromkeys(state["best_k_models"], score + 1000.0)
+    torch.save(checkpoint, last)
+    before = best.read_bytes()
+    config = str(tmp_path / "new/config.yaml")
+    main(["fit", "--config", config, *QUIET, "--ckpt_path=last", "--data.total_env_steps=2500"])
+    assert best.read_bytes() == before
+
+
 def test_default_callbacks_can_be_replaced_from_the_command_line(tmp_path: Path) -> None:
     arguments = ["--trainer.callbacks+=TargetNetworkSync", "--trainer.callbacks.polyak_tau=0.5"]
     overlay = tmp_path / "callbacks.yaml"
@@ -154,6 +190,10 @@ def test_default_callbacks_can_be_replaced_from_the_command_line(tmp_path: Path)
         (["--data.batch_size=0"], "`batch_size` must be at least 1. Got 0."),
         (["--data.total_env_steps=50"], "`total_env_steps` must exceed the warm-up of 100"),
         (["--data.num_workers=2"], "`num_workers` must be 0"),
+        (["--threads=0"], "`threads` must be at least 1 or null. Got 0."),
+        (["--model.optimizer.lr=-1"], "`lr` must be at least 0. Got -1.0."),
+        (["--trainer.precision=64-true"], "`trainer.precision` must be one of 32-true"),
+        (["--trainer.gradient_clip_val=1"], "Automatic gradient clipping is not supported"),
         (["--model.network.torso=MinAtarTorso"], "`torso` must take vector observations"),
         (["--data.tasks.cartpole.gamma=2"], "`gamma` must lie in [0, 1]. Got 2.0."),
         (
@@ -176,6 +216,13 @@ def test_bad_input_ends_in_one_sentence(
     ("arguments", "sentence"),
     [
         (["--model.network.torso=NoSuch"], "`model.network.torso` must fit its type"),
+        (
+            ["--model.network.torso=lit_mtdqn.networks.NoSuch"],
+            "module 'lit_mtdqn.networks' has no attribute 'NoSuch'",
+        ),
+        (["--model.network.torso.class_path=no_such.Torso"], "No module named 'no_such'"),
+        (["--config=no_such.yaml"], "`config` must fit its type. File does not exist"),
+        (["--data.num_env=3"], "unrecognized arguments: --data.num_env=3"),
         (["--data.tasks.cartpole.gama=0.5"], "Option 'gama' is not accepted"),
         (["--model.objective.bootstrap=soft"], "`model.objective.bootstrap` must fit its type"),
     ],

@@ -27,6 +27,22 @@ def test_a_value_that_the_checkpoint_would_override_is_named() -> None:
         check_resumed_model(SAVED, _config(0.5), "fit", Path("last.ckpt"))
 
 
+def test_a_value_beside_a_default_that_was_not_saved_is_named() -> None:
+    network = {"class_path": "lit_mtdqn.networks.QNetwork", "init_args": {}}
+    optimizer = {"class_path": "lit_mtdqn.algorithms.optimizers.Adam", "init_args": {}}
+    torso = {"class_path": "lit_mtdqn.networks.MLPTorso", "init_args": {"layer_norm": True}}
+    asked = {
+        "network": {**network, "init_args": {"torso": torso}},
+        "optimizer": {**optimizer, "init_args": {"lr": 1.0, "eps": 1e-5}},
+    }
+    config = json.dumps({"model": {"class_path": "lit_mtdqn.DQN", "init_args": asked}})
+    with pytest.raises(ValueError, match="agree with the checkpoint") as error:
+        check_resumed_model({"network": network, "optimizer": optimizer}, config, "fit", Path("a"))
+    assert "layer_norm` = True instead of False" in str(error.value)
+    assert "lr` = 1.0 instead of 0.0005" in str(error.value)
+    assert "eps" not in str(error.value)
+
+
 def test_another_class_is_named() -> None:
     with pytest.raises(ValueError, match=r"`model.optimizer.class_path` = torch.optim.SGD"):
         check_resumed_model(SAVED, _config(0.1, "torch.optim.SGD"), "fit", Path("last.ckpt"))

@@ -8,7 +8,13 @@ import pytest
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.cli.run_folder import choose_run_dir, known_run, prepare_run_dir
+from lit_mtdqn.cli.run_folder import (
+    check_run_dir,
+    choose_run_dir,
+    clear_run_dir,
+    known_run,
+    release_run_dir,
+)
 
 DATE = "2000-01-01_00-00-00"
 
@@ -20,7 +26,8 @@ def _options(*configurations: str | Path, **options: Any) -> Namespace:
 
 
 @pytest.fixture(autouse=True)
-def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     for name in ("LOCAL_RANK", "NODE_RANK", "LIT_MTDQN_STARTED"):
         monkeypatch.delenv(name, raising=False)
 
@@ -117,7 +124,29 @@ def test_ranks_that_start_together_take_the_time_of_their_launcher(
 
 def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(run: Path) -> None:
     with pytest.raises(ValueError, match=r"must not hold a run already.*--ckpt_path last"):
-        prepare_run_dir(str(run), overwrite=False, resuming=False)
+        check_run_dir(str(run), overwrite=False, resuming=False)
+
+
+def test_a_folder_that_is_resumed_or_replaced_is_accepted(run: Path) -> None:
+    check_run_dir(str(run), overwrite=False, resuming=True)
+    check_run_dir(str(run), overwrite=True, resuming=False)
+    assert (run / "config.yaml").exists()
+
+
+def test_two_runs_of_one_second_get_folders_of_their_own() -> None:
+    folders = []
+    for _ in range(3):
+        os.environ.pop("LIT_MTDQN_STARTED", None)
+        folders.append(choose_run_dir(_options("a.yaml"), "fit"))
+    assert len(set(folders)) == 3
+
+
+def test_a_folder_into_which_nothing_was_written_is_released() -> None:
+    used, unused = (Path(choose_run_dir(_options(name), "fit")) for name in ("a.yaml", "b.yaml"))
+    (used / "config.yaml").touch()
+    release_run_dir()
+    assert used.exists()
+    assert not unused.exists()
 
 
 @pytest.mark.parametrize("variable", ["rank", "NODE_RANK"])
@@ -128,18 +157,14 @@ def test_other_ranks_neither_refuse_nor_clear_a_folder(
         monkeypatch.setattr(rank_zero_only, "rank", 1)
     else:
         monkeypatch.setenv(variable, "1")
-    prepare_run_dir(str(run), overwrite=False, resuming=False)
-    prepare_run_dir(str(run), overwrite=True, resuming=False)
-    assert (run / "config.yaml").exists()
-
-
-def test_a_resumed_folder_stays_as_it_is(run: Path) -> None:
-    prepare_run_dir(str(run), overwrite=True, resuming=True)
+    check_run_dir(str(run), overwrite=False, resuming=False)
+    clear_run_dir(str(run))
     assert (run / "config.yaml").exists()
 
 
 def test_overwriting_removes_the_run_and_nothing_else(run: Path) -> None:
-    for name in ("metrics.csv", "checkpoints/last.ckpt", "notes.txt"):
+    (run / "test").mkdir()
+    for name in ("metrics.csv", "checkpoints/last.ckpt", "test/metrics.csv", "notes.txt"):
         (run / name).touch()
-    prepare_run_dir(str(run), overwrite=True, resuming=False)
+    clear_run_dir(str(run))
     assert [path.name for path in run.iterdir()] == ["notes.txt"]

@@ -108,7 +108,7 @@ def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_pat
     replay.extend(_rows(0, 7))
     replay.sample(3)
     replay.dump(tmp_path)
-    loaded.load(tmp_path)
+    loaded.load(tmp_path, draws_on=True)
     assert len(loaded) == 5
     for after in (7, 9):
         expected, actual = replay.sample(10), loaded.sample(10)
@@ -117,6 +117,29 @@ def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_pat
             assert torch.equal(actual[name], expected[name]), name
         replay.extend(_rows(after, after + 2))
         loaded.extend(_rows(after, after + 2))
+
+
+def test_a_replay_loaded_to_learn_from_draws_by_its_own_seed(tmp_path: Path) -> None:
+    stored = Replay(100, seed=1)
+    stored.extend(_rows(0, 100))
+    stored.dump(tmp_path)
+
+    def draws(seed: int) -> list[int]:
+        replay = Replay(100, seed=seed)
+        replay.load(tmp_path)
+        actions: list[int] = replay.sample(10)["action"].tolist()
+        return actions
+
+    assert draws(2) == draws(2) != draws(3)
+
+
+def test_a_replay_of_another_meaning_is_refused(tmp_path: Path) -> None:
+    stored = Replay(5, seed=1, meaning={"gamma": 0.9, "reward_clip": (-1.0, 1.0)})
+    stored.extend(_rows(0, 3))
+    stored.dump(tmp_path)
+    Replay(5, seed=1, meaning={"gamma": 0.9, "reward_clip": [-1.0, 1.0]}).load(tmp_path)
+    with pytest.raises(ValueError, match=complaint("gamma")):
+        Replay(5, seed=1, meaning={"gamma": 0.5}).load(tmp_path)
 
 
 @STORAGES
