@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lit_mtdqn.analysis.metrics_file import read_metrics
 from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
-from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.analysis.scores import overall_scores, task_score
 from lit_mtdqn.analysis.statistics import mean_and_std
 from lit_mtdqn.rollout.recording import UnrenderableError, record_episode, write_gif
 from lit_mtdqn.types import ActionValues, Episodes, TaskInfo
@@ -94,7 +93,7 @@ class RunReport(Callback):
         infos: dict[str, TaskInfo] = {info.name: info for info in data.task_infos}
         evaluations: list[Episodes] = list(data.test_dataloader())
         results = [_summary(episodes, infos[episodes.task]) for episodes in evaluations]
-        _say(score_table(results))
+        _say(score_table(results, {info.name for info in infos.values() if not info.learns}))
         folder = _report_folder(trainer)
         if folder is None:
             return
@@ -108,8 +107,13 @@ class RunReport(Callback):
                 _film(pl_module, data, result.task, folder)
 
 
-def score_table(results: Sequence[TaskResult]) -> str:
-    """Return a table for people, a line per task and, for several tasks, one over all."""
+def score_table(results: Sequence[TaskResult], held_out: Collection[str] = ()) -> str:
+    """Return a table for people, a line per task and, for several tasks, one over all.
+
+    Args:
+        results: Tests of the tasks.
+        held_out: Names of tasks that are not learned from.
+    """
     header = ("task", "episodes", "return", "length", "success", "score")
     rows = [
         (
@@ -127,8 +131,9 @@ def score_table(results: Sequence[TaskResult]) -> str:
     rule = "-" * len(lines[0])
     lines.insert(1, rule)
     if len(results) > 1:
-        scores = [result.score for result in results]
-        overall = f"mean {np.mean(scores):.3f}{COLUMN_GAP}worst {min(scores):.3f}"
+        scores = overall_scores({result.task: result.score for result in results}, held_out)
+        texts = [f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items()]
+        overall = COLUMN_GAP.join(texts)
         lines += [rule, "all tasks" + overall.rjust(len(rule) - len("all tasks"))]
     return "\n".join(lines)
 

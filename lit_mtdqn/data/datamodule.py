@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -376,9 +377,10 @@ class RolloutDataModule(lightning.LightningDataModule):
             own if spec.replay is None else Replay.stored_capacity(spec.replay)
             for spec in self.tasks.values()
         ]
-        needed = replay_bytes(
-            sum(capacities), layout.observation_bytes, layout.num_actions, self._is_masked
-        )
+        # What neither acts nor brings a replay keeps nothing.
+        filled = (spec.acts or spec.replay is not None for spec in self.tasks.values())
+        rows = sum(compress(capacities, filled))
+        needed = replay_bytes(rows, layout.observation_bytes, layout.num_actions, self._is_masked)
         folder = self._make_replay_folder()
         check_memory(needed, storage, device, folder=folder, local_ranks=local_ranks)
         slots = []

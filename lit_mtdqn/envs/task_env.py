@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
@@ -51,8 +51,8 @@ class TaskEnv:
 
     @property
     def steps_single_copies(self) -> bool:
-        """Whether the copies are stepped one by one, which takes N times as long as one."""
-        return isinstance(self.env.unwrapped, SyncVectorEnv)
+        """Whether each copy costs time or a process of its own."""
+        return isinstance(self.env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
 
     def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
         """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""

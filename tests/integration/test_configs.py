@@ -1,6 +1,9 @@
 """Every configuration that is shipped runs."""
 
+import csv
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +17,24 @@ from lit_mtdqn.cli import main
 OVERLAYS = ("overlays", "methods", "sweeps", "sequences")
 RUNS = sorted(path for path in Path("configs").rglob("*.yaml") if path.parts[1] not in OVERLAYS)
 METHODS = sorted(Path("configs/methods").glob("*.yaml"))
+# Those of one extra run where it is installed, which `make test-slow` sees to.
+HAS_ENVPOOL = find_spec("envpool") is not None
+ENVPOOL = (
+    pytest.mark.slow,
+    pytest.mark.skipif(not HAS_ENVPOOL, reason="needs pip install lit-mtdqn[envpool]"),
+)
+
+
+def tasks_of(path: Path) -> dict[str, dict[str, Any]]:
+    tasks: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())["data"]["tasks"]
+    return tasks
+
+
+def needs_envpool(path: Path) -> bool:
+    return any(task.get("backend") == "envpool" for task in tasks_of(path).values())
+
+
+RUNNABLE = [pytest.param(path, marks=ENVPOOL if needs_envpool(path) else ()) for path in RUNS]
 
 
 def _sharing_of(path: Path) -> str:
@@ -41,14 +62,22 @@ def test_there_are_configurations_to_test() -> None:
         "mountaincar",
         "lunarlander",
         "minatar_breakout",
+        "classic_control",
+        "contextual_cartpole",
+        "noisy_driving",
+        "minatar",
+        "highway",
+        "minigrid",
     }
 
 
-@pytest.mark.parametrize("path", RUNS, ids=str)
+@pytest.mark.parametrize("path", RUNNABLE, ids=str)
 def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
     smoke(tmp_path / "run", path)
     names = {file.name for file in (tmp_path / "run").rglob("*")}
     assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
+    with next((tmp_path / "run").rglob("test_scores.csv")).open() as file:
+        assert [row["task"] for row in csv.DictReader(file)] == list(tasks_of(path))
 
 
 @pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
@@ -91,6 +120,18 @@ def test_a_configuration_says_what_it_is_and_what_it_reached(path: Path) -> None
     assert len(header) >= 3
     assert lines[: len(header)] == header
     assert any("benchmarks/results/" in line for line in header)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_tasks_of_several_have_scores_that_compare_and_extras_that_are_named(path: Path) -> None:
+    tasks = tasks_of(path).values()
+    if len(tasks) > 1:
+        assert all("score_range" in task or "success_key" in task for task in tasks)
+    extras = {"LunarLander-v3": "box2d", "MinAtar/": "minatar"}
+    needed = {name for task in tasks for env, name in extras.items() if task["env"].startswith(env)}
+    needed |= {"envpool"} if needs_envpool(path) else set()
+    if path.parts[1] == "multitask":
+        assert all(f"the extra `{name}`" in path.read_text() for name in needed)
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)
