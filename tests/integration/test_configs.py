@@ -1,21 +1,34 @@
 """Every configuration that is shipped runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lit_mtdqn import MultiTaskDQN
 from lit_mtdqn.cli import main
 
 OVERLAYS = ("overlays", "methods", "sweeps", "sequences")
 RUNS = sorted(path for path in Path("configs").rglob("*.yaml") if path.parts[1] not in OVERLAYS)
 METHODS = sorted(Path("configs/methods").glob("*.yaml"))
+MULTI_TASK = [path for path in METHODS if "lit_mtdqn.MultiTaskDQN" in path.read_text()]
+NEEDS_SOLVERS = {"cagrad": "cvxpy", "nash_mtl": "ecos", "upgrad": "quadprog"}
+CARTPOLE = "configs/dqn/cartpole.yaml"
+# Unlike observations and actions, which are padded.
+CLASSIC_CONTROL = """
+data:
+  tasks:
+    cartpole: {env: CartPole-v1, score_range: [20, 500]}
+    acrobot: {env: Acrobot-v1, weight: 2.0}
+"""
 
 
-def smoke(folder: Path, *configs: Path) -> None:
+def smoke(folder: Path, *configs: Path, options: Sequence[str] = ()) -> None:
     paths = [*configs, Path("configs/overlays/smoke.yaml")]
     arguments = [argument for path in paths for argument in ("--config", str(path))]
-    main(["fit", *arguments, "--trainer.enable_progress_bar=false", f"--run_dir={folder}"])
+    quiet = ["--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
+    main(["fit", *arguments, *quiet, *options])
 
 
 def test_there_are_configurations_to_test() -> None:
@@ -36,10 +49,32 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
     assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
 
 
-@pytest.mark.parametrize("path", METHODS, ids=str)
+@pytest.mark.parametrize("path", sorted(set(METHODS) - set(MULTI_TASK)), ids=str)
 def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
-    smoke(tmp_path / "run", Path("configs/dqn/cartpole.yaml"), path)
+    smoke(tmp_path / "run", Path(CARTPOLE), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+# cvxpy says how torchjd could be faster.
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
+@pytest.mark.parametrize("suite", ["driving", "classic_control"])
+@pytest.mark.parametrize("path", MULTI_TASK, ids=lambda path: path.stem)
+def test_a_multi_task_method_runs_and_loads_on_two_suites(
+    path: Path, suite: str, tmp_path: Path
+) -> None:
+    if path.stem in NEEDS_SOLVERS:
+        pytest.importorskip(NEEDS_SOLVERS[path.stem], reason="needs the extra `solvers`")
+    runs = {"driving": "configs/driving/three_tasks.yaml", "classic_control": CARTPOLE}
+    configs = [Path(runs[suite])]
+    if suite == "classic_control":
+        configs.append(tmp_path / "tasks.yaml")
+        configs[-1].write_text(CLASSIC_CONTROL)
+    brief = ["--data.total_env_steps=500", "--data.eval_max_steps=5"]
+    smoke(tmp_path / "run", *configs, path, options=brief)
+    model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    names = {"driving": ["lane_keeping", "pedestrian", "traffic_light"]}
+    assert [info.name for info in model.tasks] == names.get(suite, ["cartpole", "acrobot"])
+    assert model.balancer is not None or len(model.objectives) > 0
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

@@ -92,11 +92,8 @@ def test_images_have_inner_layers_too() -> None:
 
 
 def test_its_heads_are_trained() -> None:
-    model = MultiTaskDQN(
-        INFOS,
-        partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5])),
-        objectives=[DeepSupervision],
-    )
+    network = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]))
+    model = MultiTaskDQN(INFOS, network, objectives=[DeepSupervision])
     trained = {id(p) for g in model.configure_optimizers().param_groups for p in g["params"]}
     heads = {id(p) for p in model.objectives.parameters()}
     assert heads
