@@ -40,7 +40,7 @@ class Aggregated(Balancer):
         self,
         tasks: TaskInfos,
         network: QNetwork,
-        aggregator: dict[str, Any] | type[Aggregator] | partial[Aggregator],
+        aggregator: dict[str, Any] | type[Aggregator] | partial[Any],
     ) -> None:
         super().__init__(tasks, network)
         self.aggregator: Aggregator = build_part(Aggregator, aggregator, n_tasks=len(self.learning))

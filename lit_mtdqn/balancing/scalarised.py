@@ -44,7 +44,7 @@ class Scalarised(Balancer):
         self,
         tasks: TaskInfos,
         network: QNetwork,
-        scalarizer: dict[str, Any] | type[Scalarizer] | partial[Scalarizer],
+        scalarizer: dict[str, Any] | type[Scalarizer] | partial[Any],
         floor: float = 1e-4,
         step_every_n_updates: int = 500,
     ) -> None:

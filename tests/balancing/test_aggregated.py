@@ -121,7 +121,8 @@ def test_the_number_of_tasks_is_filled_in() -> None:
             self.n_tasks = n_tasks
 
     counts = {}
-    for name, make in {"found": Counting, "given": partial(Counting, n_tasks=7)}.items():
+    makes: dict[str, Any] = {"found": Counting, "given": partial(Counting, n_tasks=7)}
+    for name, make in makes.items():
         balancer = built(partial(Aggregated, aggregator=make), 3)
         assert isinstance(balancer, Aggregated)
         assert isinstance(balancer.aggregator, Counting)

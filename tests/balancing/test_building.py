@@ -50,7 +50,11 @@ def test_what_is_no_such_part_is_refused(path: Any) -> None:
 
 @pytest.mark.parametrize(
     "factory",
-    [CAGrad, partial(CAGrad, c=0.5, d=1), _entry("torchjd.aggregation.Krum", wrong=1)],
+    [
+        CAGrad,
+        partial(CAGrad, c=0.5, d=1),  # type: ignore[call-arg]
+        _entry("torchjd.aggregation.Krum", wrong=1),
+    ],
     ids=["missing", "unknown", "plain"],
 )
 def test_arguments_that_do_not_fit_are_refused(factory: Any) -> None:

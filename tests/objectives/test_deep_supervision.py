@@ -27,7 +27,7 @@ def _network(head: Any = LINEAR, hidden: Any = (6, 5, 4)) -> QNetwork:
 
 def _terms(network: QNetwork, objective: DeepSupervision) -> dict[str, Tensor]:
     batch = random_batch(INFOS)
-    return objective(batch, TD()(batch, network, network), network)
+    return objective.forward(batch, TD()(batch, network, network), network)
 
 
 def test_every_inner_layer_is_drawn_to_the_targets_of_the_last() -> None:
