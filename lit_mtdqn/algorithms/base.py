@@ -225,7 +225,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True
-        if self._logging_is_due():
+        if self.logging_is_due():
             metrics = phase_metrics(self, batches, losses, self._grad_norm)
             metrics.update(self.further_metrics())
             metrics.update({} if self.scale is None else self.scale.metrics())
@@ -249,7 +249,7 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, after mixed precision has unscaled the gradients, and set the learning rate."""
-        if self.max_grad_norm is not None or self._logging_is_due():
+        if self.max_grad_norm is not None or self.logging_is_due():
             self._grad_norm = clip_gradients_(self._trained, self.max_grad_norm)
         if self.learning_rate_schedule is not None:
             factor = self.learning_rate_schedule(self._clock.updates)
@@ -451,7 +451,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.hparams.clear()
         self.save_hyperparameters({name: as_plain(value, name) for name, value in given.items()})
 
-    def _logging_is_due(self) -> bool:
+    def logging_is_due(self) -> bool:
+        """Return whether a row of metrics is to be logged with the phase at hand."""
         done: int = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and done % every == 0

@@ -135,7 +135,9 @@ class MultiTaskDQN(DQN):
         """Back-propagate as the balancer says."""
         if self.balancer is None:
             super().accumulate_gradients(losses, batch)
-        else:
+            return
+        # Products of gradients need all of float32's digits.
+        with torch.autocast(self.device.type, enabled=False):
             self.balancer.accumulate(self._task_losses(losses, batch), self)
 
     def on_update_end(self, batch: Transition) -> None:

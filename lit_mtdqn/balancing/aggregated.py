@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torchjd.aggregation import Aggregator
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
+from lit_mtdqn.balancing.building import build_part
 from lit_mtdqn.balancing.state import load_numbers, numbers_of
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos
@@ -27,17 +27,23 @@ class Aggregated(Balancer):
     Args:
         tasks: The tasks; given by the learner.
         network: The Q-network; given by the learner.
-        aggregator: Makes the aggregator; its argument `n_tasks`, where it has one, is the number of
-            learning tasks unless it is given.
+        aggregator: Makes the aggregator; in YAML its `class_path` and `init_args`. An argument
+            `n_tasks` is the number of learning tasks unless it is given.
+
+    Raises:
+        ValueError: If there is no such aggregator or its arguments do not fit.
     """
 
     by_task = True
 
     def __init__(
-        self, tasks: TaskInfos, network: QNetwork, aggregator: Callable[..., Aggregator]
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        aggregator: dict[str, Any] | type[Aggregator] | partial[Any],
     ) -> None:
         super().__init__(tasks, network)
-        self.aggregator = aggregator(**_tasks_of(aggregator, len(self.learning)))
+        self.aggregator: Aggregator = build_part(Aggregator, aggregator, n_tasks=len(self.learning))
 
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
         """Fill the gradients of all parameters."""
@@ -58,7 +64,3 @@ class Aggregated(Balancer):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Let the aggregator remember."""
         load_numbers(self.aggregator, state)
-
-
-def _tasks_of(factory: Any, tasks: int) -> dict[str, int]:
-    return {"n_tasks": tasks} if "n_tasks" in inspect.signature(factory).parameters else {}

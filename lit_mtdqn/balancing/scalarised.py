@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torchjd.scalarization import DWA, FAMO, Scalarizer
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
+from lit_mtdqn.balancing.building import build_part
 from lit_mtdqn.balancing.state import load_numbers, numbers_of
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos, Transition, require
@@ -28,22 +28,23 @@ class Scalarised(Balancer):
     Args:
         tasks: The tasks; given by the learner.
         network: The Q-network; given by the learner.
-        scalarizer: Makes the scalariser; its argument `shape`, where it has one, is the number of
-            learning tasks unless it is given.
+        scalarizer: Makes the scalariser; in YAML its `class_path` and `init_args`. An argument
+            `shape` is the number of learning tasks unless it is given.
         floor: Added to every loss, above 0 where logarithms are taken: temporal-difference losses
             come close to 0, where a logarithm's slope explodes.
         step_every_n_updates: Updates between two steps of `DWA`, which compares the means of losses
             between them. Larger compares longer stretches.
 
     Raises:
-        ValueError: If `floor` is negative or `step_every_n_updates` below 1.
+        ValueError: If `floor` is negative, `step_every_n_updates` below 1, there is no such
+            scalariser or its arguments do not fit.
     """
 
     def __init__(
         self,
         tasks: TaskInfos,
         network: QNetwork,
-        scalarizer: Callable[..., Scalarizer],
+        scalarizer: dict[str, Any] | type[Scalarizer] | partial[Any],
         floor: float = 1e-4,
         step_every_n_updates: int = 500,
     ) -> None:
@@ -51,7 +52,7 @@ class Scalarised(Balancer):
         require(floor >= 0.0, "floor", "be at least 0", floor)
         must = "be at least 1"
         require(step_every_n_updates >= 1, "step_every_n_updates", must, step_every_n_updates)
-        self.scalarizer = scalarizer(**_shape_of(scalarizer, len(self.learning)))
+        self.scalarizer: Scalarizer = build_part(Scalarizer, scalarizer, shape=len(self.learning))
         self.floor = floor
         self.step_every_n_updates = step_every_n_updates
         self._updates = 0
@@ -115,7 +116,3 @@ class Scalarised(Balancer):
                 [famo._w], lr=famo.lr, weight_decay=famo.weight_decay
             )
             famo._optimizer.load_state_dict(state["optimizer"])
-
-
-def _shape_of(factory: Any, tasks: int) -> dict[str, int]:
-    return {"shape": tasks} if "shape" in inspect.signature(factory).parameters else {}

@@ -16,12 +16,13 @@ def numbers_of(module: nn.Module) -> dict[str, Any]:
 
     torchjd 0.18 keeps running averages in such attributes, and settings, which are left out: they
     have public properties. So are solvers, and the public attributes of `NashMTL`, which only
-    warm-start its solver: they begin anew.
+    warm-start its solver: they begin anew. Buffers are among them, because some come into being
+    with the first update, so that a state dict alone would not fit a new module.
     """
     return {
         f"{path}.{name}": value
         for path, part in module.named_modules()
-        for name, value in vars(part).items()
+        for name, value in {**vars(part), **part._buffers}.items()
         if name not in MODULE and _is_remembered(part, name) and _is_plain(value)
     }
 

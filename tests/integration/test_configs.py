@@ -1,6 +1,7 @@
 """Every configuration that is shipped runs."""
 
 import csv
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from helpers.runs import fit, small_data
 
-from lit_mtdqn import DQN, TaskSpec
+from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
 from lit_mtdqn.algorithms.factories import from_plain
 from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
@@ -46,12 +47,25 @@ def _sharing_of(path: Path) -> str:
 
 
 SHARINGS = [path for path in METHODS if _sharing_of(path)]
+# cvxpy warns of much that torchjd asks of it for Nash-MTL.
+SILENT = {"nash_mtl": [pytest.mark.filterwarnings("ignore")]}
+MULTI_TASK = [path for path in METHODS if "lit_mtdqn.MultiTaskDQN" in path.read_text()]
+NEEDS_SOLVERS = {"cagrad": "cvxpy", "nash_mtl": "ecos", "upgrad": "quadprog"}
+CARTPOLE = "configs/dqn/cartpole.yaml"
+# Unlike observations and actions, which are padded.
+CLASSIC_CONTROL = """
+data:
+  tasks:
+    cartpole: {env: CartPole-v1, score_range: [20, 500]}
+    acrobot: {env: Acrobot-v1, weight: 2.0}
+"""
 
 
-def smoke(folder: Path, *configs: Path) -> None:
+def smoke(folder: Path, *configs: Path, options: Sequence[str] = ()) -> None:
     paths = [*configs, Path("configs/overlays/smoke.yaml")]
     arguments = [argument for path in paths for argument in ("--config", str(path))]
-    main(["fit", *arguments, "--trainer.enable_progress_bar=false", f"--run_dir={folder}"])
+    quiet = ["--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
+    main(["fit", *arguments, *quiet, *options])
 
 
 def test_there_are_configurations_to_test() -> None:
@@ -81,7 +95,7 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
-@pytest.mark.parametrize("path", sorted({*METHODS} - {*SHARINGS}), ids=str)
+@pytest.mark.parametrize("path", sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK}), ids=str)
 def test_a_method_runs_on_one_task_and_on_many(path: Path, run: str, tmp_path: Path) -> None:
     smoke(tmp_path / "run", Path(f"configs/{run}.yaml"), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
@@ -111,6 +125,29 @@ def test_a_way_of_sharing_runs_on_tasks_of_unlike_sizes(path: Path) -> None:
     fit(data, model)
     assert data.clock.updates > 0
     assert all(parameter.isfinite().all() for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("suite", ["driving", "classic_control"])
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=SILENT.get(p.stem, [])) for p in MULTI_TASK]
+)
+def test_a_multi_task_method_runs_and_loads_on_two_suites(
+    path: Path, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path.stem in NEEDS_SOLVERS:
+        pytest.importorskip(NEEDS_SOLVERS[path.stem], reason="needs the extra `solvers`")
+    runs = {"driving": "configs/driving/three_tasks.yaml", "classic_control": CARTPOLE}
+    configs = [Path(runs[suite])]
+    if suite == "classic_control":
+        configs.append(tmp_path / "tasks.yaml")
+        configs[-1].write_text(CLASSIC_CONTROL)
+    brief = ["--data.total_env_steps=500", "--data.eval_max_steps=5", "--data.test_episodes=1"]
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    smoke(tmp_path / "run", *configs, path, options=brief)
+    model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    names = {"driving": ["lane_keeping", "pedestrian", "traffic_light"]}
+    assert [info.name for info in model.tasks] == names.get(suite, ["cartpole", "acrobot"])
+    assert model.balancer is not None or len(model.objectives) > 0
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

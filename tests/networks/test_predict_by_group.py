@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,9 @@ def _assert_same(found: Prediction, expected: Prediction) -> None:
         if right is None:
             assert left is None, name
             continue
-        lefts, rights = ((x if isinstance(x, tuple) else (x,)) for x in (left, right))
+        assert left is not None
+        lefts = left if isinstance(left, tuple) else (left,)
+        rights = right if isinstance(right, tuple) else (right,)
         for one, other in zip(lefts, rights, strict=True):
             assert one.shape == other.shape, name
             torch.testing.assert_close(one, other)
@@ -63,7 +66,7 @@ def test_copies_change_no_prediction_of_images() -> None:
     _assert_same(found, network(observation, task))
 
 
-def _gradients(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
+def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     return list(
         torch.autograd.grad(
             loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
