@@ -336,8 +336,8 @@ def test_balancers_that_compare_tasks_need_them_all(name: str) -> None:
 
 
 def test_a_task_that_does_not_learn_is_no_task_of_a_balancer() -> None:
-    held_out = TaskInfo(name="held_out", observation_shape=(3,), num_actions=2, learns=False)
-    infos = [INFOS[0], held_out, INFOS[2]]
+    watched = TaskInfo(name="watched", observation_shape=(3,), num_actions=2, learns=False)
+    infos = [INFOS[0], watched, INFOS[2]]
     model = _model(infos=infos, balancer=BALANCERS["uncertainty"])
     Standalone(model).update(random_batch(infos, groups=[0, 2]))
     assert model.further_metrics().keys() == {"train/task_weight/wide", "train/task_weight/third"}

@@ -72,8 +72,8 @@ def _play(env: TaskEnv, vector_steps: int) -> list[StepRow]:
 
 
 @COUNTING
-def test_an_idle_row_steps_nothing_and_time_goes_on_where_it_stood(env: str) -> None:
-    idling, plain = (_env(TaskSpec(env=env, action_mask_key="mask")) for _ in range(2))
+def test_an_idle_row_steps_nothing_and_time_goes_on_where_it_stood(env: TaskSpec) -> None:
+    idling, plain = (_env(replace(env, action_mask_key="mask")) for _ in range(2))
     action = np.zeros(NUM_ENVS, np.int64)
     for one in (idling, plain):
         one.reset(SEED)

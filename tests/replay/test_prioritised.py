@@ -250,7 +250,7 @@ def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_pat
     _report(replay, {0: 3.0, 2: 0.1, 4: 1.0})
     replay.sample(3)
     replay.dump(tmp_path / "replay")
-    loaded.load(tmp_path / "replay")
+    loaded.load(tmp_path / "replay", draws_on=True)
     for after in (7, 9):
         expected, actual = replay.sample(10), loaded.sample(10)
         assert {"weight", "replay_index", "action"} == expected.keys() == actual.keys()
