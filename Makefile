@@ -12,7 +12,7 @@ train: $(VENV)/.installed
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-slow
 	$(BIN)/pytest -m slow
 
 check: $(VENV)/.installed-dev
@@ -31,4 +31,9 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[box2d,minatar,dev]'
+	touch $@
+
+# EnvPool's tests are among the slow ones, because it takes 0.75 GB.
+$(VENV)/.installed-slow: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --editable '.[envpool]'
 	touch $@

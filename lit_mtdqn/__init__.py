@@ -1,9 +1,17 @@
 """Value-based deep reinforcement learning on many tasks at once, as PyTorch Lightning parts."""
 
-from lit_mtdqn.algorithms import DQN, Adam, ValueLearner
+from lit_mtdqn.algorithms import DQN, Adam, MultiTaskDQN, ValueLearner
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.types import TaskInfo, TaskSpec
 
 __version__ = "0.1.0"
 
-__all__ = ["DQN", "Adam", "RolloutDataModule", "TaskInfo", "TaskSpec", "ValueLearner"]
+__all__ = [
+    "DQN",
+    "Adam",
+    "MultiTaskDQN",
+    "RolloutDataModule",
+    "TaskInfo",
+    "TaskSpec",
+    "ValueLearner",
+]

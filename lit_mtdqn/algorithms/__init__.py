@@ -2,6 +2,7 @@
 
 from lit_mtdqn.algorithms.base import ValueLearner
 from lit_mtdqn.algorithms.dqn import DQN
+from lit_mtdqn.algorithms.multitask import MultiTaskDQN
 from lit_mtdqn.algorithms.optimizers import Adam
 
-__all__ = ["DQN", "Adam", "ValueLearner"]
+__all__ = ["DQN", "Adam", "MultiTaskDQN", "ValueLearner"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressB
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
@@ -24,6 +24,7 @@ from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import EnvStepProgressBar, EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
 from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import (
     Clock,
     Episodes,
@@ -31,6 +32,7 @@ from lit_mtdqn.types import (
     Feedback,
     Losses,
     Phase,
+    ReturnSums,
     Schedule,
     TaskInfos,
     Transition,
@@ -43,6 +45,8 @@ from lit_mtdqn.types import (
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 NetworkFactory = Callable[[TaskInfos], QNetwork]
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+ScaleFactory = Callable[[TaskInfos], Scale]
+Parameters = Mapping[str, Tensor]
 
 
 class ValueLearner(lightning.LightningModule, ABC):
@@ -58,6 +62,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         learning_rate_schedule: Factor on the learning rate over updates; None keeps it.
         max_grad_norm: Norm to which the gradient of all parameters together is clipped; None does
             not clip.
+        scale: Makes what brings the tasks' values to one scale; None learns raw values.
 
     Raises:
         ValueError: If a value is out of range.
@@ -71,6 +76,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         optimizer: OptimizerFactory = Adam,
         learning_rate_schedule: Schedule | None = None,
         max_grad_norm: float | None = 10.0,
+        scale: ScaleFactory | None = None,
     ) -> None:
         super().__init__()
         self._save_plain_hyperparameters()
@@ -86,6 +92,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.network.eval()
         self.target_network: QNetwork = deepcopy(self.network)
         freeze_(self.target_network)
+        self.scale = None if scale is None else as_factory(scale)(self.tasks)
+        if self.scale is not None:
+            self.scale.check(self.network)
         self.max_grad_norm = max_grad_norm
         self.learning_rate_schedule = learning_rate_schedule
         self._optimizer_factory = as_factory(optimizer)
@@ -94,60 +103,105 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._has_task_weights = bool((weights != 1.0).any())
         self._update_callbacks: list[UpdateCallback] = []
         self._evaluations: list[Episodes] = []
+        self._has_noise, self._explores = self.network.has_noise, self.network.explores
         self._direct = False
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
-        self._trained: list[torch.nn.Parameter] = []
+        self._trained: list[nn.Parameter] = []
+        self._stepped: list[nn.Parameter] = []
 
     task_weight: Tensor
 
     @abstractmethod
-    def losses(self, batch: Transition, parameters: dict[str, Tensor] | None = None) -> Losses:
+    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
         """Return the unreduced losses of a minibatch; nothing but the result changes.
 
         Args:
             batch: Leading shape [S, B].
-            parameters: The online network's parameters by name, or None for its own.
+            parameters: Parameters of the online network by name, in place of its own; or None.
         """
 
-    def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
-        """Return the number to minimise: the weighted mean over rows and groups.
+    def group_losses(self, losses: Losses, batch: Transition) -> tuple[Tensor, Tensor | None]:
+        """Return each group's weighted mean over rows, [S], and what is added after balancing, [].
 
         Auxiliary terms of shape [S, B] and [S] are weighted with their task, those of [] added.
         """
-        weight = batch.weight
-        if self._has_task_weights:
-            weight = weight * self.task_weight[batch.task].unsqueeze(-1)
-        total = (losses.td * weight).mean()
+        loss = (losses.td * batch.weight).mean(-1)
+        unbalanced = None
         for term in losses.auxiliary.values():
-            if term.dim() > 0 and self._has_task_weights:
-                shares = self.task_weight[batch.task]
-                term = term * (shares if term.dim() == 1 else shares.unsqueeze(-1))
-            total = total + term.mean()
-        return total
+            if term.dim() == 0:
+                unbalanced = term if unbalanced is None else unbalanced + term
+            else:
+                loss = loss + (term if term.dim() == 1 else term.mean(-1))
+        if self._has_task_weights:
+            loss = loss * self.task_weight[batch.task]
+        factor = None if self.scale is None else self.scale.loss_weight(batch.task)
+        return loss if factor is None else loss * factor, unbalanced
+
+    def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
+        """Return the number to minimise: the mean over groups, and what is added."""
+        loss, unbalanced = self.group_losses(losses, batch)
+        total = loss.mean()
+        return total if unbalanced is None else total + unbalanced
+
+    def update_parameters(self, batch: Transition) -> Parameters | None:
+        """Return the parameters that an update differentiates by; None for the network's own."""
+        return None
 
     def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
         """Back-propagate; gradient aggregation overrides this and nothing else of the loop."""
-        loss = self.total_loss(losses, batch)
+        self.backpropagate(self.total_loss(losses, batch))
+
+    def backpropagate(self, loss: Tensor) -> None:
+        """Fill all gradients with those of a loss, reduced over ranks."""
         if self._direct:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self.manual_backward(loss)
 
+    def mean_over_ranks(self, tensor: Tensor) -> Tensor:
+        """Return the mean of a tensor over all ranks."""
+        if self.trainer.world_size == 1:
+            return tensor
+        reduced = self.trainer.strategy.reduce(tensor, reduce_op="mean")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def on_update_end(self, batch: Transition) -> None:
+        """React to an update that has been made, before callbacks do."""
+
+    def resample_noise(self) -> None:
+        """Draw the noise of an update, where the network has noise."""
+        self.network.resample_noise()
+        self.target_network.resample_noise()
+
+    def further_metrics(self) -> dict[str, Tensor]:
+        """Return what a subclass adds to a row of training metrics, by full name."""
+        return {}
+
     def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
         """Make one update and tell the callbacks."""
-        losses = self.losses(batch)
+        if self._has_noise:
+            self.resample_noise()
+        if self.scale is not None:
+            batch = self.scale.normalised(batch)
+        losses = self.losses(batch, self.update_parameters(batch))
         # A third of the time of `optimizer.zero_grad`, for the same effect.
-        for parameter in self._trained:
+        for parameter in self._stepped:
             parameter.grad = None
         self.accumulate_gradients(losses, batch)
         self._step(optimizer)
         clock = self._clock
         clock.updates += 1
+        self.on_update_end(batch)
+        if self.scale is not None:
+            networks = (self.network, self.target_network)
+            self.scale.on_update_end(losses, batch.task, networks, self.mean_over_ranks)
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
-        # Without its graph, which would otherwise live until the end of the phase.
-        return losses._replace(td=losses.td.detach())
+        # Without their graph, which would otherwise live until the end of the phase.
+        auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
+        return losses._replace(td=losses.td.detach(), auxiliary=auxiliary)
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""
@@ -156,24 +210,46 @@ class ValueLearner(lightning.LightningModule, ABC):
     def training_step(self, phase: Phase, batch_idx: int) -> None:
         """Make the K updates of a phase, report errors to the replay and log when due."""
         phase = self.prepare_phase(phase)
+        if self.needs_returns:
+            self._learn_returns(phase.returns)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         batches = list(phase.transitions.minibatches())
         self.network.train()
         losses = [self.update(batch, optimizer) for batch in batches]
         self.network.eval()
+        if self._has_noise:
+            self.target_network.eval()
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs_()
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True
-        if self._logging_is_due():
+        if self.logging_is_due():
             metrics = phase_metrics(self, batches, losses, self._grad_norm)
+            metrics.update(self.further_metrics())
+            metrics.update({} if self.scale is None else self.scale.metrics())
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
+
+    @property
+    def needs_returns(self) -> bool:
+        """Whether phases should say what training episodes returned."""
+        return self.scale is not None and self.scale.needs_returns
+
+    def _learn_returns(self, returns: dict[str, ReturnSums]) -> None:
+        assert self.scale is not None
+        rows = [returns.get(info.name, ReturnSums()) for info in self.tasks]
+        sums = torch.tensor(rows, dtype=torch.float64, device=self.device)
+        if self.trainer.world_size > 1:
+            by_rank = self.all_gather(sums)
+            assert isinstance(by_rank, Tensor)
+            # All are sums but the last, which is a maximum.
+            sums = torch.cat([by_rank[..., :-1].sum(0), by_rank[..., -1:].amax(0)], -1)
+        self.scale.on_returns(sums)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip, after mixed precision has unscaled the gradients, and set the learning rate."""
-        if self.max_grad_norm is not None or self._logging_is_due():
+        if self.max_grad_norm is not None or self.logging_is_due():
             self._grad_norm = clip_gradients_(self._trained, self.max_grad_norm)
         if self.learning_rate_schedule is not None:
             factor = self.learning_rate_schedule(self._clock.updates)
@@ -182,7 +258,11 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the one optimiser; the target network is in none."""
-        return build_optimizer(self._optimizer_factory, [self.network])
+        return build_optimizer(self._optimizer_factory, self.trained_modules())
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the modules that updates change and clip."""
+        return [self.network]
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that a run needs and its Trainer lacks."""
@@ -218,14 +298,17 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         """Decide what the loop will call."""
-        self._update_callbacks = [
-            callback
-            for callback in self.trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, UpdateCallback)
-        ]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        # Parts of the network come first: a target network copies what they leave.
+        parts = [*self.network.modules(), *callbacks]
+        self._update_callbacks = [part for part in parts if isinstance(part, UpdateCallback)]
         self._direct = self._may_step_directly()
         self._clock = self.source.clock
-        self._trained = [p for p in self.network.parameters() if p.requires_grad]
+        modules = self.trained_modules()
+        self._trained = [p for m in modules for p in m.parameters() if p.requires_grad]
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        self._stepped = [p for group in optimizer.param_groups for p in group["params"]]
 
     def _may_step_directly(self) -> bool:
         """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.
@@ -285,8 +368,24 @@ class ValueLearner(lightning.LightningModule, ABC):
             observation: [S, N, *O], on any device.
             task: Index of each group's task, [S].
         """
+        return self._values_by(self.network.action_values, observation, task)
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return `action_values` under fresh noise, where the network has noise that explores."""
+        if not self._explores:
+            return self.action_values(observation, task)
+        return self._values_by(self.network.exploring_values, observation, task)
+
+    def _values_by(
+        self, ask: Callable[[Tensor, Tensor], Tensor], observation: Tensor, task: Tensor
+    ) -> Tensor:
         device = self.device
-        return self.network.action_values(observation.to(device), task.to(device))
+        task = task.to(device)
+        return self.raw_values(ask(observation.to(device), task), task)
+
+    def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return values [S, ...] of the network, of tasks [S], in the unit of rewards."""
+        return values if self.scale is None else self.scale.restored(values, task)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode everywhere but in the networks.
@@ -298,6 +397,12 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.network.eval()
         self.target_network.eval()
         return self
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of the last update, of the first group of parameters."""
+        rate: float = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return rate
 
     @property
     def source(self) -> ExperienceSource:
@@ -346,7 +451,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.hparams.clear()
         self.save_hyperparameters({name: as_plain(value, name) for name, value in given.items()})
 
-    def _logging_is_due(self) -> bool:
+    def logging_is_due(self) -> bool:
+        """Return whether a row of metrics is to be logged with the phase at hand."""
         done: int = self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return every > 0 and done % every == 0

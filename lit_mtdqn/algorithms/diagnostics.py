@@ -20,6 +20,9 @@ class Learner(Protocol):
     network: QNetwork
     tasks: list[TaskInfo]
 
+    def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return values [S, B, A] of the network in the unit of rewards."""
+
 
 def phase_metrics(
     learner: Learner,
@@ -29,7 +32,8 @@ def phase_metrics(
 ) -> dict[str, Tensor]:
     """Return the training metrics of a phase, by name.
 
-    Losses are means over the phase; values and gaps come from its last minibatch.
+    Losses are means over the phase, in the unit of the networks; values and gaps come from its last
+    minibatch, in that of raw rewards.
 
     Args:
         learner: The learner.
@@ -39,7 +43,7 @@ def phase_metrics(
     """
     metrics = _td_losses(learner.tasks, batches, losses)
     metrics.update(_value_metrics(learner, batches[-1]))
-    for name, tensor in losses[-1].metrics.items():
+    for name, tensor in {**losses[-1].auxiliary, **losses[-1].metrics}.items():
         metrics[f"train/{name}"] = tensor.mean()
     if grad_norm is not None:
         metrics["train/grad_norm"] = grad_norm
@@ -62,13 +66,16 @@ def _td_losses(
 @torch.no_grad()
 def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     network = learner.network
-    q_values = network.action_values(batch.observation, batch.task)
+    prediction = network(batch.observation, batch.task)
+    q_values = learner.raw_values(network.q_values(prediction).float(), batch.task)
     mask = batch.extra.get("action_mask")
     if mask is None:
         mask = network.allowed_actions(batch.task)
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
-    metrics = {}
+    metrics = {
+        f"train/{name}": value for name, value in network.metrics(prediction, batch.task).items()
+    }
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
         metrics[f"train/q_mean/{name}"] = best[groups].mean()

@@ -20,7 +20,7 @@ from torch import nn
 from lit_mtdqn.objectives import TD
 from lit_mtdqn.types import Schedule, TaskInfo
 
-TRUSTED_PACKAGES = ("lit_mtdqn", "torch.nn", "torch.optim")
+TRUSTED_PACKAGES = ("lit_mtdqn", "torch.nn", "torch.optim", "torchjd")
 BUILDABLE = (nn.Module, torch.optim.Optimizer, Schedule, TD)
 
 

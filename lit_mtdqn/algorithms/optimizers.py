@@ -46,7 +46,9 @@ class Adam(torch.optim.Adam):
         )
 
 
-def build_optimizer(factory: Any, modules: Iterable[nn.Module]) -> torch.optim.Optimizer:
+def build_optimizer(
+    factory: Any, modules: Iterable[nn.Module], extra: Iterable[dict[str, Any]] = ()
+) -> torch.optim.Optimizer:
     """Return the optimiser of the modules' trainable parameters.
 
     Under weight decay, biases, embeddings and normalisations get a group of their own without it.
@@ -54,6 +56,7 @@ def build_optimizer(factory: Any, modules: Iterable[nn.Module]) -> torch.optim.O
     Args:
         factory: Takes parameters or groups of them.
         modules: What learns.
+        extra: Further groups, with rules of their own.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
@@ -64,6 +67,8 @@ def build_optimizer(factory: Any, modules: Iterable[nn.Module]) -> torch.optim.O
     if optimizer.defaults.get("weight_decay"):
         groups = [({}, decayed), ({"weight_decay": 0.0}, spared)]
         optimizer = factory([{"params": found, **rule} for rule, found in groups if found])
+    for group in extra:
+        optimizer.add_param_group({"weight_decay": 0.0, **group})
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

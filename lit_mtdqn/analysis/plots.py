@@ -207,12 +207,12 @@ def _draw_task(
 
 
 def _draw_overall(panel: Axes, runs: Sequence[Metrics], in_unit_range: bool) -> Text:
-    """Draw mean and worst score and return the panel's title."""
+    """Draw mean, worst and held-out score and return the panel's title."""
     texts = []
-    for name, colour in (("worst", WORST_COLOUR), ("mean", INK)):
+    for name, colour in (("held_out", MUTED), ("worst", WORST_COLOUR), ("mean", INK)):
         final = _draw_runs(panel, _curves(runs, f"val/score/{name}"), colour, name)
         if final is not None:
-            texts.append((f"{name} {readable_value(final)}", colour))
+            texts.append((f"{name.replace('_', ' ')} {readable_value(final)}", colour))
     _style(panel, in_unit_range)
     return _write_header(panel, "all tasks", texts)
 

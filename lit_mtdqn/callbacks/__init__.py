@@ -2,6 +2,7 @@
 
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
+from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
 from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.run_report import RunReport
@@ -11,6 +12,7 @@ __all__ = [
     "EnvStepProgressBar",
     "EpsilonDecay",
     "GracefulStop",
+    "GradientAgreement",
     "ReplayCheckpoint",
     "RunReport",
     "TargetNetworkSync",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_mtdqn.analysis.heat_maps import gradient_agreement
 from lit_mtdqn.analysis.metrics_file import read_metrics
 from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
-from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.analysis.scores import overall_scores, task_score
 from lit_mtdqn.analysis.statistics import mean_and_std
 from lit_mtdqn.rollout.recording import UnrenderableError, record_episode, write_gif
 from lit_mtdqn.types import ActionValues, Episodes, TaskInfo
@@ -54,9 +54,10 @@ class RunReport(Callback):
     """Plays the test episodes with the last network when training ends, and reports them.
 
     It prints a table and writes into the folder `report` of the run: `test_scores.csv` (a row per
-    task), `test_episodes.csv` (a row per episode), `learning_curves.png` and, for tasks that can be
-    drawn, `<task>.gif`. Without a logger that has a folder it only prints. An interrupted run plays
-    nothing; its curves are drawn as far as they go. In YAML:
+    task), `test_episodes.csv` (a row per episode), `learning_curves.png`, for tasks that can be
+    drawn `<task>.gif`, and, where `GradientAgreement` logged, `gradient_agreement.png`.
+    Without a logger that has a folder it only prints. An interrupted run plays nothing; its curves
+    are drawn as far as they go. In YAML:
 
         trainer:
           callbacks+:
@@ -87,29 +88,34 @@ class RunReport(Callback):
         """Draw the curves so far."""
         folder = _report_folder(trainer)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING and folder is not None:
-            _draw_curves(trainer, folder)
+            _draw_figures(trainer, folder)
 
     def _report(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         infos: dict[str, TaskInfo] = {info.name: info for info in data.task_infos}
         evaluations: list[Episodes] = list(data.test_dataloader())
         results = [_summary(episodes, infos[episodes.task]) for episodes in evaluations]
-        _say(score_table(results))
+        _say(score_table(results, {info.name for info in infos.values() if not info.learns}))
         folder = _report_folder(trainer)
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
         _write_csv(folder / "test_scores.csv", TaskResult._fields, results)
         _write_csv(folder / "test_episodes.csv", EPISODE_COLUMNS, _episode_rows(evaluations))
-        _draw_curves(trainer, folder)
+        _draw_figures(trainer, folder)
         if self.gifs:
             assert isinstance(pl_module, ActionValues), "it has just played"
             for result in results:
                 _film(pl_module, data, result.task, folder)
 
 
-def score_table(results: Sequence[TaskResult]) -> str:
-    """Return a table for people, a line per task and, for several tasks, one over all."""
+def score_table(results: Sequence[TaskResult], held_out: Collection[str] = ()) -> str:
+    """Return a table for people, a line per task and, for several tasks, one over all.
+
+    Args:
+        results: Tests of the tasks.
+        held_out: Names of tasks that are not learned from.
+    """
     header = ("task", "episodes", "return", "length", "success", "score")
     rows = [
         (
@@ -127,8 +133,9 @@ def score_table(results: Sequence[TaskResult]) -> str:
     rule = "-" * len(lines[0])
     lines.insert(1, rule)
     if len(results) > 1:
-        scores = [result.score for result in results]
-        overall = f"mean {np.mean(scores):.3f}{COLUMN_GAP}worst {min(scores):.3f}"
+        scores = overall_scores({result.task: result.score for result in results}, held_out)
+        texts = [f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items()]
+        overall = COLUMN_GAP.join(texts)
         lines += [rule, "all tasks" + overall.rjust(len(rule) - len("all tasks"))]
     return "\n".join(lines)
 
@@ -175,7 +182,7 @@ def _report_folder(trainer: lightning.Trainer) -> Path | None:
     return next((Path(folder) / "report" for folder in folders if folder), None)
 
 
-def _draw_curves(trainer: lightning.Trainer, folder: Path) -> None:
+def _draw_figures(trainer: lightning.Trainer, folder: Path) -> None:
     file = folder.parent / "metrics.csv"
     metrics = read_metrics(file) if file.is_file() else {}
     if not logged_tasks([metrics]):
@@ -184,6 +191,9 @@ def _draw_curves(trainer: lightning.Trainer, folder: Path) -> None:
     figure = learning_curves([metrics], {info.name: info.score_range for info in infos})
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "learning_curves.png", dpi=PIXELS_PER_INCH)
+    agreement = gradient_agreement(metrics, [info.name for info in infos])
+    if agreement is not None:
+        agreement.savefig(folder / "gradient_agreement.png", dpi=PIXELS_PER_INCH)
 
 
 def _film(policy: ActionValues, data: Any, task: str, folder: Path) -> None:

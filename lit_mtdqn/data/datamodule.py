@@ -6,6 +6,8 @@ import math
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,28 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lit_mtdqn.analysis.scores import task_score
 from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
 from lit_mtdqn.data.slots import Slot, is_acting
 from lit_mtdqn.envs import TaskEnv, probe_tasks
 from lit_mtdqn.functional.masking import padded_action_mask
-from lit_mtdqn.replay import Replay, StorageKind, check_folder, check_memory, replay_bytes
+from lit_mtdqn.replay import (
+    Prioritisation,
+    PrioritisedSampler,
+    Replay,
+    StorageKind,
+    check_folder,
+    check_memory,
+    replay_bytes,
+)
 from lit_mtdqn.rollout import (
+    Boltzmann,
     Collector,
     EpisodeStatistics,
     EpsilonGreedy,
+    ReturnTracker,
     make_evaluation_env,
     play_episodes,
 )
@@ -37,6 +50,7 @@ from lit_mtdqn.types import (
     Episodes,
     Feedback,
     Phase,
+    TaskScores,
     TaskSpec,
     as_task_specs,
     require,
@@ -79,7 +93,11 @@ class RolloutDataModule(lightning.LightningDataModule):
         eval_epsilon: Probability of a random action in evaluation and test, in [0, 1].
         eval_max_steps: Env steps after which an episode of evaluation or test is counted as it
             stands.
-        sampler: Which task fills which part of a batch; None gives every task its part.
+        sampler: Which task fills which part of a batch, and how much each is played; None gives
+            every task its part.
+        prioritisation: Replays transitions in proportion to their errors, each task by its own;
+            None replays all alike.
+        boltzmann: Draws actions by how good they look, where otherwise the best is taken.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -107,6 +125,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         eval_epsilon: float = 0.0,
         eval_max_steps: int = 10_000,
         sampler: TaskSampler | None = None,
+        prioritisation: Prioritisation | None = None,
+        boltzmann: Boltzmann | None = None,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -127,14 +147,17 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.eval_epsilon = eval_epsilon
         self.eval_max_steps = eval_max_steps
         self.seed = seed
-        self.exploration = EpsilonGreedy()
+        self.exploration = boltzmann or EpsilonGreedy()
         self.sampler = sampler or EveryTask()
+        self.prioritisation = prioritisation
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
         self.evaluate_every_env_steps = self._evaluation_interval(evaluate_every_env_steps)
         self.layout, self.task_infos = probe_tasks(self.tasks)
         self.clock = Clock(dict.fromkeys(self.tasks, 0))
+        self.scores = TaskScores(self.tasks)
+        self._bind_sampler()
         self.slots: list[Slot] = []
         self.source: PhaseSource | None = None
         self._collector: Collector | None = None
@@ -197,11 +220,11 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Episodes]:
         """Return episodes on the seeds of evaluation, one item per task."""
-        return self._evaluation_loader(self.eval_episodes, VALIDATION_SEED)
+        return self._evaluation_loader(self._validate)
 
     def test_dataloader(self) -> DataLoader[Episodes]:
         """Return episodes on the seeds of the test, one item per task."""
-        return self._evaluation_loader(self.test_episodes, TEST_SEED)
+        return self._evaluation_loader(lambda task: self.play(task, self.test_episodes, TEST_SEED))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -225,13 +248,19 @@ class RolloutDataModule(lightning.LightningDataModule):
             slot.replay.load(Path(folder) / slot.task, draws_on=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the clock, as checkpoints keep it."""
-        return {"clock": self.clock.state_dict()}
+        """Return clock, scores and what shares are owed, as checkpoints keep them."""
+        return {
+            "clock": self.clock.state_dict(),
+            "scores": self.scores.state_dict(),
+            "sampler": self.sampler.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with a saved clock; a run that is over may be, and stops at once."""
+        """Continue with what `state_dict` returned; a run that is over stops at once."""
         self._is_resumed = True
         self.clock.load_state_dict(state_dict["clock"])
+        self.scores.load_state_dict(state_dict.get("scores", {}))
+        self.sampler.load_state_dict(state_dict.get("sampler", {}))
 
     def teardown(self, stage: str) -> None:
         """Close the environments of evaluation; those of training go on in a later `fit`."""
@@ -278,6 +307,17 @@ class RolloutDataModule(lightning.LightningDataModule):
         if self.replay_storage == "disk" and self.replay_folder is not None:
             check_folder(self.replay_folder)
         self._check_budget()
+
+    def _bind_sampler(self) -> None:
+        learning = [name for name, spec in self.tasks.items() if spec.learns]
+        acting = [name for name, spec in self.tasks.items() if is_acting(spec)]
+        if self.sampler.needs_scores:
+            must = "be set, or `success_key`, where the task sampler follows scores"
+            for name in dict.fromkeys([*learning, *acting]):
+                spec = self.tasks[name]
+                has_score = spec.score_range is not None or spec.success_key is not None
+                require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
+        self.sampler.bind(learning, acting, self.scores)
 
     def _check_budget(self) -> None:
         steps, updates = self.total_env_steps, self.total_updates
@@ -337,21 +377,28 @@ class RolloutDataModule(lightning.LightningDataModule):
             own if spec.replay is None else Replay.stored_capacity(spec.replay)
             for spec in self.tasks.values()
         ]
-        needed = replay_bytes(
-            sum(capacities), layout.observation_bytes, layout.num_actions, self._is_masked
-        )
+        # What neither acts nor brings a replay keeps nothing.
+        filled = (spec.acts or spec.replay is not None for spec in self.tasks.values())
+        rows = sum(compress(capacities, filled))
+        needed = replay_bytes(rows, layout.observation_bytes, layout.num_actions, self._is_masked)
         folder = self._make_replay_folder()
         check_memory(needed, storage, device, folder=folder, local_ranks=local_ranks)
         slots = []
         for index, (task, spec) in enumerate(self.tasks.items()):
             seed = training_seed(self._run_seed, f"replay {task}", rank)
             place = None if folder is None else folder / task
-            meaning = self._meaning_of(spec)
-            replay = Replay(capacities[index], seed, storage, device, folder=place, meaning=meaning)
+            order, meaning = self._row_sampler(capacities[index]), self._meaning_of(spec)
+            replay = Replay(capacities[index], seed, storage, device, order, place, meaning)
             if spec.replay is not None:
                 replay.load(spec.replay)
             slots.append(Slot(task, index, spec, replay))
         return slots
+
+    def _row_sampler(self, capacity: int) -> PrioritisedSampler | None:
+        """Return what draws the rows of one replay, by priorities of its own; None draws evenly."""
+        if self.prioritisation is None:
+            return None
+        return PrioritisedSampler(capacity, self.prioritisation, self.clock)
 
     def _meaning_of(self, spec: TaskSpec) -> dict[str, Any]:
         """Return what a task's transitions mean, by the names under which a user states it."""
@@ -384,6 +431,7 @@ class RolloutDataModule(lightning.LightningDataModule):
                 [slot.spec.success_key is not None for slot in acting],
             ),
             self.sampler,
+            self.scores,
             self.clock,
             vector_steps=self.phase_vector_steps,
             updates=self.updates_per_phase,
@@ -392,8 +440,15 @@ class RolloutDataModule(lightning.LightningDataModule):
             world_size=ranks,
             sum_over_ranks=self._sum_over_ranks,
             action_mask=self._action_mask if self._is_masked else None,
+            returns=self._make_return_tracker(acting, self.num_envs // ranks),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
+
+    def _make_return_tracker(self, acting: list[Slot], num_envs: int) -> ReturnTracker | None:
+        learner = None if self.trainer is None else self.trainer.lightning_module
+        if not getattr(learner, "needs_returns", False):
+            return None
+        return ReturnTracker([slot.spec for slot in acting], num_envs)
 
     def _make_collector(self, acting: list[Slot], rank: int) -> Collector:
         mask = self._action_mask.numpy()
@@ -405,15 +460,24 @@ class RolloutDataModule(lightning.LightningDataModule):
             self.exploration,
             lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
             [training_seed(self._run_seed, f"exploration {slot.task}", rank) for slot in acting],
+            lambda: None if self.source is None else self.source.active,
         )
 
     def epsilon_of(self, task: str) -> float:
         """Return the probability of a random action in a task's next training step."""
         return self.exploration.epsilon_at(self.clock.env_steps[task], self.warmup_env_steps)
 
-    def _evaluation_loader(self, episodes: int, seed: int) -> DataLoader[Episodes]:
+    def _evaluation_loader(self, play: Callable[[str], Episodes]) -> DataLoader[Episodes]:
         names = [name for name, spec in self.tasks.items() if spec.evaluates]
-        return sized_loader(lambda i: self.play(names[i], episodes, seed), len(names))
+        return sized_loader(lambda i: play(names[i]), len(names))
+
+    def _validate(self, task: str) -> Episodes:
+        episodes = self.play(task, self.eval_episodes, VALIDATION_SEED)
+        # A task that acts is scored by its training episodes, after every phase.
+        if not is_acting(self.tasks[task]):
+            info = self.task_infos[list(self.tasks).index(task)]
+            self.scores.add_score(task, task_score(episodes, info))
+        return episodes
 
     def play(self, task: str, episodes: int, seed: int) -> Episodes:
         """Play greedy episodes of one task with the learner and report them.

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_mtdqn.analysis.scores import mean_score
 from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.replay import MASKS, TransitionAccumulator
-from lit_mtdqn.rollout import EpisodeStatistics
-from lit_mtdqn.types import Clock, Feedback, Phase, StepRow, Transition
+from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker
+from lit_mtdqn.types import Clock, Feedback, Phase, ReturnSums, StepRow, TaskScores, Transition
 
 SumOverRanks = Callable[[Tensor], Tensor]
 
@@ -24,7 +25,8 @@ class PhaseSource:
         slots: All slots.
         stream: Vector steps of the acting slots, [S, N, ...]; None if nothing acts.
         statistics: Counts episodes of the acting slots.
-        sampler: Which slot fills which row group.
+        sampler: Which slot fills which row group, and how far each acting slot is played.
+        scores: Kept up to date with episodes and errors.
         clock: Advanced here, but for its updates.
         vector_steps: Vector steps per phase.
         updates: K.
@@ -34,7 +36,11 @@ class PhaseSource:
         sum_over_ranks: Sums a tensor over ranks.
         action_mask: Actions that each task has, [T, A], for replays that were stored without masks
             beside a task that forbids actions; None if none does.
+        returns: Sums up the acting slots' returns; None if no one asks.
         seed: Seed of the sampler's draws.
+
+    Attributes:
+        active: Which acting slots make the next vector step, [S]; None for all.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class PhaseSource:
         stream: Iterator[StepRow] | None,
         statistics: EpisodeStatistics,
         sampler: TaskSampler,
+        scores: TaskScores,
         clock: Clock,
         *,
         vector_steps: int,
@@ -52,14 +59,19 @@ class PhaseSource:
         world_size: int,
         sum_over_ranks: SumOverRanks,
         action_mask: Tensor | None = None,
+        returns: ReturnTracker | None = None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
         self.learning = [slot for slot in slots if slot.learns]
         self.statistics = statistics
+        self.active: np.ndarray | None = None
+        self._returns = returns
         self._stream = stream
         self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting])
         self._sampler = sampler
+        self._scores = scores
+        self._episodes = dict(statistics.episodes)
         self._clock = clock
         self._vector_steps = vector_steps
         self._updates = updates
@@ -68,19 +80,25 @@ class PhaseSource:
         self._world_size = world_size
         self._sum_over_ranks = sum_over_ranks
         self._action_mask = action_mask
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed = seed
+        self._generator = torch.Generator()
 
     def next_phase(self) -> Phase:
         """Act (until every learning slot is warm, the first time) and return the next phase."""
-        self._collect()
+        warmed_up = self._clock.phases > 0
+        self._collect(self._sampler.vector_steps(self._vector_steps) if warmed_up else None)
         while not self._is_warm():
             self._collect()
         self._clock.phases += 1
-        return Phase(self._sample(), self.statistics.metrics())
+        rollout = self.statistics.metrics()
+        self._score_episodes(rollout)
+        return Phase(self._sample(), rollout, self._taken_returns())
 
     def on_feedback(self, feedback: Feedback) -> None:
-        """Pass errors to the replays and scores to the task sampler."""
-        self._sampler.on_scores(feedback.scores)
+        """Pass errors to the replays, and what they say of each task to the scores."""
+        self._score_errors(feedback)
+        for task, score in feedback.scores.items():
+            self._scores.add_score(task, score)
         for slot in self.learning:
             if not slot.replay.is_prioritised:
                 continue
@@ -95,14 +113,18 @@ class PhaseSource:
         warm = all(len(slot.replay) >= max(rows, 1) for slot, rows in targets if slot.acts)
         return int(self._sum_over_ranks(torch.tensor([int(not warm)]))) == 0
 
-    def _collect(self) -> None:
+    def _collect(self, steps: list[int] | None = None) -> None:
+        """Play; `steps` are the vector steps of each acting slot where they are not all alike."""
         if self._stream is None:
             return
         before = [self._clock.env_steps[slot.task] for slot in self.acting]
         valid = np.zeros(len(self.acting), np.int64)
-        for _ in range(self._vector_steps):
+        for step in range(self._vector_steps if steps is None else max(steps)):
+            self.active = None if steps is None else np.greater(steps, step)
             row = next(self._stream)
             self.statistics.add(row)
+            if self._returns is not None:
+                self._returns.add(row)
             self._accumulator.add(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
@@ -115,7 +137,36 @@ class PhaseSource:
         for slot, start, count in zip(self.acting, before, steps, strict=True):
             self._clock.env_steps[slot.task] = start + count
 
+    def _taken_returns(self) -> dict[str, ReturnSums]:
+        if self._returns is None:
+            return {}
+        pairs = zip(self.acting, self._returns.take(), strict=True)
+        return {slot.task: sums for slot, sums in pairs}
+
+    def _score_episodes(self, rollout: dict[str, float]) -> None:
+        """Score the tasks that have finished a training episode since the last phase."""
+        for slot in self.acting:
+            task = slot.task
+            if self.statistics.episodes[task] == self._episodes[task]:
+                continue
+            self._episodes[task] = self.statistics.episodes[task]
+            episode_return = rollout[f"rollout/episode_return/{task}"]
+            success = rollout.get(f"rollout/success/{task}")
+            score = mean_score(episode_return, success, slot.spec.score_range)
+            self._scores.add_score(task, score)
+
+    def _score_errors(self, feedback: Feedback) -> None:
+        errors = feedback.priority.mean(-1).cpu()
+        places = feedback.task.cpu()
+        for slot in self.learning:
+            own = errors[places == slot.index]
+            if own.numel():
+                self._scores.add_td_error(slot.task, float(own.mean()))
+
     def _sample(self) -> Transition:
+        # A function of the clock, so that a resumed run draws on and every rank draws its own.
+        entropy = np.random.SeedSequence([self._seed, self._clock.phases])
+        self._generator.manual_seed(int(entropy.generate_state(1)[0]))
         groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
         columns = self._draw_rows(groups)
         tasks = torch.tensor([slot.index for slot in self.learning])

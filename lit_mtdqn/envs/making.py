@@ -1,4 +1,4 @@
-"""Finding, building and wrapping environments."""
+"""Building and wrapping environments."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from lit_mtdqn.envs.finding import find_environment
+from lit_mtdqn.envs.pools import EnvPoolVectorEnv
+from lit_mtdqn.envs.processes import ProcessVectorEnv
 from lit_mtdqn.types import TaskSpec, require
 
 Env = gymnasium.Env[Any, Any]
 Vector = VectorEnv[Any, Any, Any]
-
-# Packages that register their ids only on request: id prefix, (module, function, our extra).
-PLUGINS = {
-    "MinAtar/": ("minatar.gym", "register_envs", "minatar"),
-}
 
 
 def make_single_env(task: str, spec: TaskSpec, **kwargs: Any) -> Env:
@@ -73,7 +70,10 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
     Raises:
         ValueError: If the environment cannot be found, built or stepped that way.
     """
-    batched = None if spec.backend == "sync" else _batched_form(task, spec, num_envs, kwargs)
+    if spec.backend == "envpool":
+        return _make_pool(task, spec, num_envs, kwargs)
+    one_by_one = spec.backend in ("sync", "async")
+    batched = None if one_by_one else _batched_form(task, spec, num_envs, kwargs)
     if batched is not None:
         return batched
     if spec.backend == "vector":
@@ -81,68 +81,21 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
             f"`tasks.{task}.backend` must be sync or auto: {spec.env} has no batched form with "
             "next-step autoreset, or wrappers or a time limit rule it out. Got 'vector'."
         )
+    if spec.backend == "async" and num_envs > 1:
+        source = find_environment(task, spec.env)
+        copy = partial(_make_elsewhere, source, task, spec, **kwargs)
+        processes: Vector = ProcessVectorEnv(task, copy, num_envs)
+        return processes
     env = make_single_env(task, spec, **kwargs)
     rest = [partial(make_single_env, task, spec, **kwargs) for _ in range(num_envs - 1)]
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
-def find_environment(task: str, env: str) -> EnvSpec | Callable[..., Any]:
-    """Return what an id or an import path names.
-
-    Args:
-        task: Name used in complaints.
-        env: `CartPole-v1`, `my_package:MyEnv-v0`, `my_package.envs:make_env` or
-            `my_package.envs.MyEnv`.
-
-    Raises:
-        ValueError: If there is no such id, or nothing callable at that path.
-    """
-    if env in gymnasium.registry:
-        return gymnasium.spec(env)
-    module, colon, name = env.partition(":")
-    if colon or ("." in env and "/" not in env):
-        module, name = (module, name) if colon else env.rsplit(".", 1)
-        imported = _import(task, env, module)
-        if callable(found := getattr(imported, name, None)):
-            return found  # type: ignore[no-any-return]
-        if name.isidentifier():
-            raise ValueError(
-                f"`tasks.{task}.env` must name something callable. Got {env!r}: module {module} "
-                f"has no such {name}."
-            )
-        return _registered(task, env, name)
-    _import_plugin(task, env)
-    return _registered(task, env, env)
-
-
-def _import(task: str, env: str, module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(f"`tasks.{task}.env` must be importable. Got {env!r}: {error}.") from error
-
-
-def _registered(task: str, env: str, env_id: str) -> EnvSpec:
-    try:
-        return gymnasium.spec(env_id)
-    except gymnasium.error.Error as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"`tasks.{task}.env` must be a registered id or an import path. Got {env!r}: {reason}"
-        ) from error
-
-
-def _import_plugin(task: str, env_id: str) -> None:
-    """Register the ids of a package that does so only on request."""
-    for prefix, (module, function, extra) in PLUGINS.items():
-        if not env_id.startswith(prefix):
-            continue
-        if importlib.util.find_spec(module.split(".")[0]) is None:
-            raise ValueError(
-                f"`tasks.{task}.env` must have its packages installed. Got {env_id!r}: run "
-                f"`pip install 'lit-mtdqn[{extra}]'`."
-            )
-        getattr(importlib.import_module(module), function)()
+def _make_elsewhere(source: Any, task: str, spec: TaskSpec, **kwargs: Any) -> Env:
+    """Build one copy in a process to which an id may be new."""
+    if isinstance(source, EnvSpec):
+        gymnasium.registry.setdefault(source.id, source)
+    return make_single_env(task, spec, **kwargs)
 
 
 def _batched_form(
@@ -198,6 +151,27 @@ def _takes_time_limit(make: Callable[..., Any]) -> bool:
     return takes_any or "max_episode_steps" in parameters
 
 
+def _make_pool(task: str, spec: TaskSpec, num_envs: int, kwargs: dict[str, Any]) -> Vector:
+    """Return EnvPool's form of an environment, inside the task's wrappers of whole batches."""
+    if importlib.util.find_spec("envpool") is None:
+        raise ValueError(
+            f"`tasks.{task}.backend` must have its packages installed. Got 'envpool': run "
+            "`pip install 'lit-mtdqn[envpool]'`."
+        )
+    limit = {} if spec.time_limit is None else {"max_episode_steps": spec.time_limit}
+    arguments = {**spec.kwargs, **limit, **kwargs, "num_envs": num_envs}
+    try:
+        env: Any = _build(task, spec, partial(EnvPoolVectorEnv, spec.env), arguments)
+    except gymnasium.error.NameNotFound as error:
+        raise ValueError(
+            f"`tasks.{task}.env` must be an id of EnvPool's. Got {spec.env!r}: {error}."
+        ) from error
+    for wrapper in spec.wrappers:
+        env = _wrap(task, env, wrapper, "gymnasium.wrappers.vector")
+    pool: Vector = env
+    return pool
+
+
 def _build(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Call `make`, turning what users get wrong into one sentence that names the task."""
     where = f"`tasks.{task}.env` must"
@@ -214,13 +188,15 @@ def _build(task: str, spec: TaskSpec, make: Callable[..., Any], arguments: dict[
         ) from error
 
 
-def _wrap(task: str, env: Env, wrapper: str | dict[str, Any]) -> Env:
+def _wrap(
+    task: str, env: Any, wrapper: str | dict[str, Any], home: str = "gymnasium.wrappers"
+) -> Any:
     entry: dict[str, Any] = {"class_path": wrapper} if isinstance(wrapper, str) else wrapper
     path = str(entry.get("class_path", ""))
     module, _, name = path.rpartition(".")
     try:
-        wrap = getattr(importlib.import_module(module or "gymnasium.wrappers"), name)
-        return wrap(env, **entry.get("init_args", {}))  # type: ignore[no-any-return]
+        wrap = getattr(importlib.import_module(module or home), name)
+        return wrap(env, **entry.get("init_args", {}))
     except Exception as error:  # a wrapper may raise anything about arguments it does not like
         reason = " ".join(str(error).split())
         raise ValueError(

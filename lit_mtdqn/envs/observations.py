@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import gymnasium
@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 Array = np.ndarray
+Path = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def adapter_for(space: gymnasium.Space[Any], task: str) -> ObservationAdapter:
 
     Discrete observations become one-hot vectors, several of them one vector; Boolean and 8-bit
     arrays of two or three dimensions become images with channels first; other arrays become flat
-    vectors.
+    vectors. The vectors of a `Dict` or `Tuple`, nested ones too, are joined in the order of the
+    space; an image may stand there alone.
 
     Args:
         space: The environment's single observation space.
@@ -49,6 +51,53 @@ def adapter_for(space: gymnasium.Space[Any], task: str) -> ObservationAdapter:
     Raises:
         ValueError: If the space has no such form; the message names a wrapper that helps.
     """
+    leaves = {path: _leaf(part, task, path) for path, part in _parts(space)}
+    if len(leaves) != 1:
+        return _joined(leaves, task)
+    ((path, leaf),) = leaves.items()
+    return replace(leaf, convert=lambda batch: leaf.convert(_at(path, batch))) if path else leaf
+
+
+def _joined(leaves: Mapping[Path, ObservationAdapter], task: str) -> ObservationAdapter:
+    kinds = {_name(path): leaf.kind for path, leaf in leaves.items()}
+    if set(kinds.values()) != {"vector"}:
+        raise ValueError(
+            f"`tasks.{task}.env` must have observations that are vectors, or one image. Got "
+            f"{kinds}. Keep the image by `wrappers: [{{class_path: "
+            "gymnasium.wrappers.FilterObservation, init_args: {filter_keys: [...]}}]`, or make one "
+            "vector of all by `gymnasium.wrappers.FlattenObservation`."
+        )
+
+    def convert(batch: Any) -> Array:
+        parts = [leaf.convert(_at(path, batch)) for path, leaf in leaves.items()]
+        return np.concatenate(parts, axis=1)
+
+    return _vector(sum(leaf.shape[0] for leaf in leaves.values()), convert)
+
+
+def _parts(space: gymnasium.Space[Any], path: Path = ()) -> list[tuple[Path, gymnasium.Space[Any]]]:
+    """Return the leaves of a space, each with the keys that lead to it."""
+    match space:
+        case spaces.Dict():
+            entries: Iterable[tuple[Any, gymnasium.Space[Any]]] = space.spaces.items()
+        case spaces.Tuple():
+            entries = enumerate(space.spaces)
+        case _:
+            return [(path, space)]
+    return [part for key, entry in entries for part in _parts(entry, (*path, key))]
+
+
+def _at(path: Path, batch: Any) -> Any:
+    for key in path:
+        batch = batch[key]
+    return batch
+
+
+def _name(path: Path) -> str:
+    return ".".join(map(str, path))
+
+
+def _leaf(space: gymnasium.Space[Any], task: str, path: Path) -> ObservationAdapter:
     match space:
         case spaces.Discrete(n=n, start=start):
             return _vector(int(n), lambda batch: _one_hot(np.asarray(batch) - start, int(n)))
@@ -59,9 +108,16 @@ def adapter_for(space: gymnasium.Space[Any], task: str) -> ObservationAdapter:
         case spaces.Box() | spaces.MultiBinary():
             size = int(np.prod(space.shape or (1,)))
             return _vector(size, lambda batch: _flat(batch, size))
+    if not path:
+        raise ValueError(
+            f"`tasks.{task}.env` must have array or discrete observations. Got {space}. "
+            "Wrap it with `gymnasium.wrappers.FlattenObservation`."
+        )
     raise ValueError(
-        f"`tasks.{task}.env` must have array or discrete observations. Got {space}. "
-        "Wrap it with `gymnasium.wrappers.FlattenObservation` (or `FilterObservation` first)."
+        f"`tasks.{task}.env` must have array or discrete observations. Got {space} as "
+        f"{_name(path)!r}. Leave it out by `wrappers: [{{class_path: "
+        "gymnasium.wrappers.FilterObservation, init_args: {filter_keys: [...]}}]`, with the keys "
+        "of the others."
     )
 
 

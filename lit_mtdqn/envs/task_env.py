@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
@@ -51,8 +51,8 @@ class TaskEnv:
 
     @property
     def steps_single_copies(self) -> bool:
-        """Whether the copies are stepped one by one, which takes N times as long as one."""
-        return isinstance(self.env.unwrapped, SyncVectorEnv)
+        """Whether each copy costs time or a process of its own."""
+        return isinstance(self.env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
 
     def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
         """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""
@@ -88,6 +88,22 @@ class TaskEnv:
             ended,
         )
         return row
+
+    def idle(self, action: Array) -> StepRow:
+        """Return a row in which nothing happens and no time passes; no copy is stepped."""
+        nothing = np.zeros(self.num_envs, bool)
+        return StepRow(
+            observation=self._observation,
+            action=action,
+            reward=np.zeros(self.num_envs, np.float32),
+            terminated=nothing,
+            truncated=nothing,
+            next_observation=self._observation,
+            valid=nothing,
+            action_mask=self._mask,
+            next_action_mask=self._mask,
+            extra={"success": nothing},
+        )
 
     def get_state(self) -> dict[str, Any] | None:
         """Return a state that `set_state` continues from exactly, or None if that is impossible."""

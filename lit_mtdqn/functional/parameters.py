@@ -62,8 +62,8 @@ def clip_gradients_(parameters: list[nn.Parameter], max_norm: float | None) -> T
 def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the trainable parameters that weight decay suits, and the others.
 
-    The others are biases, embeddings and the gains of normalisations, which decay would pull away
-    from their neutral values without regularising anything.
+    The others are biases, embeddings, the gains of normalisations and what modules name in
+    `undecayed`. Decay would pull them away from their neutral values without regularising anything.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
@@ -74,5 +74,27 @@ def split_by_weight_decay(module: nn.Module) -> tuple[list[nn.Parameter], list[n
                 continue
             seen.add(parameter)
             special = isinstance(owner, (*NORMALISATIONS, nn.Embedding)) or name.endswith("bias")
+            special = special or name in getattr(owner, "undecayed", ())
             (spared if special else decayed).append(parameter)
     return decayed, spared
+
+
+@torch.no_grad()
+def pull_to_mean_(stacks: list[nn.Parameter], share: float) -> None:
+    """Move the rows of each stack a share of the way to their mean, in place.
+
+    `theta_i <- theta_i - share * (theta_i - mean)`, the decoupled form of a penalty on distances:
+    the gradient of `strength * sum over i != j of |theta_i - theta_j|^2`, over all ordered pairs of
+    T rows, is `4 T strength (theta_i - mean)` for row i. One step along it at a learning rate takes
+    the share `4 T strength learning_rate`.
+
+    Args:
+        stacks: Parameters [T, ...].
+        share: In [0, 2). 1 makes the rows equal, more overshoots, 2 and above diverges.
+
+    References:
+        Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization",
+        https://arxiv.org/abs/1711.05101, for the step after the optimiser's own.
+    """
+    for stack in stacks:
+        stack.lerp_(stack.mean(0, keepdim=True), share)

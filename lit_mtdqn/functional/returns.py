@@ -66,3 +66,19 @@ def fold_n_step(
         last[rows] += here & (step > 0)
         going[rows] = here & ~ended[step:] & (step + 1 < np.asarray(n_step))
     return Folded(folded_reward, discount, last, ~going)
+
+
+def discounted_returns(reward: Array, gamma: float, rest: float = 0.0) -> Array:
+    """Return the discounted sum of rewards from each step on, float64 [L].
+
+    Args:
+        reward: Of the steps of one episode, [L].
+        gamma: Discount per step.
+        rest: Value of what comes after the last step.
+    """
+    returns = np.empty(len(reward))
+    following = rest
+    for step in range(len(reward) - 1, -1, -1):
+        following = reward[step] + gamma * following
+        returns[step] = following
+    return returns

@@ -26,6 +26,27 @@ def gather_actions(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
+def follow(values: Tensor, choice: Tensor) -> Tensor:
+    """Return what each row's choice of actions is worth.
+
+    Args:
+        values: Numbers [..., A] or rows of numbers [..., A, Z], such as quantiles.
+        choice: Actions, integers [...], or a policy, probabilities [..., A], over which `values`
+            are averaged.
+
+    Returns:
+        [...] or [..., Z].
+    """
+    if choice.is_floating_point():
+        axis = choice.dim() - 1
+        weight = choice if values.dim() == choice.dim() else choice.unsqueeze(-1)
+        return (weight * values).sum(axis)
+    if values.dim() == choice.dim() + 1:
+        return gather_actions(values, choice)
+    index = choice[..., None, None].expand(*choice.shape, 1, values.shape[-1])
+    return values.gather(-2, index).squeeze(-2)
+
+
 def greedy_actions(q_values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return each row's allowed action of largest value; the first of equals.
 

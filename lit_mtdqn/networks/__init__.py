@@ -1,18 +1,46 @@
-"""Q-networks: a torso makes features of observations, a head makes action values of features."""
+"""Q-networks: torsos make features of observations, as tasks share them, heads action values."""
 
-from lit_mtdqn.networks.heads import DuelingHead, Head, LinearHead
-from lit_mtdqn.networks.q_network import QNetwork
+from lit_mtdqn.networks.heads import (
+    C51Head,
+    DuelingHead,
+    Head,
+    HLGaussHead,
+    ImplicitQuantileHead,
+    LayeredHead,
+    LinearHead,
+    QuantileHead,
+)
+from lit_mtdqn.networks.matching import matched_width
+from lit_mtdqn.networks.noise import DrawsNoise, NoisyLinear, NoisyTaskLinear
+from lit_mtdqn.networks.q_network import QNetwork, predict_by_group
+from lit_mtdqn.networks.sharing import Columns, Experts, Shared, SharedTrunk, Sharing
 from lit_mtdqn.networks.task_linear import TaskLinear
-from lit_mtdqn.networks.torsos import ConvTorso, MinAtarTorso, MLPTorso, Torso
+from lit_mtdqn.networks.torsos import ConvTorso, LayeredTorso, MinAtarTorso, MLPTorso, Torso
 
 __all__ = [
+    "C51Head",
+    "Columns",
     "ConvTorso",
+    "DrawsNoise",
     "DuelingHead",
+    "Experts",
+    "HLGaussHead",
     "Head",
+    "ImplicitQuantileHead",
+    "LayeredHead",
+    "LayeredTorso",
     "LinearHead",
     "MLPTorso",
     "MinAtarTorso",
+    "NoisyLinear",
+    "NoisyTaskLinear",
     "QNetwork",
+    "QuantileHead",
+    "Shared",
+    "SharedTrunk",
+    "Sharing",
     "TaskLinear",
     "Torso",
+    "matched_width",
+    "predict_by_group",
 ]

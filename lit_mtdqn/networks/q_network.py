@@ -1,27 +1,36 @@
-"""The whole network: torso, then head."""
+"""The whole network: what tasks share, then their heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
-from lit_mtdqn.networks.torsos import MLPTorso, Torso
+from lit_mtdqn.networks.noise import DrawsNoise
+from lit_mtdqn.networks.rows import shared_parameters
+from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
+from lit_mtdqn.networks.torsos import MLPTorso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
 
 class QNetwork(nn.Module):
-    """Action values of every task by one torso that all tasks share and one head per task.
+    """Action values of every task: a torso makes features of observations, a head values of them.
 
-    With one task this is an ordinary Q-network.
+    By default all tasks share one torso and each has a head of its own. With one task this is an
+    ordinary Q-network.
 
     Args:
         tasks: The tasks; given by the learner.
         torso: What turns observations into features.
         head: What turns features into action values.
+        sharing: What tasks share below their heads: `SharedTrunk`, `Experts` or `Columns`. None
+            shares one torso and nothing else changes.
 
     References:
         Caruana 1997, "Multitask Learning" (hard parameter sharing).
@@ -32,21 +41,65 @@ class QNetwork(nn.Module):
     def __init__(
         self,
         tasks: TaskInfos,
-        torso: Callable[[TaskInfos], Torso] = MLPTorso,
+        torso: TorsoFactory = MLPTorso,
         head: Callable[[TaskInfos, int], Head] = LinearHead,
+        sharing: Callable[[TaskInfos, TorsoFactory], Sharing] | None = None,
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
-        self.torso = torso(infos)
-        self.head = head(infos, self.torso.num_features)
+        self._infos, self._head_factory = infos, head
+        self.sharing: Sharing | None = None
+        if sharing is None:
+            self.torso = torso(infos)
+            num_features = self.torso.num_features
+        else:
+            self.sharing = sharing(infos, torso)
+            num_features = self.sharing.num_features
+            if self.sharing.one_head:
+                self._infos = [replace(info, head="shared") for info in infos]
+        self.head = self.make_head(num_features)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
+        self._noisy = [module for module in self.modules() if isinstance(module, DrawsNoise)]
+        self._exploring = [module for module in self._noisy if module.explores]
+
+    def make_head(self, in_features: int) -> Head:
+        """Return a new head of this network's kind for features of some size."""
+        return self._head_factory(self._infos, in_features)
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether some module draws noise."""
+        return bool(self._noisy)
+
+    @property
+    def explores(self) -> bool:
+        """Whether some module's noise is for exploring, as that of noisy layers is."""
+        return bool(self._exploring)
 
     def forward(self, observation: Tensor, task: Tensor) -> Prediction:
         """Return the prediction for observations [S, B, *O] of the tasks of S groups, [S]."""
-        layers = self.torso(observation)
-        return Prediction(layers[-1], layers, self.head(layers[-1], task))
+        router = None
+        if self.sharing is None:
+            layers = self.torso(observation)
+        else:
+            layers, router = self.sharing(observation, task)
+        output = self.head(layers[-1], task)
+        taus = self.head.fractions(observation.shape[1])
+        return Prediction(layers[-1], layers, output, router, taus)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that several tasks use."""
+        return shared_parameters(self)
+
+    def auxiliary(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return what the sharing adds to the loss, terms [] by name."""
+        return {} if self.sharing is None else self.sharing.auxiliary(prediction, task)
+
+    def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
+        """Return numbers about the sharing that are worth logging, [] by name."""
+        return {} if self.sharing is None else self.sharing.metrics(prediction, task)
 
     def allowed_actions(self, task: Tensor) -> Tensor | None:
         """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
@@ -60,3 +113,56 @@ class QNetwork(nn.Module):
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return unmasked float32 action values [S, N, A] for acting, without gradient."""
         return self.q_values(self(observation, task)).float()
+
+    @torch.no_grad()
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return action values for acting under noise of this call alone; without any if none is.
+
+        All rows act on one draw, as they do when they learn.
+        """
+        for module in self._exploring:
+            module.resample_noise()
+        values = self.action_values(observation, task)
+        for module in self._exploring:
+            module.drop_noise()
+        return values
+
+    def resample_noise(self, generator: torch.Generator | None = None) -> None:
+        """Draw the noise of the following forward passes, until evaluation mode is set.
+
+        Args:
+            generator: Source of the draws, on the network's device; None takes PyTorch's.
+        """
+        for module in self._noisy:
+            module.resample_noise(generator)
+
+
+def predict_by_group(
+    network: QNetwork, copies: Mapping[str, Tensor], observation: Tensor, task: Tensor
+) -> Prediction:
+    """Return a network's prediction in which each row group uses parameters of its own.
+
+    Args:
+        network: Supplies all parameters that `copies` does not name.
+        copies: Parameters by name, [S, ...].
+        observation: [S, B, *O].
+        task: [S].
+    """
+    present: list[bool] = []
+
+    def one(own: dict[str, Tensor], rows: Tensor, number: Tensor) -> tuple[Any, ...]:
+        call = functional_call(network, own, (rows.unsqueeze(0), number.unsqueeze(0)))
+        present[:] = [field is not None for field in call]
+        return tuple(field for field in call if field is not None)
+
+    found = iter(vmap(one, randomness="different")(dict(copies), observation, task))
+    by_field = [next(found) if here else None for here in present]
+    prediction = Prediction._make(by_field)
+    # All fields but the fractions, which groups share, had an axis for their single group.
+    return prediction._replace(
+        taus=None if prediction.taus is None else prediction.taus[0],
+        features=prediction.features.squeeze(1),
+        layers=tuple(layer.squeeze(1) for layer in prediction.layers),
+        output=prediction.output.squeeze(1),
+        router=None if prediction.router is None else prediction.router.squeeze(1),
+    )

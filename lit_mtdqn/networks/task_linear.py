@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lit_mtdqn.networks.rows import TaskRows, select
 from lit_mtdqn.types import require
 
 
-class TaskLinear(nn.Module):
+class TaskLinear(TaskRows):
     """Applies to each row group the linear layer of its head.
 
-    The layers are rows of one parameter, so that a forward pass is one batched product. Rows are
-    kept in the order of the heads' names and saved one by one under these names, without padding:
-    the order of tasks in a configuration never matters, and a checkpoint fits a model with more or
-    fewer heads as far as the names agree.
+    The layers are rows of one parameter, so that a forward pass is one batched product. They are
+    saved by the heads' names, without padding.
 
     Args:
         heads: Name of each task's head, identifiers; tasks of one name share a row.
         in_features: Size of the input.
         out_features: Size of each task's output; narrower ones are padded to the widest.
         init_scale: Factor on PyTorch's usual initial weights. Near 0 the outputs start near 0.
-    """
 
-    row_of_task: Tensor
+    Attributes:
+        is_shared: Whether some tasks have one head.
+    """
 
     def __init__(
         self,
@@ -36,15 +35,11 @@ class TaskLinear(nn.Module):
         out_features: Sequence[int],
         init_scale: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(heads)
         require(init_scale >= 0.0, "init_scale", "be at least 0", init_scale)
-        self.heads = tuple(sorted(set(heads)))
+        self.heads = self.row_names
         widths = list(zip(heads, out_features, strict=True))
         self.widths = tuple(max(w for h, w in widths if h == head) for head in self.heads)
-        rows = torch.tensor([self.heads.index(head) for head in heads])
-        self.register_buffer("row_of_task", rows, persistent=False)
-        in_order = rows.tolist() == list(range(len(self.heads)))
-        self._every_row = rows.tolist() if in_order else None
         bound = init_scale / math.sqrt(in_features)
         shape = (len(self.heads), in_features, max(self.widths))
         weight = torch.empty(shape).uniform_(-bound, bound)
@@ -56,56 +51,54 @@ class TaskLinear(nn.Module):
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
-        weight: Tensor = self.weight
-        bias: Tensor = self.bias
-        if not self._is_every_row(task):
-            row = self.row_of_task[task]
-            weight, bias = weight.index_select(0, row), bias.index_select(0, row)
+        weight, bias = self.rows(task)
         return torch.baddbmm(bias, features, weight)
 
-    def _is_every_row(self, task: Tensor) -> bool:
-        """Return whether the groups are all rows in order, which needs no copy of the weights.
+    def scaled(self, features: Tensor, scale: Tensor, task: Tensor) -> Tensor:
+        """Return what `forward` makes of the features multiplied by N vectors.
 
-        Asked on the CPU alone, where it takes a microsecond; elsewhere it would stall the device.
+        Scales the weights instead of the features, which are N / out times as many numbers.
+
+        Args:
+            features: [S, B, in].
+            scale: The vectors of each row, [B, N, in], or [1, N, in] for all rows.
+            task: [S].
+
+        Returns:
+            [S, B, N, out].
         """
-        return task.device.type == "cpu" and task.tolist() == self._every_row
+        weight, bias = self.rows(task)
+        products = features.permute(1, 2, 0).unsqueeze(-1) * weight.permute(1, 0, 2)
+        output = torch.matmul(scale, products.flatten(2))
+        groups = output.view(*output.shape[:2], len(weight), -1).permute(2, 0, 1, 3)
+        return groups + bias.unsqueeze(1)
 
-    def _saved_rows(self) -> dict[str, Tensor]:
-        """Return views of what each head owns, by its name in a checkpoint."""
-        return {
-            f"{head}.{name}": parameter[row, ..., :width].squeeze(0)
-            for name, parameter in (("weight", self.weight), ("bias", self.bias))
-            for row, (head, width) in enumerate(zip(self.heads, self.widths, strict=True))
-        }
+    def rows(self, task: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights [S, in, out] and biases [S, 1, out] of each group's head."""
+        return self._of_tasks(self.weight, self.bias, task)
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        for name, row in self._saved_rows().items():
-            destination[prefix + name] = row if keep_vars else row.detach().clone()
+    def _of_tasks(self, weight: Tensor, bias: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.rows_of(task)
+        return select(weight, rows), select(bias, rows)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        rows = {prefix + name: row.detach() for name, row in self._saved_rows().items()}
-        for key, row in rows.items():
-            if key not in state_dict:
-                missing_keys.append(key)
-            elif state_dict[key].shape != row.shape:
-                found = (tuple(state_dict[key].shape), tuple(row.shape))
-                error_msgs.append(f"size mismatch for {key}: checkpoint, model = {found}.")
-            else:
-                row.copy_(state_dict[key])
-        if strict:
-            saved = {key for key in state_dict if key.startswith(prefix)}
-            unexpected_keys.extend(sorted(saved - set(rows)))
+    @torch.no_grad()
+    def rescale_(self, factor: Tensor, shift: Tensor) -> None:
+        """Multiply each task's outputs by a factor and add a shift, in place.
+
+        Args:
+            factor: By task, each with a head of its own, [T].
+            shift: By task, [T].
+        """
+        rows = torch.ones_like(self.bias[:, :1, :1])
+        rows[self.row_of_task, 0, 0] = factor.to(rows)
+        for parameter in self.parameters(recurse=False):
+            parameter.mul_(rows)
+        for row, amount in zip(self.row_of_task.tolist(), shift.unbind(), strict=True):
+            self.bias[row, :, : self.widths[row]] += amount
+
+    def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
+        used = stack[row, ..., : self.widths[row]]
+        return f"{self.heads[row]}.{name}", used.squeeze(0)
 
     def extra_repr(self) -> str:
         """Name the heads and sizes."""

@@ -31,6 +31,37 @@ class Torso(nn.Module, ABC):
         """
 
 
+class LayeredTorso(Torso):
+    """Base of torsos that say what their layers are, so that a sharing can act between them.
+
+    Attributes:
+        layer_sizes: Units or channels of each layer's output, its second axis.
+    """
+
+    layer_sizes: tuple[int, ...]
+
+    @abstractmethod
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer, all of [N, ...], which make `forward` one by one."""
+
+
+class Pixels(nn.Module):
+    """Turns integers into numbers up to 1.
+
+    Args:
+        high: The largest integer.
+    """
+
+    def __init__(self, high: float) -> None:
+        super().__init__()
+        self.scale = 1.0 / high
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return float32."""
+        image = image.to(torch.float32)
+        return image if self.scale == 1.0 else image * self.scale
+
+
 def _observation(tasks: TaskInfos, kind: str, torso: str) -> TaskInfo:
     info = as_task_infos(tasks)[0]
     if info.observation_kind != kind:
@@ -43,7 +74,12 @@ def _observation(tasks: TaskInfos, kind: str, torso: str) -> TaskInfo:
     return info
 
 
-class MLPTorso(Torso):
+def _widened(widths: Sequence[int], width_multiplier: float) -> list[int]:
+    require(width_multiplier > 0.0, "width_multiplier", "be above 0", width_multiplier)
+    return [max(1, round(width * width_multiplier)) for width in widths]
+
+
+class MLPTorso(LayeredTorso):
     """Fully connected layers for vector observations.
 
     Args:
@@ -52,6 +88,8 @@ class MLPTorso(Torso):
         layer_norm: Whether each layer is normalised before its activation. It bounds features,
             which stabilises training at high replay ratios.
         activation: Makes the activation.
+        width_multiplier: Factor on all widths, above 0, for comparisons at equal numbers of
+            parameters; `matched_width` finds it.
     """
 
     def __init__(
@@ -60,12 +98,14 @@ class MLPTorso(Torso):
         hidden: Sequence[int] = (128, 128),
         layer_norm: bool = False,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        width_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
         require(len(hidden) >= 1, "hidden", "hold at least one width", list(hidden))
         require(min(hidden) >= 1, "hidden", "hold widths of at least 1", list(hidden))
         (size,) = _observation(tasks, "vector", "MLPTorso").observation_shape
-        widths = [size, *hidden]
+        self.layer_sizes = tuple(_widened(hidden, width_multiplier))
+        widths = [size, *self.layer_sizes]
         layers = [
             _layer(nn.Linear(before, after), after, layer_norm, activation)
             for before, after in pairwise(widths)
@@ -84,6 +124,11 @@ class MLPTorso(Torso):
                 outputs.append(observation)
         return tuple(outputs)
 
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer."""
+        modules, each = list(self.layers), len(self.layers) // len(self.layer_sizes)
+        return [modules[start : start + each] for start in range(0, len(modules), each)]
+
 
 def _layer(
     linear: nn.Module, width: int, layer_norm: bool, activation: Callable[[], nn.Module]
@@ -92,7 +137,7 @@ def _layer(
     return nn.Sequential(linear, *norm, activation())
 
 
-class ConvTorso(Torso):
+class ConvTorso(LayeredTorso):
     """Convolutions and one fully connected layer for image observations.
 
     Args:
@@ -102,6 +147,7 @@ class ConvTorso(Torso):
         strides: Their strides.
         hidden: Width of the fully connected layer.
         layer_norm: Whether the fully connected layer is normalised before its activation.
+        width_multiplier: Factor on channels and width, above 0.
     """
 
     def __init__(
@@ -112,6 +158,7 @@ class ConvTorso(Torso):
         strides: Sequence[int] = (4, 2, 1),
         hidden: int = 512,
         layer_norm: bool = False,
+        width_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
         require(
@@ -121,7 +168,9 @@ class ConvTorso(Torso):
             (list(channels), list(kernel_sizes), list(strides)),
         )
         info = _observation(tasks, "image", type(self).__name__)
-        self.scale = 1.0 / info.observation_high
+        self.pixels = Pixels(info.observation_high)
+        self.layer_sizes = tuple(_widened([*channels, hidden], width_multiplier))
+        *channels, hidden = self.layer_sizes
         planes = [info.observation_shape[0], *channels]
         pairs = zip(pairwise(planes), kernel_sizes, strides, strict=True)
         self.convolutions = nn.ModuleList(
@@ -148,14 +197,17 @@ class ConvTorso(Torso):
     def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of all layers, flattened."""
         rows = observation.shape[:-3]
-        image = observation.flatten(0, -4).to(torch.float32)
-        if self.scale != 1.0:
-            image = image * self.scale
+        image = self.pixels(observation.flatten(0, -4))
         outputs = []
         for convolution in self.convolutions:
             image = convolution(image)
             outputs.append(image.reshape(*rows, -1))
         return (*outputs, self.dense(outputs[-1]))
+
+    def chain(self) -> list[list[nn.Module]]:
+        """Return the modules of each layer."""
+        first, *others = [[*convolution] for convolution in self.convolutions]  # type: ignore[misc]
+        return [[self.pixels, *first], *others, [nn.Flatten(), *self.dense]]
 
 
 class MinAtarTorso(ConvTorso):
@@ -166,6 +218,7 @@ class MinAtarTorso(ConvTorso):
         channels: Output channels of the convolution.
         hidden: Width of the dense layer.
         layer_norm: Whether the dense layer is normalised before its activation.
+        width_multiplier: Factor on channels and width, above 0.
 
     References:
         Young and Tian 2019, "MinAtar", https://arxiv.org/abs/1903.03176.
@@ -177,5 +230,6 @@ class MinAtarTorso(ConvTorso):
         channels: int = 16,
         hidden: int = 128,
         layer_norm: bool = False,
+        width_multiplier: float = 1.0,
     ) -> None:
-        super().__init__(tasks, [channels], [3], [1], hidden, layer_norm)
+        super().__init__(tasks, [channels], [3], [1], hidden, layer_norm, width_multiplier)

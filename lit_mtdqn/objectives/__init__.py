@@ -1,5 +1,7 @@
 """What is minimised."""
 
-from lit_mtdqn.objectives.td import TD
+from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.deep_supervision import DeepSupervision
+from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
-__all__ = ["TD"]
+__all__ = ["TD", "DeepSupervision", "Objective", "Predict", "TDLoss"]

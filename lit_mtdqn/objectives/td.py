@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_mtdqn.functional.td import greedy_actions
+from lit_mtdqn.functional.policies import scaled_log_policy, softmax_policy
+from lit_mtdqn.functional.td import gather_actions, greedy_actions
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import Prediction, Transition, require
 
@@ -16,32 +17,61 @@ Predict = Callable[[Tensor, Tensor], Prediction]
 
 
 class TDLoss(NamedTuple):
-    """Loss [S, B] and error [S, B]."""
+    """A temporal-difference loss and what it was computed from.
+
+    Attributes:
+        loss: [S, B].
+        error: Target minus prediction, [S, B], without gradient.
+        prediction: Of the online network at `observation`.
+        target: In the space of the head, without gradient.
+    """
 
     loss: Tensor
     error: Tensor
+    prediction: Prediction
+    target: Tensor
 
 
 class TD:
-    """Learns the value of acting greedily, from bootstrapped targets.
+    """Learns the value of acting greedily, or nearly so, from bootstrapped targets.
 
     Args:
-        bootstrap: Which action of the next state the target follows. `double` takes the online
-            network's greedy action and the target network's value of it, which removes most of
-            Q-learning's overestimation; `max` takes the target network's own maximum.
+        bootstrap: What of the next state the target follows. `double` takes the online network's
+            greedy action and the target network's value of it, which removes most of Q-learning's
+            overestimation; `max` takes the target network's own maximum. `munchausen` takes the
+            target network's softmax policy with its entropy, and adds to the reward how likely that
+            policy makes the action taken: a bonus of at most 0 that widens action gaps. With n-step
+            returns only the first action has this bonus.
+        alpha: Weight of Munchausen's bonus, in [0, 1]. At 0 the target is that of soft Q-learning.
+        temperature: Of Munchausen's policy, in the unit of action values, above 0; the usual 0.03
+            suits returns of rewards within [-1, 1]. Larger is softer.
+        clip: Smallest bonus before its weight, in the unit of action values, at most 0. It bounds
+            what unlikely actions cost.
 
     Raises:
-        ValueError: If `bootstrap` is unknown.
+        ValueError: If a value is unknown or out of its range.
 
     References:
         Mnih et al. 2015, "Human-level control through deep reinforcement learning"; van Hasselt et
         al. 2016, "Deep Reinforcement Learning with Double Q-learning",
-        https://arxiv.org/abs/1509.06461.
+        https://arxiv.org/abs/1509.06461; Vieillard et al. 2020, "Munchausen Reinforcement
+        Learning", section 2, https://arxiv.org/abs/2007.14430.
     """
 
-    def __init__(self, bootstrap: Literal["double", "max"] = "double") -> None:
-        require(bootstrap in ("double", "max"), "bootstrap", "be double or max", bootstrap)
+    def __init__(
+        self,
+        bootstrap: Literal["double", "max", "munchausen"] = "double",
+        alpha: float = 0.9,
+        temperature: float = 0.03,
+        clip: float = -1.0,
+    ) -> None:
+        known = ("double", "max", "munchausen")
+        require(bootstrap in known, "bootstrap", "be double, max or munchausen", bootstrap)
+        require(0.0 <= alpha <= 1.0, "alpha", "lie in [0, 1]", alpha)
+        require(temperature > 0.0, "temperature", "be above 0", temperature)
+        require(clip <= 0.0, "clip", "be at most 0", clip)
         self.bootstrap = bootstrap
+        self.alpha, self.temperature, self.clip = alpha, temperature, clip
 
     def __call__(self, batch: Transition, predict: Predict, target_network: QNetwork) -> TDLoss:
         """Return loss and error of a minibatch.
@@ -53,18 +83,41 @@ class TD:
         """
         prediction = predict(batch.observation, batch.task)
         target = self.target(batch, predict, target_network)
-        return TDLoss(*target_network.head.loss(prediction, batch.action, target))
+        loss, error = target_network.head.loss(prediction, batch.action, target)
+        return TDLoss(loss, error, prediction, target)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target in the space of the head, float32, without gradient."""
         with torch.no_grad():
             following = target_network(batch.next_observation, batch.task)
+            mask = _allowed(batch, "next_action_mask", target_network)
+            if self.bootstrap == "munchausen":
+                return self._munchausen_target(batch, following, mask, target_network)
             chooser = following
             if self.bootstrap == "double":
                 chooser = predict(batch.next_observation, batch.task)
-            mask = batch.extra.get("next_action_mask")
-            if mask is None:
-                mask = target_network.allowed_actions(batch.task)
             head = target_network.head
             next_action = greedy_actions(head.q_values(chooser), mask)
             return head.target(batch.reward, batch.discount, following, next_action)
+
+    def _munchausen_target(
+        self,
+        batch: Transition,
+        following: Prediction,
+        next_mask: Tensor | None,
+        target_network: QNetwork,
+    ) -> Tensor:
+        head, temperature = target_network.head, self.temperature
+        q_values = head.q_values(target_network(batch.observation, batch.task))
+        mask = _allowed(batch, "action_mask", target_network)
+        log_policy = scaled_log_policy(q_values, temperature, mask)
+        bonus = gather_actions(log_policy, batch.action).clamp(min=self.clip)
+        policy = softmax_policy(head.q_values(following), temperature, next_mask)
+        entropy = torch.special.entr(policy).sum(-1)
+        reward = batch.reward + self.alpha * bonus + batch.discount * temperature * entropy
+        return head.target(reward, batch.discount, following, policy)
+
+
+def _allowed(batch: Transition, name: str, network: QNetwork) -> Tensor | None:
+    mask = batch.extra.get(name)
+    return network.allowed_actions(batch.task) if mask is None else mask

@@ -3,9 +3,12 @@
 from lit_mtdqn.replay.accumulator import MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
 from lit_mtdqn.replay.memory import check_folder, check_memory, replay_bytes
+from lit_mtdqn.replay.prioritised import Prioritisation, PrioritisedSampler
 
 __all__ = [
     "MASKS",
+    "Prioritisation",
+    "PrioritisedSampler",
     "Replay",
     "StorageKind",
     "TransitionAccumulator",

@@ -32,6 +32,8 @@ class TransitionAccumulator:
     - A step k < n rows before a truncated row is emitted with discount gamma^k and the real final
       observation when that row is in.
     - Other steps wait, also across `emit` calls, so the borders of phases leave no trace.
+    - A vector step in which no copy of a task made a transition is no time for that task: a task
+      that stands still for a while goes on as if nothing had been.
 
     Rewards are clipped per step, before they are folded.
 
@@ -70,6 +72,12 @@ class TransitionAccumulator:
 
     def _fold(self) -> _Window:
         rows = _stack_rows(self._rows)
+        stands: Array = np.logical_not(rows.valid.any(-1))
+        fresh = self._fresh - stands[len(stands) - self._fresh :].sum(0)[:, None]
+        if stands.any():
+            # First, where no fold that starts later can reach them.
+            rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
+            self._rows = _unstack_rows(rows)
         folded = fold_n_step(
             np.clip(rows.reward, self._low, self._high),
             rows.terminated,
@@ -78,7 +86,7 @@ class TransitionAccumulator:
             n_step=self._n_step,
         )
         # A fold that ended before the fresh rows was emitted by an earlier call.
-        is_new = folded.last >= len(self._rows) - self._fresh
+        is_new = folded.last >= len(self._rows) - fresh
         emitted = folded.complete & is_new & rows.valid
         return _Window(rows, folded.reward, folded.discount, folded.last, emitted)
 
@@ -104,3 +112,15 @@ def _stack_rows(rows: list[StepRow]) -> StepRow:
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
     stacked = [None if column[0] is None else np.stack(column) for column in fields]
     return StepRow(*stacked)  # type: ignore[arg-type]
+
+
+def _in_order(rows: StepRow, order: Array) -> StepRow:
+    """Return rows [L, S, N, ...] with those of each task, [L], in an order [L, S] of its own."""
+    slots = np.arange(order.shape[1])
+    return StepRow(*(None if column is None else column[order, slots] for column in rows[:-1]))  # type: ignore[arg-type]
+
+
+def _unstack_rows(rows: StepRow) -> list[StepRow]:
+    absent = [None] * len(rows.valid)
+    columns = [absent if column is None else list(column) for column in rows[:-1]]
+    return [StepRow(*fields) for fields in zip(*columns, strict=True)]

@@ -1,14 +1,18 @@
 """Acting: exploration, collection, statistics of episodes, greedy evaluation."""
 
+from lit_mtdqn.rollout.boltzmann import Boltzmann
 from lit_mtdqn.rollout.collector import Collector
 from lit_mtdqn.rollout.evaluation import make_evaluation_env, play_episodes
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
+from lit_mtdqn.rollout.returns import ReturnTracker
 from lit_mtdqn.rollout.statistics import EpisodeStatistics
 
 __all__ = [
+    "Boltzmann",
     "Collector",
     "EpisodeStatistics",
     "EpsilonGreedy",
+    "ReturnTracker",
     "make_evaluation_env",
     "play_episodes",
 ]

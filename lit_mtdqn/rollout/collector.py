@@ -10,7 +10,7 @@ import torch
 
 from lit_mtdqn.envs import TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
-from lit_mtdqn.types import ActionValues, StepRow
+from lit_mtdqn.types import ActionValues, ExploringValues, StepRow
 
 Array = np.ndarray
 
@@ -22,12 +22,15 @@ class Collector:
 
     Args:
         envs: One vector environment per acting task, of N copies each.
-        policy: Acts; it is asked again at every step, so it may be learning meanwhile.
+        policy: Acts; it is asked again at every step, so it may be learning meanwhile. Its
+            `exploring_values` are preferred to its `action_values`, where it has them.
         task: Index of each acting task among all tasks, [S].
         action_mask: Actions that each acting task has, [S, A].
         exploration: How actions follow from values.
         epsilon: Returns the probabilities of random actions for the next step, [S].
         seeds: Seed of each task's exploration, [S].
+        active: Returns which tasks act in the next step, [S]; None for all. The others stand still
+            and their rows are not valid.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Collector:
         exploration: EpsilonGreedy,
         epsilon: Callable[[], Array],
         seeds: Sequence[int],
+        active: Callable[[], Array | None] = lambda: None,
     ) -> None:
         self.envs = envs
         self.policy = policy
@@ -46,8 +50,21 @@ class Collector:
         self._task = torch.tensor(list(task))
         self._static_mask = action_mask[:, None]
         self._epsilon = epsilon
+        self._active = active
         self._num_envs = envs[0].num_envs
         self._draws = ExplorationDraws(seeds, self._num_envs)
+
+    @property
+    def policy(self) -> ActionValues:
+        """What acts."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: ActionValues) -> None:
+        self._policy = policy
+        self._values = policy.action_values
+        if isinstance(policy, ExploringValues):
+            self._values = policy.exploring_values
 
     def steps(self, seeds: Sequence[int]) -> Iterator[StepRow]:
         """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
@@ -59,20 +76,37 @@ class Collector:
         observation = np.stack([observation for observation, _ in resets])
         mask = self._stack_masks([mask for _, mask in resets])
         while True:
-            action = self._act(observation, mask)
-            pairs = zip(self.envs, action, strict=True)
-            row = self._stack([env.step(actions) for env, actions in pairs], mask)
+            active = self._active()
+            action = self._act(observation, mask, active)
+            row = self._stack(self._step(action, active), mask)
             yield row
             observation, mask = row.next_observation, row.next_action_mask
 
-    def _act(self, observation: Array, mask: Array | None) -> Array:
+    def _act(self, observation: Array, mask: Array | None, active: Array | None) -> Array:
         epsilon = self._epsilon()
         allowed = self._static_mask if mask is None else mask
         values = None
         if epsilon.min() < 1.0:
-            q_values = self.policy.action_values(torch.from_numpy(observation), self._task)
-            values = q_values.cpu().numpy()
-        return self.exploration.select(values, allowed, epsilon, self._draws())
+            values = self._values_of(observation, active)
+        return self.exploration.act(values, allowed, epsilon, self._draws())
+
+    def _values_of(self, observation: Array, active: Array | None) -> Array:
+        """Return action values [S, N, A]; zeros for tasks that stand still."""
+        if active is None:
+            asked = self._values(torch.from_numpy(observation), self._task)
+            return asked.cpu().numpy()
+        acting = torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
+        asked = self._values(*acting).cpu()
+        values = np.zeros((*observation.shape[:2], asked.shape[-1]), np.float32)
+        values[active] = asked.numpy()
+        return values
+
+    def _step(self, action: Array, active: Array | None) -> list[StepRow]:
+        pairs = list(zip(self.envs, action, strict=True))
+        if active is None:
+            return [env.step(actions) for env, actions in pairs]
+        chosen = zip(pairs, active, strict=True)
+        return [env.step(own) if acts else env.idle(own) for (env, own), acts in chosen]
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
         plain = (row[:7] for row in rows)

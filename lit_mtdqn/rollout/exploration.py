@@ -27,6 +27,13 @@ class EpsilonGreedy:
         """Return a task's epsilon after so many of its env steps; 1 during warm-up."""
         return 1.0 if env_steps < warmup_env_steps else value_at(self.epsilon, env_steps)
 
+    def act(self, q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
+        """Return actions [S, N]; what differs between explorations, with the arguments of `select`.
+
+        Of the draws, the first decide whether to take any allowed action.
+        """
+        return self.select(q_values, mask, epsilon, draws)
+
     @staticmethod
     def select(q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
         """Return actions [S, N].

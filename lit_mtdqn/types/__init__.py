@@ -7,19 +7,24 @@ from lit_mtdqn.types.protocols import (
     ActionValues,
     ExperienceSource,
     Exploration,
+    ExploringValues,
     HasTargetNetwork,
     UpdateCallback,
 )
+from lit_mtdqn.types.returns import ReturnSums
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
 from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
+from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
 
 __all__ = [
+    "SCORE_KINDS",
     "ActionValues",
     "Clock",
     "Constant",
     "Episodes",
     "ExperienceSource",
     "Exploration",
+    "ExploringValues",
     "Exponential",
     "Feedback",
     "HasTargetNetwork",
@@ -27,10 +32,13 @@ __all__ = [
     "Losses",
     "Phase",
     "Prediction",
+    "ReturnSums",
     "Schedule",
+    "ScoreKind",
     "StepRow",
     "TaskInfo",
     "TaskInfos",
+    "TaskScores",
     "TaskSpec",
     "Transition",
     "UpdateCallback",

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lit_mtdqn.types.returns import ReturnSums
+
 Array = np.ndarray
 
 
@@ -29,7 +31,8 @@ class StepRow(NamedTuple):
         terminated: True where the episode reached a terminal state; no bootstrapping.
         truncated: True where the episode was cut; bootstrapping goes on.
         next_observation: What it saw next, [..., *O].
-        valid: False on reset rows, which are no transitions.
+        valid: False on rows that are no transitions: reset rows, and all copies of a task that did
+            not act in this vector step.
         action_mask: Actions allowed at `observation`, [..., A], or None where all always are.
         next_action_mask: The same at `next_observation`.
         extra: Further arrays of the same leading shape, by name, such as `success`.
@@ -88,16 +91,18 @@ class Phase(NamedTuple):
     Attributes:
         transitions: Leading shape [K, S, B].
         rollout: Metrics of the episodes that training finished lately, by their full name.
+        returns: What happened since the last phase, by task, for learners that scale values by it.
     """
 
     transitions: Transition
     rollout: dict[str, float]
+    returns: dict[str, ReturnSums] = {}  # noqa: RUF012  a NamedTuple default, never written to
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
         fields = [field.to(device) for field in self.transitions[:-1]]
         extra = {name: tensor.to(device) for name, tensor in self.transitions.extra.items()}
-        return Phase(Transition._make((*fields, extra)), self.rollout)
+        return self._replace(transitions=Transition._make((*fields, extra)))
 
 
 class Feedback(NamedTuple):
@@ -107,7 +112,8 @@ class Feedback(NamedTuple):
         task: Task of each row group, [K, S].
         replay_index: Rows of the replays, [K, S, B].
         priority: Absolute TD errors, [K, S, B]; unweighted and not squared.
-        scores: Numbers by task that a task sampler may draw from.
+        scores: Normalised scores by task, where the learner has measured any: 0 as a random policy,
+            1 as the reference.
     """
 
     task: Tensor
@@ -121,10 +127,11 @@ class Prediction(NamedTuple):
 
     Attributes:
         features: Input of the head, [S, B, F].
-        layers: Outputs of the torso's layers, first to last, each [S, B, its width].
+        layers: Outputs of the layers below the head, first to last, each [S, B, its width].
         output: The head's output, [S, B, A] for scalar heads, [S, B, A, Z] for distributional ones.
         router: Weights over experts, [S, B, E], or None without experts.
-        taus: Quantile fractions, or None.
+        taus: Fractions whose quantiles `output` holds, [B, Z], or [1, Z] where all rows have the
+            same; None for other heads.
     """
 
     features: Tensor
@@ -139,16 +146,19 @@ class Losses(NamedTuple):
 
     Attributes:
         td: Value loss, [S, B].
-        td_error: Target minus prediction, [S, B], without gradient.
+        td_error: Target minus prediction, [S, B], without gradient; for categorical heads the
+            loss.
         auxiliary: Further terms by name; [S, B] and [S] are balanced with their task, [] is added
             after balancing.
         metrics: Tensors worth logging, without gradient.
+        target: What the prediction is drawn to, [S, B] or [S, B, Z] as the head has it, or None.
     """
 
     td: Tensor
     td_error: Tensor
     auxiliary: dict[str, Tensor]
     metrics: dict[str, Tensor]
+    target: Tensor | None = None
 
 
 class Episodes(NamedTuple):

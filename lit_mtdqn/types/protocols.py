@@ -20,6 +20,14 @@ class ActionValues(Protocol):
 
 
 @runtime_checkable
+class ExploringValues(ActionValues, Protocol):
+    """Something that can act and whose noise explores."""
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return what `action_values` does, under noise of this call alone."""
+
+
+@runtime_checkable
 class HasTargetNetwork(Protocol):
     """A learner with an online network and a frozen copy of it."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lit_mtdqn.types.checks import require
+
+Backend = Literal["auto", "vector", "sync", "async", "envpool"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +20,14 @@ class TaskSpec:
             class or factory (`my_package.envs:make_env`).
         backend: How copies of the environment are stepped. `vector` is the environment's own
             batched form, `sync` steps single copies in a loop, `auto` takes the first of these that
-            exists.
+            exists. `async` steps each copy in a process of its own, and evaluation up to 32 more,
+            which pays where one step takes milliseconds; a script needs
+            `if __name__ == "__main__":` then. `envpool` takes the id from EnvPool, whose batches
+            are written in C++.
         kwargs: Arguments of the environment.
         wrappers: Gymnasium wrappers around each single copy, innermost first: class paths, or
-            mappings with `class_path` and `init_args`. They rule out the batched form.
+            mappings with `class_path` and `init_args`. They rule out the batched form. With
+            `backend: envpool` they are wrappers of whole batches, `gymnasium.wrappers.vector`.
         gamma: Discount per env step, in [0, 1]. Larger looks further ahead.
         n_step: Rewards folded into one transition, at least 1. Larger carries reward back faster,
             with more variance and more of the old policy in it.
@@ -46,7 +52,7 @@ class TaskSpec:
     """
 
     env: str
-    backend: Literal["auto", "vector", "sync"] = "auto"
+    backend: Backend = "auto"
     kwargs: dict[str, Any] = field(default_factory=dict)
     wrappers: list[str | dict[str, Any]] = field(default_factory=list)
     gamma: float = 0.99
@@ -66,9 +72,9 @@ class TaskSpec:
     def __post_init__(self) -> None:
         require(bool(self.env), "env", "be a Gymnasium id or an import path", self.env)
         require(
-            self.backend in ("auto", "vector", "sync"),
+            self.backend in get_args(Backend),
             "backend",
-            "be one of auto, vector, sync",
+            f"be one of {', '.join(get_args(Backend))}",
             self.backend,
         )
         require(0.0 <= self.gamma <= 1.0, "gamma", "lie in [0, 1]", self.gamma)
@@ -145,7 +151,7 @@ class TaskInfo:
 
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), "task name", "be an identifier", self.name)
-        reserved = ("mean", "worst")
+        reserved = ("mean", "worst", "held_out")
         require(self.name not in reserved, "task name", "be no name of a score", self.name)
         head = self.head or self.name
         require(head.isidentifier(), "head", "be an identifier", head)

@@ -36,7 +36,7 @@ PLAIN_NETWORK = {
             },
         },
         "head": {
-            "class_path": "lit_mtdqn.networks.heads.DuelingHead",
+            "class_path": "lit_mtdqn.networks.heads.scalar.DuelingHead",
             "init_args": {"hidden": 3},
         },
     },

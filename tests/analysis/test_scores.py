@@ -1,12 +1,21 @@
 import numpy as np
 import pytest
 
-from lit_mtdqn.analysis.scores import evaluation_metrics, normalised_score, task_score
+from lit_mtdqn.analysis.scores import (
+    evaluation_metrics,
+    normalised_score,
+    overall_scores,
+    task_score,
+)
 from lit_mtdqn.types import Episodes, TaskInfo
 
 
-def _info(name: str, score_range: tuple[float, float] | None = None) -> TaskInfo:
-    return TaskInfo(name=name, observation_shape=(4,), num_actions=2, score_range=score_range)
+def _info(
+    name: str, score_range: tuple[float, float] | None = None, learns: bool = True
+) -> TaskInfo:
+    return TaskInfo(
+        name=name, observation_shape=(4,), num_actions=2, score_range=score_range, learns=learns
+    )
 
 
 def _episodes(task: str, returns: list[float], success: list[bool] | None = None) -> Episodes:
@@ -67,6 +76,35 @@ def test_an_evaluation_reports_every_task_by_name_and_their_mean_and_worst() -> 
             "val/score/worst": 0.25,
         }
     )
+
+
+def test_tasks_that_are_not_learned_from_are_reported_apart_from_mean_and_worst() -> None:
+    infos = [_info("left"), _info("right"), _info("far", learns=False), _info("hid", learns=False)]
+    returns = {"left": 2.0, "far": -9.0, "right": 4.0, "hid": 8.0}
+    evaluations = [_episodes(task, [number]) for task, number in returns.items()]
+    metrics = evaluation_metrics(evaluations, infos, "val")
+    scores = {name: value for name, value in metrics.items() if name.startswith("val/score/")}
+    assert scores == {
+        **{f"val/score/{task}": number for task, number in returns.items()},
+        "val/score/mean": 3.0,
+        "val/score/worst": 2.0,
+        "val/score/held_out": -0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scores", "held_out", "overall"),
+    [
+        ({"a": 1.0, "b": 3.0}, set(), {"mean": 2.0, "worst": 1.0}),
+        ({"a": 1.0, "b": 3.0}, {"a", "b"}, {"mean": 2.0, "worst": 1.0}),
+        ({"a": 1.0, "b": 3.0}, {"a"}, {"mean": 3.0, "worst": 3.0, "held_out": 1.0}),
+        ({}, {"a"}, {}),
+    ],
+)
+def test_the_mean_is_over_what_is_learned_from_or_over_all_if_nothing_is(
+    scores: dict[str, float], held_out: set[str], overall: dict[str, float]
+) -> None:
+    assert overall_scores(scores, held_out) == overall
 
 
 def test_metrics_carry_the_name_of_their_stage() -> None:

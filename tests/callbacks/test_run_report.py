@@ -308,5 +308,11 @@ def test_the_table_is_aligned_and_ends_with_mean_and_worst_score() -> None:
     ]
 
 
+def test_the_table_tells_held_out_tasks_from_the_others() -> None:
+    results = [result("cartpole", 0.9734), result("far", 0.5), result("pole", 0.75)]
+    last = score_table(results, held_out={"far"}).splitlines()[-1]
+    assert last.split("  ")[-3:] == ["mean 0.862", "worst 0.750", "held out 0.500"]
+
+
 def test_the_table_of_one_task_needs_no_row_over_all() -> None:
     assert len(score_table([result("cartpole", 1.0)]).splitlines()) == 3

@@ -18,7 +18,7 @@ from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.envs import TaskEnv, probe_tasks
 from lit_mtdqn.replay import Replay
 from lit_mtdqn.rollout import Collector, EpisodeStatistics, EpsilonGreedy
-from lit_mtdqn.types import Clock, Feedback, StepRow, TaskSpec
+from lit_mtdqn.types import Clock, Feedback, StepRow, TaskScores, TaskSpec
 
 Array = NDArray[Any]
 Told = dict[str, tuple[list[int], list[float]]]
@@ -65,6 +65,7 @@ def _played(
     clock = Clock(dict.fromkeys(tasks, 0))
     settings: dict[str, Any] = {
         "sampler": EveryTask(),
+        "scores": TaskScores(tasks),
         "vector_steps": 5,
         "updates": 4,
         "batch_size": 6,
@@ -289,15 +290,11 @@ class Scripted(TaskSampler):
 
     def __init__(self, groups: list[list[int]]) -> None:
         self._groups = groups
-        self.scores: list[dict[str, float]] = []
         self.asked: list[tuple[int, int]] = []
 
     def draw(self, updates: int, slots: int, generator: torch.Generator) -> Tensor:
         self.asked.append((updates, slots))
         return torch.tensor(self._groups)
-
-    def on_scores(self, scores: dict[str, float]) -> None:
-        self.scores.append(scores)
 
 
 @pytest.mark.parametrize(
@@ -319,11 +316,11 @@ def test_a_task_sampler_decides_which_task_fills_which_group(groups: list[list[i
             assert seen <= set(identities[place])
 
 
-def test_feedback_reaches_the_prioritised_replays_and_the_sampler(
+def test_feedback_reaches_the_prioritised_replays_and_the_scores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sampler = Scripted([[0, 1]] * 4)
-    played = _played(sampler=sampler)
+    scores = TaskScores(TASKS)
+    played = _played(scores=scores)
     told: Told = {}
     for slot in played.slots:
         monkeypatch.setattr(slot.replay, "update_priority", _teller(told, slot.task))
@@ -333,7 +330,8 @@ def test_feedback_reaches_the_prioritised_replays_and_the_sampler(
         Feedback(torch.tensor([[0, 1], [1, 0]]), index, index / 2, {"left": 0.25})
     )
     assert told == {"right": ([2, 3, 4, 5], [1.0, 1.5, 2.0, 2.5])}
-    assert sampler.scores == [{"left": 0.25}]
+    assert [scores.td_error(task) for task in TASKS] == [1.75, 1.75]
+    assert [scores.score(task) for task in TASKS] == [0.25, 0.0]
 
 
 def _teller(told: Told, task: str) -> Callable[[Tensor, Tensor], None]:

@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -89,15 +90,95 @@ def test_one_hot_blocks_name_the_components_of_a_multi_discrete(
         np.testing.assert_array_equal(block.sum(1), 1.0)
 
 
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+# Batches as vector environments give them: a dict or tuple of batches.
+COMPOUNDS: list[tuple[gymnasium.Space[Any], Any, list[list[float]]]] = [
+    (
+        spaces.Dict({"position": BOX, "gear": spaces.Discrete(3, start=1)}),
+        {"position": [[0.5, -1.0], [0.0, 0.25]], "gear": [1, 3]},
+        [[1, 0, 0, 0.5, -1.0], [0, 0, 1, 0.0, 0.25]],
+    ),
+    (
+        spaces.Tuple([spaces.Discrete(2), spaces.MultiBinary(2)]),
+        ([1, 0], [[1, 1], [0, 1]]),
+        [[0, 1, 1, 1], [1, 0, 0, 1]],
+    ),
+    (
+        spaces.Dict({"b": spaces.Tuple([BOX, spaces.Discrete(2)]), "a": _bytes_box(2)}),
+        {"b": ([[0.5, 0.25]], [1]), "a": [[7, 255]]},
+        [[7, 255, 0.5, 0.25, 0, 1]],
+    ),
+    (spaces.Dict({"only": spaces.Discrete(2)}), {"only": [1, 0]}, [[0, 1], [1, 0]]),
+]
+
+
+@pytest.mark.parametrize(
+    ("space", "batch", "expected"), COMPOUNDS, ids=lambda value: str(value)[:40]
+)
+def test_the_vectors_of_a_dict_or_tuple_are_joined_in_the_order_of_the_space(
+    space: gymnasium.Space[Any], batch: Any, expected: list[list[float]]
+) -> None:
+    adapter = adapter_for(space, "a")
+    converted = adapter.convert(batch)
+    assert (adapter.kind, adapter.shape) == ("vector", converted.shape[1:])
+    assert adapter.dtype == converted.dtype == np.float32
+    np.testing.assert_array_equal(converted, np.array(expected, np.float32))
+
+
+def test_joined_vectors_are_those_that_gymnasium_flattens_to() -> None:
+    space = spaces.Dict(
+        {"z": spaces.Discrete(3), "a": spaces.Tuple([BOX, spaces.MultiDiscrete([2, 3])])}, seed=0
+    )
+    samples = [space.sample() for _ in range(5)]
+    batch: Any = create_empty_array(space, 5)
+    converted = adapter_for(space, "a").convert(concatenate(space, samples, batch))
+    for row, sample in zip(converted, samples, strict=True):
+        flat: Any = spaces.flatten(space, sample)
+        np.testing.assert_allclose(row, flat, rtol=1e-6)
+
+
+def test_an_image_alone_in_a_dict_stays_an_image() -> None:
+    adapter = adapter_for(spaces.Dict({"picture": _bytes_box(5, 6, 3)}), "a")
+    batch = np.arange(90, dtype=np.uint8).reshape(1, 5, 6, 3)
+    assert (adapter.kind, adapter.shape) == ("image", (3, 5, 6))
+    np.testing.assert_array_equal(adapter.convert({"picture": batch}), batch.transpose(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize(
     "space",
     [
-        spaces.Tuple([spaces.Discrete(2), spaces.Discrete(3)]),
-        spaces.Dict({"position": spaces.Box(0.0, 1.0, (2,))}),
-        spaces.Text(5),
-        spaces.MultiDiscrete(np.array([[2, 3], [4, 5]])),
+        spaces.Dict({"image": _bytes_box(7, 7, 3), "direction": spaces.Discrete(4)}),
+        spaces.Tuple([_bytes_box(7, 7, 3), _bytes_box(7, 7, 3)]),
+        spaces.Dict({}),
     ],
-    ids=["tuple", "dict", "text", "matrix of discretes"],
+    ids=["image and vector", "two images", "nothing"],
+)
+def test_an_image_beside_anything_is_refused_and_wrappers_are_named(
+    space: gymnasium.Space[Any],
+) -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^`tasks\.maze\.env` must have observations that are vectors, or one image\. Got "
+        r"\{.*\}\. .+FilterObservation.+FlattenObservation",
+    ):
+        adapter_for(space, "maze")
+
+
+@pytest.mark.parametrize("where", ["mission", "inner.0"])
+def test_a_text_in_a_dict_is_refused_by_its_name_and_the_filter_is_named(where: str) -> None:
+    text = spaces.Text(5)
+    inner = {"mission": text} if where == "mission" else {"inner": spaces.Tuple([text])}
+    with pytest.raises(
+        ValueError,
+        match=rf"^`tasks\.maze\.env` must .+ Got Text\(.+\) as '{where}'\. .+FilterObservation",
+    ):
+        adapter_for(spaces.Dict({"direction": spaces.Discrete(4), **inner}), "maze")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Text(5), spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]))],
+    ids=["text", "matrix of discretes"],
 )
 def test_a_space_without_array_form_is_refused_and_a_wrapper_is_named(
     space: gymnasium.Space[Any],

@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,14 @@ NUM_ENVS = 3
 SEED = 2**24 + 10
 IDENTITIES = [identity_of(SEED + place) for place in range(NUM_ENVS)]
 COUNTING = pytest.mark.parametrize(
-    "env", [SINGLE, VECTOR, "Counting-v0"], ids=["sync", "vector", "registered"]
+    "env",
+    [
+        TaskSpec(env=SINGLE),
+        TaskSpec(env=VECTOR),
+        TaskSpec(env="Counting-v0"),
+        TaskSpec(env=SINGLE, backend="async"),
+    ],
+    ids=["sync", "vector", "registered", "async"],
 )
 
 
@@ -40,8 +48,21 @@ DTYPES = {
 }
 
 
+BUILT: list[TaskEnv] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_what_was_built() -> Iterator[None]:
+    """End the processes of environments, which nothing else would before the tests end."""
+    yield
+    while BUILT:
+        BUILT.pop().close()
+
+
 def _env(spec: TaskSpec, layout: Layout | None = None) -> TaskEnv:
-    return TaskEnv("a", spec, NUM_ENVS, layout or probe_tasks({"a": spec})[0])
+    env = TaskEnv("a", spec, NUM_ENVS, layout or probe_tasks({"a": spec})[0])
+    BUILT.append(env)
+    return env
 
 
 def _play(env: TaskEnv, vector_steps: int) -> list[StepRow]:
@@ -50,13 +71,33 @@ def _play(env: TaskEnv, vector_steps: int) -> list[StepRow]:
     return [env.step(action) for action in actions]
 
 
+@COUNTING
+def test_an_idle_row_steps_nothing_and_time_goes_on_where_it_stood(env: TaskSpec) -> None:
+    idling, plain = (_env(replace(env, action_mask_key="mask")) for _ in range(2))
+    action = np.zeros(NUM_ENVS, np.int64)
+    for one in (idling, plain):
+        one.reset(SEED)
+    for _ in range(12):
+        idle = idling.idle(action)
+        for name in ("valid", "reward", "terminated", "truncated"):
+            assert not getattr(idle, name).any()
+        assert not idle.extra["success"].any()
+        expected, row = plain.step(action), idling.step(action)
+        for name, array in _arrays(expected).items():
+            np.testing.assert_array_equal(_arrays(row)[name], array)
+        for shown in (idle.observation, idle.next_observation):
+            np.testing.assert_array_equal(shown, row.observation)
+        for mask in (idle.action_mask, idle.next_action_mask):
+            np.testing.assert_array_equal(mask, row.action_mask)
+
+
 def _arrays(row: StepRow) -> dict[str, Any]:
     return {**row._replace(extra={})._asdict(), **row.extra}
 
 
 @COUNTING
-def test_rows_tell_what_the_environments_did_and_what_it_led_to(env: str) -> None:
-    rows = _play(_env(TaskSpec(env=env)), 20)
+def test_rows_tell_what_the_environments_did_and_what_it_led_to(env: TaskSpec) -> None:
+    rows = _play(_env(env), 20)
     actions = np.random.default_rng(0).integers(2, size=(20, NUM_ENVS))
     for place, identity in enumerate(IDENTITIES):
         for row, action, moment in zip(rows, actions, timeline(identity, 20), strict=True):
@@ -75,8 +116,10 @@ def test_rows_tell_what_the_environments_did_and_what_it_led_to(env: str) -> Non
 
 
 @COUNTING
-def test_reset_rows_have_no_reward_and_no_ending_and_lead_to_a_first_observation(env: str) -> None:
-    rows = _play(_env(TaskSpec(env=env)), 40)
+def test_reset_rows_have_no_reward_and_no_ending_and_lead_to_a_first_observation(
+    env: TaskSpec,
+) -> None:
+    rows = _play(_env(env), 40)
     reset = [(row, place) for row in rows for place in np.flatnonzero(~row.valid)]
     assert len(reset) > 20
     for row, place in reset:
@@ -86,15 +129,15 @@ def test_reset_rows_have_no_reward_and_no_ending_and_lead_to_a_first_observation
 
 
 @COUNTING
-def test_rows_have_one_type_of_number_whatever_the_environment_returns(env: str) -> None:
-    row = _play(_env(TaskSpec(env=env)), 1)[0]
+def test_rows_have_one_type_of_number_whatever_the_environment_returns(env: TaskSpec) -> None:
+    row = _play(_env(env), 1)[0]
     fields = {name: array.dtype.name for name, array in row._asdict().items() if name in DTYPES}
     assert fields == DTYPES
 
 
 @COUNTING
-def test_later_steps_change_no_earlier_row(env: str) -> None:
-    task_env = _env(TaskSpec(env=env, action_mask_key="mask"))
+def test_later_steps_change_no_earlier_row(env: TaskSpec) -> None:
+    task_env = _env(replace(env, action_mask_key="mask"))
     task_env.reset(SEED)
     row = task_env.step(np.zeros(NUM_ENVS, np.int64))
     arrays = [array for array in row if isinstance(array, np.ndarray)]
@@ -106,8 +149,8 @@ def test_later_steps_change_no_earlier_row(env: str) -> None:
 
 
 @COUNTING
-def test_a_reset_starts_every_copy_from_a_seed_of_its_own(env: str) -> None:
-    task_env = _env(TaskSpec(env=env))
+def test_a_reset_starts_every_copy_from_a_seed_of_its_own(env: TaskSpec) -> None:
+    task_env = _env(env)
     for seed in (5, 900):
         observation, mask = task_env.reset(seed)
         assert observation.tolist() == [[seed + place, 0, 0] for place in range(NUM_ENVS)]
@@ -115,8 +158,8 @@ def test_a_reset_starts_every_copy_from_a_seed_of_its_own(env: str) -> None:
 
 
 @COUNTING
-def test_a_reset_in_the_middle_of_an_episode_leaves_no_reset_row(env: str) -> None:
-    task_env = _env(TaskSpec(env=env, kwargs={"pattern": (1,)}))
+def test_a_reset_in_the_middle_of_an_episode_leaves_no_reset_row(env: TaskSpec) -> None:
+    task_env = _env(replace(env, kwargs={"pattern": (1,)}))
     task_env.reset(SEED)
     assert task_env.step(np.zeros(NUM_ENVS, np.int64)).terminated.all()
     task_env.reset(SEED)
@@ -124,8 +167,8 @@ def test_a_reset_in_the_middle_of_an_episode_leaves_no_reset_row(env: str) -> No
 
 
 @COUNTING
-def test_a_time_limit_truncates_and_keeps_the_final_observation(env: str) -> None:
-    spec = TaskSpec(env=env, kwargs={"pattern": (9,)}, time_limit=2)
+def test_a_time_limit_truncates_and_keeps_the_final_observation(env: TaskSpec) -> None:
+    spec = replace(env, kwargs={"pattern": (9,)}, time_limit=2)
     _, second, reset = _play(_env(spec), 3)
     assert second.truncated.all()
     assert not second.terminated.any()
@@ -142,8 +185,8 @@ def test_actions_count_from_0_whatever_the_environments_first_action_is() -> Non
 
 
 @COUNTING
-def test_allowed_actions_come_with_the_observations_that_they_belong_to(env: str) -> None:
-    spec = TaskSpec(env=env, action_mask_key="mask", kwargs={"num_actions": 3})
+def test_allowed_actions_come_with_the_observations_that_they_belong_to(env: TaskSpec) -> None:
+    spec = replace(env, action_mask_key="mask", kwargs={"num_actions": 3})
     layout = Layout((3,), 5, np.dtype(np.float32))
     task_env = _env(spec, layout)
     _, mask = task_env.reset(SEED)
@@ -167,8 +210,8 @@ def test_a_mask_that_the_environment_does_not_report_is_refused() -> None:
 
 
 @COUNTING
-def test_success_is_reported_once_at_the_end_of_an_episode(env: str) -> None:
-    rows = _play(_env(TaskSpec(env=env, success_key="success")), 20)
+def test_success_is_reported_once_at_the_end_of_an_episode(env: TaskSpec) -> None:
+    rows = _play(_env(replace(env, success_key="success")), 20)
     for row in rows:
         np.testing.assert_array_equal(row.extra["success"], row.terminated)
 

@@ -6,6 +6,7 @@ from torch import nn
 from lit_mtdqn.functional.parameters import (
     clip_gradients_,
     freeze_,
+    pull_to_mean_,
     split_by_weight_decay,
     update_target_,
 )
@@ -147,3 +148,25 @@ def test_frozen_parameters_are_in_neither_part() -> None:
     decayed, spared = split_by_weight_decay(module)
     assert decayed == []
     assert spared == list(module[1].parameters())
+
+
+def _pairwise_penalty(stack: torch.Tensor, strength: float) -> torch.Tensor:
+    distances = [
+        (a - b).square().sum() for i, a in enumerate(stack) for j, b in enumerate(stack) if i != j
+    ]
+    return strength * torch.stack(distances).sum()
+
+
+def test_the_pull_to_the_mean_is_a_step_along_the_gradient_of_all_pairwise_distances() -> None:
+    strength, learning_rate, tasks = 0.3, 0.05, 4
+    stack = nn.Parameter(torch.randn(tasks, 3, 2))
+    (gradient,) = torch.autograd.grad(_pairwise_penalty(stack, strength), stack)
+    expected = stack.detach() - learning_rate * gradient
+    pull_to_mean_([stack], 4 * tasks * strength * learning_rate)
+    torch.testing.assert_close(stack.detach(), expected)
+
+
+def test_modules_may_name_parameters_that_do_not_decay() -> None:
+    layer = nn.Linear(2, 2)
+    layer.undecayed = ("weight",)  # type: ignore[assignment]
+    assert split_by_weight_decay(layer) == ([], [layer.weight, layer.bias])

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lit_mtdqn.functional.td import (
     action_gap,
+    follow,
     gather_actions,
     greedy_actions,
     regression_loss,
@@ -43,6 +44,27 @@ def test_a_target_of_unlike_shapes_is_refused(odd: int) -> None:
 def test_gathering_takes_the_value_of_each_rows_action() -> None:
     values = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
     assert_table(gather_actions(values, torch.tensor([[0, 1], [1, 0]])), [[1.0, 4.0], [6.0, 7.0]])
+
+
+def test_following_an_action_takes_its_number_or_its_row() -> None:
+    rows = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+    action = torch.tensor([1, 0])
+    assert_table(follow(rows, action), [[3.0, 4.0], [5.0, 6.0]])
+    assert_table(follow(rows[..., 0], action), [3.0, 5.0])
+
+
+def test_following_a_policy_averages_over_actions() -> None:
+    rows = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]])
+    policy = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    assert_table(follow(rows, policy), [[2.5, 3.5], [5.0, 6.0]])
+    assert_table(follow(rows[..., 0], policy), [2.5, 5.0])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5)])
+def test_following_a_certain_policy_is_following_its_action(shape: tuple[int, ...]) -> None:
+    values, action = torch.randn(shape), torch.randint(4, (2, 3))
+    policy = torch.nn.functional.one_hot(action, 4).float()
+    torch.testing.assert_close(follow(values, policy), follow(values, action))
 
 
 def test_the_greedy_action_is_the_first_of_the_largest() -> None:

@@ -1,21 +1,71 @@
 """Every configuration that is shipped runs."""
 
+import csv
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from helpers.runs import fit, small_data
 
+from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
+from lit_mtdqn.algorithms.factories import from_plain
+from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
 
 OVERLAYS = ("overlays", "methods", "sweeps", "sequences")
 RUNS = sorted(path for path in Path("configs").rglob("*.yaml") if path.parts[1] not in OVERLAYS)
 METHODS = sorted(Path("configs/methods").glob("*.yaml"))
+# Those of one extra run where it is installed, which `make test-slow` sees to.
+HAS_ENVPOOL = find_spec("envpool") is not None
+ENVPOOL = (
+    pytest.mark.slow,
+    pytest.mark.skipif(not HAS_ENVPOOL, reason="needs pip install lit-mtdqn[envpool]"),
+)
 
 
-def smoke(folder: Path, *configs: Path) -> None:
+def tasks_of(path: Path) -> dict[str, dict[str, Any]]:
+    tasks: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())["data"]["tasks"]
+    return tasks
+
+
+def needs_envpool(path: Path) -> bool:
+    return any(task.get("backend") == "envpool" for task in tasks_of(path).values())
+
+
+RUNNABLE = [pytest.param(path, marks=ENVPOOL if needs_envpool(path) else ()) for path in RUNS]
+
+
+def _sharing_of(path: Path) -> str:
+    """Return the class path of what a method shares between tasks, or nothing."""
+    found = yaml.safe_load(path.read_text())
+    for key in ("model", "init_args", "network", "init_args", "sharing", "class_path"):
+        found = found.get(key, {})
+    return str(found or "")
+
+
+SHARINGS = [path for path in METHODS if _sharing_of(path)]
+# cvxpy warns of much that torchjd asks of it for Nash-MTL.
+SILENT = {"nash_mtl": [pytest.mark.filterwarnings("ignore")]}
+MULTI_TASK = [path for path in METHODS if "lit_mtdqn.MultiTaskDQN" in path.read_text()]
+NEEDS_SOLVERS = {"cagrad": "cvxpy", "nash_mtl": "ecos", "upgrad": "quadprog"}
+CARTPOLE = "configs/dqn/cartpole.yaml"
+# Unlike observations and actions, which are padded.
+CLASSIC_CONTROL = """
+data:
+  tasks:
+    cartpole: {env: CartPole-v1, score_range: [20, 500]}
+    acrobot: {env: Acrobot-v1, weight: 2.0}
+"""
+
+
+def smoke(folder: Path, *configs: Path, options: Sequence[str] = ()) -> None:
     paths = [*configs, Path("configs/overlays/smoke.yaml")]
     arguments = [argument for path in paths for argument in ("--config", str(path))]
-    main(["fit", *arguments, "--trainer.enable_progress_bar=false", f"--run_dir={folder}"])
+    quiet = ["--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
+    main(["fit", *arguments, *quiet, *options])
 
 
 def test_there_are_configurations_to_test() -> None:
@@ -26,20 +76,78 @@ def test_there_are_configurations_to_test() -> None:
         "mountaincar",
         "lunarlander",
         "minatar_breakout",
+        "classic_control",
+        "contextual_cartpole",
+        "noisy_driving",
+        "minatar",
+        "highway",
+        "minigrid",
     }
 
 
-@pytest.mark.parametrize("path", RUNS, ids=str)
+@pytest.mark.parametrize("path", RUNNABLE, ids=str)
 def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
     smoke(tmp_path / "run", path)
     names = {file.name for file in (tmp_path / "run").rglob("*")}
     assert {"last.ckpt", "best.ckpt", "metrics.csv", "test_scores.csv"} <= names
+    with next((tmp_path / "run").rglob("test_scores.csv")).open() as file:
+        assert [row["task"] for row in csv.DictReader(file)] == list(tasks_of(path))
 
 
-@pytest.mark.parametrize("path", METHODS, ids=str)
-def test_a_method_runs_on_a_configuration(path: Path, tmp_path: Path) -> None:
-    smoke(tmp_path / "run", Path("configs/dqn/cartpole.yaml"), path)
+@pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
+@pytest.mark.parametrize("path", sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK}), ids=str)
+def test_a_method_runs_on_one_task_and_on_many(path: Path, run: str, tmp_path: Path) -> None:
+    smoke(tmp_path / "run", Path(f"configs/{run}.yaml"), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_there_are_ways_of_sharing_to_test() -> None:
+    assert len(SHARINGS) >= 14
+
+
+@pytest.mark.parametrize("path", SHARINGS, ids=str)
+def test_a_way_of_sharing_runs_on_several_tasks(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its films take as long as the run.
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    smoke(tmp_path / "run", Path("configs/driving/three_tasks.yaml"), path)
+    learner = DQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert type(learner.network.sharing).__name__ == _sharing_of(path).rpartition(".")[2]
+
+
+@pytest.mark.parametrize("path", SHARINGS, ids=str)
+def test_a_way_of_sharing_runs_on_tasks_of_unlike_sizes(path: Path) -> None:
+    network = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+    envs = {"mountaincar": "MountainCar-v0", "cartpole": "CartPole-v1"}
+    data = small_data({name: TaskSpec(env=env) for name, env in envs.items()})
+    model = DQN(data.task_infos, from_plain(network, "network"))
+    fit(data, model)
+    assert data.clock.updates > 0
+    assert all(parameter.isfinite().all() for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("suite", ["driving", "classic_control"])
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=SILENT.get(p.stem, [])) for p in MULTI_TASK]
+)
+def test_a_multi_task_method_runs_and_loads_on_two_suites(
+    path: Path, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if path.stem in NEEDS_SOLVERS:
+        pytest.importorskip(NEEDS_SOLVERS[path.stem], reason="needs the extra `solvers`")
+    runs = {"driving": "configs/driving/three_tasks.yaml", "classic_control": CARTPOLE}
+    configs = [Path(runs[suite])]
+    if suite == "classic_control":
+        configs.append(tmp_path / "tasks.yaml")
+        configs[-1].write_text(CLASSIC_CONTROL)
+    brief = ["--data.total_env_steps=500", "--data.eval_max_steps=5", "--data.test_episodes=1"]
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    smoke(tmp_path / "run", *configs, path, options=brief)
+    model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    names = {"driving": ["lane_keeping", "pedestrian", "traffic_light"]}
+    assert [info.name for info in model.tasks] == names.get(suite, ["cartpole", "acrobot"])
+    assert model.balancer is not None or len(model.objectives) > 0
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)
@@ -49,6 +157,18 @@ def test_a_configuration_says_what_it_is_and_what_it_reached(path: Path) -> None
     assert len(header) >= 3
     assert lines[: len(header)] == header
     assert any("benchmarks/results/" in line for line in header)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
+def test_tasks_of_several_have_scores_that_compare_and_extras_that_are_named(path: Path) -> None:
+    tasks = tasks_of(path).values()
+    if len(tasks) > 1:
+        assert all("score_range" in task or "success_key" in task for task in tasks)
+    extras = {"LunarLander-v3": "box2d", "MinAtar/": "minatar"}
+    needed = {name for task in tasks for env, name in extras.items() if task["env"].startswith(env)}
+    needed |= {"envpool"} if needs_envpool(path) else set()
+    if path.parts[1] == "multitask":
+        assert all(f"the extra `{name}`" in path.read_text() for name in needed)
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

@@ -1,11 +1,20 @@
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from lit_mtdqn.networks import DuelingHead, Head, LinearHead, MinAtarTorso, MLPTorso, QNetwork
+from lit_mtdqn.networks import (
+    DuelingHead,
+    Head,
+    ImplicitQuantileHead,
+    LinearHead,
+    MinAtarTorso,
+    MLPTorso,
+    QNetwork,
+)
 from lit_mtdqn.types import TaskInfo
 
 TaskInfos = Sequence[TaskInfo | Mapping[str, Any]]
@@ -140,3 +149,86 @@ def test_the_loss_of_one_task_trains_the_torso_and_its_own_head_alone(
 
 def test_masks_follow_the_tasks_and_are_not_saved() -> None:
     assert not any("mask" in name for name in _network(LEFT, RIGHT, head=DuelingHead).state_dict())
+
+
+NOISY = partial(LinearHead, noisy_sigma=0.5)
+IMPLICIT = partial(ImplicitQuantileHead, init_scale=1.0)
+
+
+@pytest.mark.parametrize(
+    ("head", "has_noise", "explores"),
+    [
+        (LINEAR, False, False),
+        (NOISY, True, True),
+        (IMPLICIT, True, False),
+        (partial(IMPLICIT, noisy_sigma=0.5), True, True),
+    ],
+    ids=["linear", "noisy", "implicit", "noisy implicit"],
+)
+def test_a_network_knows_whether_it_draws_noise_and_whether_that_explores(
+    head: Callable[[TaskInfos, int], Head], has_noise: bool, explores: bool
+) -> None:
+    network = _network(LEFT, RIGHT, head=head)
+    assert (network.has_noise, network.explores) == (has_noise, explores)
+
+
+@pytest.mark.parametrize("head", [NOISY, IMPLICIT], ids=["noisy", "implicit"])
+def test_noise_holds_from_a_draw_until_evaluation_mode(
+    head: Callable[[TaskInfos, int], Head],
+) -> None:
+    network = _network(LEFT, RIGHT, head=head).train()
+    mean = _values(network, 0)
+    network.resample_noise(torch.Generator().manual_seed(1))
+    first = _values(network, 0)
+    assert torch.equal(_values(network, 0), first)
+    assert not torch.equal(first, mean)
+    network.resample_noise(torch.Generator().manual_seed(2))
+    assert not torch.equal(_values(network, 0), first)
+    network.eval()
+    assert torch.equal(_values(network, 0), mean)
+
+
+@pytest.mark.parametrize("head", [NOISY, IMPLICIT], ids=["noisy", "implicit"])
+def test_a_copy_draws_noise_of_its_own(head: Callable[[TaskInfos, int], Head]) -> None:
+    network = _network(LEFT, RIGHT, head=head)
+    copy, mean = deepcopy(network), _values(network, 0)
+    copy.resample_noise()
+    assert not torch.equal(_values(copy, 0), mean)
+    assert torch.equal(_values(network, 0), mean)
+
+
+def test_exploring_values_are_noisy_anew_in_each_call_and_leave_no_noise() -> None:
+    network = _network(LEFT, RIGHT, head=NOISY).eval()
+    observation, task = torch.randn(2, 5, 4), torch.tensor([0, 1])
+    mean = network.action_values(observation, task)
+    first, second = (network.exploring_values(observation, task) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, mean)
+    assert not first.requires_grad
+    assert torch.equal(network.action_values(observation, task), mean)
+
+
+@pytest.mark.parametrize("head", [LINEAR, IMPLICIT], ids=["linear", "implicit"])
+def test_exploring_values_are_action_values_where_no_noise_explores(
+    head: Callable[[TaskInfos, int], Head],
+) -> None:
+    network = _network(LEFT, RIGHT, head=head).eval()
+    observation, task = torch.randn(2, 5, 4), torch.tensor([0, 1])
+    state = torch.get_rng_state()
+    exploring = network.exploring_values(observation, task)
+    assert torch.equal(exploring, network.action_values(observation, task))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_prediction_carries_the_fractions_of_its_quantiles() -> None:
+    network = _network(LEFT, RIGHT, head=IMPLICIT).train()
+    observation, task = torch.randn(2, 5, 4), torch.tensor([0, 1])
+    assert _network(LEFT)(observation[:1], task[:1]).taus is None
+    prediction = network(observation, task)
+    assert prediction.output.shape == (2, 5, 3, 32)
+    assert prediction.taus is not None
+    assert prediction.taus.shape == (1, 32)
+    network.resample_noise()
+    drawn = network(observation, task).taus
+    assert drawn is not None
+    assert drawn.shape == (5, 32)

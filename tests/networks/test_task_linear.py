@@ -147,3 +147,19 @@ def test_initial_weights_are_uniform_within_the_scaled_bound(init_scale: float) 
 def test_a_negative_scale_is_refused() -> None:
     with pytest.raises(ValueError, match=complaint("init_scale")):
         TaskLinear(["left"], SIZE, [OUT], init_scale=-1.0)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["vectors of each row", "vectors of all"])
+@pytest.mark.parametrize("tasks", [[0, 1], [1, 0, 1]], ids=str)
+def test_scaling_the_weights_is_scaling_the_features(tasks: list[int], shared: bool) -> None:
+    layer = _layer("left", "right")
+    features = torch.randn(len(tasks), 5, SIZE, requires_grad=True)
+    scale = torch.randn(1 if shared else 5, 7, SIZE, requires_grad=True)
+    task = torch.tensor(tasks)
+    found = layer.scaled(features, scale, task)
+    scaled = (features.unsqueeze(2) * scale).flatten(1, 2)
+    expected = layer(scaled, task).view(len(tasks), 5, 7, OUT)
+    torch.testing.assert_close(found, expected)
+    inputs, direction = [features, scale, *layer.parameters()], torch.randn_like(expected)
+    pulls = [torch.autograd.grad((o * direction).sum(), inputs) for o in (found, expected)]
+    torch.testing.assert_close(pulls[0], pulls[1])

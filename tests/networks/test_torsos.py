@@ -1,3 +1,6 @@
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from helpers.asserts import complaint, count_parameters
@@ -125,3 +128,50 @@ def test_observations_of_the_wrong_kind_are_refused_with_what_to_use_instead(
 ) -> None:
     with pytest.raises(ValueError, match=rf"^`torso` must take {sentence}"):
         torso(tasks)
+
+
+@pytest.mark.parametrize(
+    ("torso", "tasks"),
+    [
+        (partial(MLPTorso, hidden=(8, 6, 5), layer_norm=True), _vector()),
+        (partial(ConvTorso, hidden=6, layer_norm=True), _image(4, 40)),
+        (MinAtarTorso, _image(4, 10, high=1.0)),
+    ],
+    ids=["mlp", "convolutions", "minatar"],
+)
+def test_the_chain_of_layers_makes_what_the_torso_makes(torso: Any, tasks: list[TaskInfo]) -> None:
+    made = torso(tasks)
+    observation = torch.randint(2, (2, *tasks[0].observation_shape)).float()
+    output = observation
+    for layer, size, expected in zip(
+        made.chain(), made.layer_sizes, made(observation), strict=True
+    ):
+        for module in layer:
+            output = module(output)
+        assert output.shape[1] == size
+        assert torch.equal(output.flatten(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("torso", "sizes"),
+    [
+        (partial(MLPTorso, hidden=(8, 5), width_multiplier=0.5), (4, 2)),
+        (partial(MLPTorso, hidden=(8, 5), width_multiplier=2.0), (16, 10)),
+        (partial(MLPTorso, hidden=(8, 5), width_multiplier=0.01), (1, 1)),
+    ],
+)
+def test_a_multiplier_widens_all_layers(torso: Any, sizes: tuple[int, ...]) -> None:
+    made = torso(_vector())
+    assert tuple(layer.shape[-1] for layer in made(torch.rand(1, 4))) == sizes
+    assert made.num_features == sizes[-1]
+
+
+def test_a_multiplier_widens_channels_and_the_dense_layer() -> None:
+    made = MinAtarTorso(_image(4, 10), channels=4, hidden=6, width_multiplier=1.5)
+    assert made.layer_sizes == (6, 9)
+    assert made(torch.zeros(1, 4, 10, 10))[-1].shape == (1, 9)
+
+
+def test_a_multiplier_of_0_is_refused() -> None:
+    with pytest.raises(ValueError, match=complaint("width_multiplier")):
+        MLPTorso(_vector(), width_multiplier=0.0)

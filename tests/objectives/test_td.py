@@ -10,8 +10,8 @@ from lit_mtdqn.networks import LinearHead, QNetwork, Torso
 from lit_mtdqn.objectives import TD
 from lit_mtdqn.types import Prediction, TaskInfo, Transition
 
-Bootstrap = Literal["double", "max"]
-BOOTSTRAPS = pytest.mark.parametrize("bootstrap", ["double", "max"])
+Bootstrap = Literal["double", "max", "munchausen"]
+BOOTSTRAPS = pytest.mark.parametrize("bootstrap", ["double", "max", "munchausen"])
 STATES = 2
 NARROW = TaskInfo(name="narrow", observation_shape=(STATES,), num_actions=2)
 WIDE = TaskInfo(name="wide", observation_shape=(STATES,), num_actions=3)
@@ -90,7 +90,13 @@ def test_targets_are_double_unless_chosen_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bootstrap", "target"), [("double", [[11.0], [19.0]]), ("max", [[11.0], [19.0]])]
+    ("bootstrap", "target"),
+    [
+        ("double", [[11.0], [19.0]]),
+        ("max", [[11.0], [19.0]]),
+        # The target network makes all actions of state 0 equally likely: temperature * ln 1/2, 1/3.
+        ("munchausen", [[11.0 - 0.018715], [19.0 - 0.029663]]),
+    ],
 )
 def test_an_action_that_the_next_state_forbids_is_never_followed(
     bootstrap: Bootstrap, target: list[list[float]]
@@ -102,7 +108,8 @@ def test_an_action_that_the_next_state_forbids_is_never_followed(
 
 @BOOTSTRAPS
 def test_loss_and_error_compare_the_target_with_the_taken_action(bootstrap: Bootstrap) -> None:
-    loss, error = TD(bootstrap)(_batch(discount=0.0), _network(ONLINE), _network(TARGET))
+    td = TD(bootstrap, alpha=0.0)
+    loss, error, *_ = td(_batch(discount=0.0), _network(ONLINE), _network(TARGET))
     assert_table(error, [[1.0 - 1.0], [-1.0 - 2.0]])
     assert_table(loss, [[0.0], [4.5]])
     assert not error.requires_grad
@@ -118,7 +125,7 @@ def test_the_gradient_flows_through_the_taken_action_of_the_observation_alone(
         observation=batch.observation.clone().requires_grad_(),
         next_observation=batch.next_observation.clone().requires_grad_(),
     )
-    loss, error = TD(bootstrap)(batch, online, target)
+    loss, error, *_ = TD(bootstrap)(batch, online, target)
     torch.autograd.backward(loss.sum())
     assert isinstance(online.head, LinearHead)
     gradient = online.head.values.weight.grad
@@ -130,7 +137,10 @@ def test_the_gradient_flows_through_the_taken_action_of_the_observation_alone(
     assert_no_gradient([batch.next_observation, *target.parameters()])
 
 
-@pytest.mark.parametrize(("bootstrap", "asked"), [("double", [True, False]), ("max", [True])])
+@pytest.mark.parametrize(
+    ("bootstrap", "asked"),
+    [("double", [True, False]), ("max", [True]), ("munchausen", [True])],
+)
 def test_the_online_network_sees_the_next_observation_only_for_double_and_without_gradient(
     bootstrap: Bootstrap, asked: list[bool]
 ) -> None:
@@ -149,7 +159,7 @@ def test_the_online_network_sees_the_next_observation_only_for_double_and_withou
 def test_targets_and_losses_stay_float32_under_autocast(bootstrap: Bootstrap) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert _network(ONLINE)(_batch().observation, _batch().task).output.dtype == torch.bfloat16
-        loss, error = TD(bootstrap)(_batch(), _network(ONLINE), _network(TARGET))
+        loss, error, *_ = TD(bootstrap)(_batch(), _network(ONLINE), _network(TARGET))
     assert {loss.dtype, error.dtype} == {torch.float32}
 
 

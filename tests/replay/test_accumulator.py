@@ -104,6 +104,46 @@ def test_tasks_fold_by_their_own_gamma_and_number_of_steps(phases: list[int]) ->
         border += length
 
 
+STILLS = st.lists(st.tuples(st.booleans(), st.booleans()).filter(any), min_size=30, max_size=60)
+
+
+@given(acting=STILLS, borders=st.sets(st.integers(1, 59), max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_time_does_not_pass_for_a_task_that_stands_still(
+    acting: list[tuple[bool, bool]], borders: set[int]
+) -> None:
+    """Two tasks act in some vector steps each; phases end anywhere."""
+    tasks = {
+        "a": TaskSpec(env=VECTOR, gamma=0.5, n_step=4),
+        "b": TaskSpec(env=VECTOR, gamma=0.9, n_step=2),
+    }
+    specs, seeds = list(tasks.values()), [3, 70]
+    rows = _play(tasks, len(acting), seeds)
+    accumulator = TransitionAccumulator(specs)
+    done, before = [0, 0], [0, 0]
+    for time, acts in enumerate(acting, 1):
+        accumulator.add(_spread(rows, done, acts))
+        done = [count + act for count, act in zip(done, acts, strict=True)]
+        if time not in borders and time != len(acting):
+            continue
+        for place, emitted in enumerate(accumulator.emit()):
+            actions = np.stack([row.action[place] for row in rows])
+            expected = transitions(_identities(seeds[place]), actions, specs[place], num_actions=2)
+            _assert_transitions(emitted, completed_between(expected, before[place], done[place]))
+        before = done
+
+
+def _spread(rows: Sequence[StepRow], done: Sequence[int], acts: Sequence[bool]) -> StepRow:
+    """Return a vector step in which each task makes its own next step, or none."""
+    fields = []
+    for name in StepRow._fields[:7]:
+        column = np.stack([getattr(rows[d], name)[place] for place, d in enumerate(done)])
+        if name in ("terminated", "truncated", "valid", "reward"):
+            column[~np.array(acts)] = 0
+        fields.append(column)
+    return StepRow._make((*fields, None, None, {}))
+
+
 def _row(time: int, reward: float, ending: str = "", valid: bool = True) -> StepRow:
     """Return one vector step of one task with one environment, observed as the time."""
     return StepRow(

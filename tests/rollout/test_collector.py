@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
@@ -23,7 +23,11 @@ MASKED = TaskSpec(env=SINGLE, action_mask_key="mask", kwargs={"num_actions": 3})
 
 
 def _stream(
-    tasks: dict[str, TaskSpec], policy: Policy, *epsilons: list[float], places: tuple[int, ...] = ()
+    tasks: dict[str, TaskSpec],
+    policy: Policy,
+    *epsilons: list[float],
+    places: tuple[int, ...] = (),
+    active: Sequence[Sequence[bool] | None] = (),
 ) -> Iterator[StepRow]:
     """Return the rows of some tasks; the last epsilons hold for all later steps."""
     layout, infos = probe_tasks(tasks)
@@ -34,8 +38,21 @@ def _stream(
     def epsilon() -> Array:
         return np.array(remaining.pop(0) if len(remaining) > 1 else remaining[0])
 
+    acting = iter(active)
+
+    def next_active() -> Array | None:
+        chosen = next(acting, None)
+        return None if chosen is None else np.array(chosen)
+
     collector = Collector(
-        envs, policy, places or range(len(tasks)), mask, EpsilonGreedy(), epsilon, range(len(tasks))
+        envs,
+        policy,
+        places or range(len(tasks)),
+        mask,
+        EpsilonGreedy(),
+        epsilon,
+        range(len(tasks)),
+        next_active,
     )
     return collector.steps([100 * (place + 1) for place in range(len(tasks))])
 
@@ -70,6 +87,28 @@ def test_environments_are_reset_once_and_never_again() -> None:
     assert len(tape.named("step")) == 30
 
 
+def test_a_task_that_does_not_act_stands_still_and_its_policy_is_not_asked() -> None:
+    tape = Tape()
+    tasks = {"a": MASKED, "b": TaskSpec(env=VECTOR, kwargs={"tape": tape})}
+    policy = constant(0, 1, 2)
+    active = [None, [True, False], [True, False], None]
+    stream = _stream(tasks, policy, [0.0, 0.0], places=(2, 5), active=active)
+    rows = list(islice(stream, 4))
+    assert [task.tolist() for _, task in policy.asked] == [[2, 5], [2], [2], [2, 5]]
+    assert len(tape.named("step")) == 2
+    for row in rows[1:3]:
+        assert not row.valid[1].any()
+        assert not row.reward[1].any()
+        assert not (row.terminated | row.truncated)[1].any()
+        np.testing.assert_array_equal(row.observation[1], rows[0].next_observation[1])
+        np.testing.assert_array_equal(row.next_observation[1], row.observation[1])
+    assert rows[3].observation[1, :, 2].tolist() == [1, 1, 1]
+    for row, following in pairwise(rows):
+        np.testing.assert_array_equal(following.observation, row.next_observation)
+        assert row.next_action_mask is not None
+        np.testing.assert_array_equal(following.action_mask, row.next_action_mask)
+
+
 def test_the_policy_sees_all_tasks_at_once_and_which_they_are() -> None:
     policy = constant(0, 1)
     stream = _stream({"a": PLAIN, "b": PLAIN}, policy, [0.0, 0.0], places=(2, 5))
@@ -94,6 +133,20 @@ def test_the_policy_is_asked_anew_at_every_step() -> None:
     assert (next(stream).action == 0).all()
     bias.copy_(torch.tensor([0.0, 1.0]))
     assert (next(stream).action == 1).all()
+
+
+class Exploring(Policy):
+    """Acts otherwise while it explores."""
+
+    def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        return -self.action_values(observation, task)
+
+
+def test_a_policy_that_can_explore_by_itself_does() -> None:
+    row = torch.tensor([0.0, 1.0])
+    policy = Exploring(lambda observation, _: row.expand(*observation.shape[:2], 2))
+    stream = _stream({"a": PLAIN}, policy, [0.0])
+    assert (next(stream).action == 0).all()
 
 
 def test_the_policy_is_not_asked_while_every_task_acts_at_random() -> None:

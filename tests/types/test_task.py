@@ -16,7 +16,7 @@ def _info(name: str, num_actions: int = 2, **fields: Any) -> TaskInfo:
     ("field", "value"),
     [
         ("env", ""),
-        ("backend", "async"),
+        ("backend", "threads"),
         ("gamma", -0.1),
         ("gamma", 1.1),
         ("gamma", float("nan")),

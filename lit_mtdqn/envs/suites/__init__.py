@@ -1,3 +1,4 @@
 """Environments of our own."""
 
+from lit_mtdqn.envs.suites import contextual_cartpole as contextual_cartpole
 from lit_mtdqn.envs.suites import driving as driving

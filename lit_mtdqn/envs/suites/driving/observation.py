@@ -56,18 +56,28 @@ WALK_SPEED_SCALE = 2.0  # m/s
 FIRM_BRAKING = 4.0  # m/s^2, behind the stopping margin
 
 
-def observe(states: DrivingStates, task: DrivingTask) -> NDArray[np.float32]:
-    """Return new observations, [num_envs, 20] in [-1, 1]."""
+def observe(
+    states: DrivingStates, task: DrivingTask, detection_range: float = np.inf
+) -> NDArray[np.float32]:
+    """Return new observations, [num_envs, 20] in [-1, 1].
+
+    Args:
+        states: States.
+        task: The task.
+        detection_range: m from the bumper to the line beyond which lights and pedestrians look as
+            if they were absent.
+    """
     rows = np.zeros((OBSERVATION_SIZE, states.values.shape[1]))
     rows[SPEED] = states.speed / MAX_SPEED
     rows[REMAINING_ROAD] = 1.0 - states.position / ROAD_LENGTH
     _observe_lane(states, rows)
     rows[STOPPING_MARGIN] = 1.0
     gap = states.line - states.position - CAR_LENGTH / 2
+    in_range = gap <= detection_range
     if task.has_light:
-        _observe_light(states, gap, rows)
+        _observe_light(states, gap, in_range, rows)
     if task.has_pedestrian:
-        _observe_pedestrian(states, gap, rows)
+        _observe_pedestrian(states, gap, in_range, rows)
     np.maximum(rows, -1.0, out=rows)
     np.minimum(rows, 1.0, out=rows)
     return np.ascontiguousarray(rows.T, dtype=np.float32)
@@ -84,8 +94,8 @@ def _observe_lane(states: DrivingStates, rows: Floats) -> None:
     rows[PREDICTED_OFFSET] = in_a_second / PREDICTED_OFFSET_SCALE
 
 
-def _observe_light(states: DrivingStates, gap: Floats, rows: Floats) -> None:
-    ahead = gap > -FRONT_OVERHANG
+def _observe_light(states: DrivingStates, gap: Floats, in_range: Bools, rows: Floats) -> None:
+    ahead = in_range & (gap > -FRONT_OVERHANG)
     color = light_color(states)
     rows[LIGHT_PRESENT] = ahead
     rows[LIGHT_GAP] = ahead * gap / GAP_SCALE
@@ -95,8 +105,8 @@ def _observe_light(states: DrivingStates, gap: Floats, rows: Floats) -> None:
     rows[STOPPING_MARGIN] = _stopping_margin(states, gap, ahead)
 
 
-def _observe_pedestrian(states: DrivingStates, gap: Floats, rows: Floats) -> None:
-    ahead = gap > -(CROSSWALK_LENGTH + CAR_LENGTH)
+def _observe_pedestrian(states: DrivingStates, gap: Floats, in_range: Bools, rows: Floats) -> None:
+    ahead = in_range & (gap > -(CROSSWALK_LENGTH + CAR_LENGTH))
     beyond_center, speed = pedestrian_walk(states)
     progress = ahead * beyond_center / WALK_SCALE
     rows[PEDESTRIAN_PRESENT] = ahead

@@ -20,6 +20,8 @@ class DrivingEnv(gymnasium.Env[NDArray[np.float32], np.integer[Any]]):
         task: `lane_keeping`, `pedestrian` or `traffic_light`.
         max_episode_steps: Time limit, at least 1. The one that `gymnasium.make` adds comes on top.
         render_mode: `rgb_array` or None.
+        observation_noise: Standard deviation of the error of every observed number.
+        detection_range: m within which lights and pedestrians are seen; None is anywhere.
     """
 
     metadata = METADATA
@@ -29,8 +31,12 @@ class DrivingEnv(gymnasium.Env[NDArray[np.float32], np.integer[Any]]):
         task: str,
         max_episode_steps: int = MAX_EPISODE_STEPS,
         render_mode: str | None = None,
+        observation_noise: float = 0.0,
+        detection_range: float | None = None,
     ) -> None:
-        self._batch = DrivingVectorEnv(task, 1, max_episode_steps, render_mode)
+        self._batch = DrivingVectorEnv(
+            task, 1, max_episode_steps, render_mode, observation_noise, detection_range
+        )
         self._is_over = True
         self.render_mode = render_mode
         self.action_space = self._batch.single_action_space

@@ -10,10 +10,11 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from lit_mtdqn.envs.suites.driving.dynamics import NUM_ACTIONS, drive, light_color
-from lit_mtdqn.envs.suites.driving.observation import OBSERVATION_SIZE, observe
+from lit_mtdqn.envs.suites.driving.observation import OBSERVATION_SIZE
 from lit_mtdqn.envs.suites.driving.outcome import RUNNING, SUCCESS, TIME_UP, judge
 from lit_mtdqn.envs.suites.driving.rendering import render_frame
 from lit_mtdqn.envs.suites.driving.reward import rewards
+from lit_mtdqn.envs.suites.driving.sensors import Sensors
 from lit_mtdqn.envs.suites.driving.states import DrivingStates, Integers
 from lit_mtdqn.envs.suites.driving.tasks import TASKS
 
@@ -79,6 +80,10 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         num_envs: Number of cars, at least 1.
         max_episode_steps: Time limit, at least 1.
         render_mode: `rgb_array` or None.
+        observation_noise: Standard deviation of a Gaussian error of every observed number, drawn
+            anew at every step and clipped with it; at least 0.
+        detection_range: m from the bumper to the line within which lights and pedestrians are
+            seen, above 0; None sees them from anywhere. Rewards and rules do not depend on it.
     """
 
     metadata = VECTOR_METADATA
@@ -89,6 +94,8 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         num_envs: int = 1,
         max_episode_steps: int = MAX_EPISODE_STEPS,
         render_mode: str | None = None,
+        observation_noise: float = 0.0,
+        detection_range: float | None = None,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"`task` must be one of {sorted(TASKS)}. Got {task!r}.")
@@ -97,6 +104,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         if max_episode_steps < 1:
             raise ValueError(f"`max_episode_steps` must be at least 1. Got {max_episode_steps}.")
         self.task = TASKS[task]
+        self.sensors = Sensors(observation_noise, detection_range)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
@@ -120,7 +128,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         super().reset(seed=seed)
         self._states.values[:] = self.task.draw(self.num_envs, self.np_random)
         self._outcome = np.zeros(self.num_envs, dtype=np.int8)
-        return observe(self._states, self.task), {}
+        return self._see(), {}
 
     def step(self, actions: Integers) -> StepResult:
         """Drive all cars for 0.2 s by `actions`, [num_envs] in 0..8.
@@ -142,9 +150,8 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
             outcome[over] = RUNNING
             reward[over] = 0.0
         self._outcome = outcome
-        observation = observe(self._states, self.task)
         info = {"success": outcome == SUCCESS, "_success": outcome > RUNNING}
-        return observation, reward, outcome > TIME_UP, outcome == TIME_UP, info
+        return self._see(), reward, outcome > TIME_UP, outcome == TIME_UP, info
 
     def render(self) -> tuple[RenderFrame, ...] | None:
         """Return the first car's frame, (uint8 [270, 480, 3],), or None without `render_mode`."""
@@ -169,6 +176,9 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         self._states.values[:] = state["states"]
         self._outcome = state["outcome"].copy()
         self.np_random.bit_generator.state = state["generator"]
+
+    def _see(self) -> NDArray[np.float32]:
+        return self.sensors.see(self._states, self.task, self.np_random)
 
     def _checked(self, actions: Integers) -> Integers:
         actions = np.asarray(actions)

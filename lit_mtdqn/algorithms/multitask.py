@@ -1,0 +1,234 @@
+"""One network on many tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.algorithms.base import Parameters
+from lit_mtdqn.algorithms.dqn import DQN
+from lit_mtdqn.algorithms.factories import as_factory
+from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
+from lit_mtdqn.balancing import Balancer, TaskGradients, TaskLosses
+from lit_mtdqn.functional.gradients import (
+    GroupParameters,
+    as_gradients,
+    as_matrix,
+    group_means,
+    sums_by_task,
+)
+from lit_mtdqn.networks import DrawsNoise, QNetwork
+from lit_mtdqn.objectives import TD, Objective, TDLoss
+from lit_mtdqn.scaling import Scale
+from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition, require
+
+
+class MultiTaskDQN(DQN):
+    """Deep Q-network on many tasks: how they share one update, what else they learn.
+
+    With its defaults it is `DQN`: a shared torso, a head per task and equal weights.
+
+    Args:
+        tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
+        network: Makes the Q-network from the tasks.
+        objective: Makes the temporal-difference objective.
+        balancer: Makes the way in which tasks share one update, from the tasks and the network;
+            None weighs their losses by `TaskSpec.weight` alone.
+        objectives: Make auxiliary objectives, from the tasks and the network.
+        optimizer: Makes the optimiser from the parameters.
+        learning_rate_schedule: Factor on the learning rate over updates; None keeps it.
+        max_grad_norm: Norm to which the gradient of all parameters together is clipped, after
+            balancing; None does not clip. Smaller is steadier and slower.
+        scale: Makes what brings the tasks' values to one scale; None learns raw values.
+
+    References:
+        Caruana 1997, "Multitask Learning".
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: Callable[[TaskInfos], QNetwork] = QNetwork,
+        objective: Callable[[], TD] = TD,
+        balancer: Callable[[TaskInfos, QNetwork], Balancer] | None = None,
+        objectives: Sequence[Callable[[TaskInfos, QNetwork], Objective]] = (),
+        optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = Adam,
+        learning_rate_schedule: Schedule | None = None,
+        max_grad_norm: float | None = 10.0,
+        scale: Callable[[TaskInfos], Scale] | None = None,
+    ) -> None:
+        super().__init__(
+            tasks, network, objective, optimizer, learning_rate_schedule, max_grad_norm, scale
+        )
+        self.balancer: Balancer | None = (
+            None if balancer is None else as_factory(balancer)(self.tasks, self.network)
+        )
+        self.objectives = nn.ModuleList(
+            as_factory(make)(self.tasks, self.network) for make in objectives
+        )
+        self._shared: dict[str, nn.Parameter] = {}
+        self._own: list[nn.Parameter] = []
+        self._copies = GroupParameters()
+        self._group_task = torch.zeros(0, dtype=torch.int64)
+
+    def trained_modules(self) -> list[nn.Module]:
+        """Return the network and the objectives."""
+        return [*super().trained_modules(), *self.objectives]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the one optimiser; a balancer's parameters are a group of their own."""
+        return build_optimizer(
+            self._optimizer_factory, self.trained_modules(), self._balancer_groups()
+        )
+
+    def _balancer_groups(self) -> list[dict[str, Any]]:
+        if self.balancer is None:
+            return []
+        parameters = [p for p in self.balancer.parameters() if p.requires_grad]
+        rate = {} if self.balancer.lr is None else {"lr": self.balancer.lr}
+        return [{"params": parameters, **rate}] if parameters else []
+
+    def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
+        """Return the terms of all objectives."""
+        terms = super().auxiliary_losses(batch, td)
+        for objective in self.objectives:
+            terms.update(objective(batch, td, self.target_network))
+        return terms
+
+    def resample_noise(self) -> None:
+        """Draw the noise of an update, that of objectives included."""
+        super().resample_noise()
+        for module in self.objectives.modules():
+            if isinstance(module, DrawsNoise):
+                module.resample_noise()
+
+    def on_fit_start(self) -> None:
+        """Find out what tasks share."""
+        super().on_fit_start()
+        shared = set(self.network.shared_parameters())
+        named = {n: p for n, p in self.network.named_parameters() if p in shared}
+        self._shared = {name: p for name, p in named.items() if p.requires_grad}
+        self._own = [p for p in self._trained if p not in shared]
+        if self.balancer is None or not self.balancer.by_task:
+            return
+        name = type(self.balancer).__name__
+        must = f"share parameters between tasks, whose gradients {name} needs"
+        require(bool(self._shared), "model.network", must, "none shared")
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        must = f"scale no losses under {name}, as 32-true and bf16-mixed do not"
+        require(scaler is None, "trainer.precision", must, self.trainer.precision)
+
+    def update_parameters(self, batch: Transition) -> Parameters | None:
+        """Return a copy of the shared parameters per row group, where a balancer needs them."""
+        if self.balancer is None or not self.balancer.by_task:
+            return None
+        return self._copy_shared(batch)
+
+    def _copy_shared(self, batch: Transition) -> GroupParameters:
+        self._copies = GroupParameters.of(self._shared, len(batch.task))
+        return self._copies
+
+    def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
+        """Back-propagate as the balancer says."""
+        if self.balancer is None:
+            super().accumulate_gradients(losses, batch)
+            return
+        # Products of gradients need all of float32's digits.
+        with torch.autocast(self.device.type, enabled=False):
+            self.balancer.accumulate(self._task_losses(losses, batch), self)
+
+    def on_update_end(self, batch: Transition) -> None:
+        """Let the balancer see what the update did."""
+        if self.balancer is not None:
+            self.balancer.on_update_end(batch, self)
+
+    def further_metrics(self) -> dict[str, Tensor]:
+        """Return the tasks' weights in the last update over their mean, where a balancer has some.
+
+        Of `TaskSpec.weight` they know nothing.
+        """
+        weights = None if self.balancer is None else self.balancer.task_weights()
+        if self.balancer is None or weights is None:
+            return {}
+        shares = (weights / weights.mean()).unbind()
+        names = [self.tasks[index].name for index in self.balancer.learning]
+        return {f"train/task_weight/{n}": share for n, share in zip(names, shares, strict=True)}
+
+    def _task_losses(self, losses: Losses, batch: Transition) -> TaskLosses:
+        by_group, unbalanced = self.group_losses(losses, batch)
+        loss, task = group_means(by_group, batch.task)
+        self._group_task = batch.task
+        return TaskLosses(loss, task, unbalanced)
+
+    def backpropagate_by_task(
+        self, losses: TaskLosses, weight: Tensor | None = None
+    ) -> TaskGradients:
+        """Return the gradients of shared parameters; fill those of all other parameters."""
+        loss = losses.loss if weight is None else losses.loss * weight
+        gradients, own = self._differentiate(losses._replace(loss=loss), self._own)
+        self._fill(self._own, own)
+        return gradients
+
+    def task_gradients(self, batch: Transition) -> TaskGradients:
+        """Return the gradients of the tasks in a batch; nothing but the result changes."""
+        copies = self._copy_shared(batch)
+        losses = self._task_losses(self.losses(batch, copies), batch)
+        return self._differentiate(losses, [])[0]
+
+    def _differentiate(
+        self, losses: TaskLosses, own: list[nn.Parameter]
+    ) -> tuple[TaskGradients, list[Tensor]]:
+        """Return gradients of shared parameters by task, and of others of the mean over tasks."""
+        copies, rest = list(self._copies.values()), losses.unbalanced
+        inputs = [*copies, *own]
+        found = _gradients(losses.loss.sum(), inputs, retain_graph=rest is not None)
+        by_group = as_matrix(found[: len(copies)])
+        by_task = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
+        others = [gradient / len(losses.loss) for gradient in found[len(copies) :]]
+        unbalanced = None
+        if rest is not None:
+            extra = _gradients(rest, inputs)
+            unbalanced = self.mean_over_ranks(as_matrix(extra[: len(copies)]).sum(0))
+            others = [a + b for a, b in zip(others, extra[len(copies) :], strict=True)]
+        return TaskGradients(by_task, unbalanced, list(self._shared.values())), others
+
+    def fill_shared(self, gradient: Tensor) -> None:
+        """Fill the gradients of the shared parameters with a row [P]."""
+        shared = list(self._shared.values())
+        for parameter, piece in zip(shared, as_gradients(gradient, shared), strict=True):
+            parameter.grad = piece
+
+    def move_shared(self, step: Tensor) -> None:
+        """Add a row [P] to the shared parameters."""
+        shared = [parameter.data for parameter in self._shared.values()]
+        torch._foreach_add_(shared, as_gradients(step, shared))
+
+    @property
+    def world_size(self) -> int:
+        """Number of ranks."""
+        return int(self.trainer.world_size)
+
+    @torch.no_grad()
+    def task_losses_of(self, batch: Transition) -> TaskLosses:
+        """Return the losses of a batch under the parameters as they are now, without gradient."""
+        return self._task_losses(self.losses(batch), batch)
+
+    def _fill(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+        """Set gradients to their means over ranks, in one message."""
+        if self.world_size > 1 and parameters:
+            row = torch.cat([gradient.flatten() for gradient in gradients])
+            gradients = as_gradients(self.mean_over_ranks(row), parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+
+
+def _gradients(loss: Tensor, inputs: list[Tensor], *, retain_graph: bool = False) -> list[Tensor]:
+    """Return the gradient of a number with respect to each input, zeros where it has none."""
+    return list(
+        torch.autograd.grad(
+            loss, inputs, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
+        )
+    )

@@ -1,0 +1,66 @@
+"""One gradient of the shared parameters out of one per task."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torchjd.aggregation import Aggregator
+
+from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
+from lit_mtdqn.balancing.building import build_part
+from lit_mtdqn.balancing.state import load_numbers, numbers_of
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.types import TaskInfos
+
+
+class Aggregated(Balancer):
+    """Combines the tasks' gradients of the shared parameters by one of torchjd's aggregators.
+
+    `torchjd.aggregation.PCGrad` projects conflicts away (Yu et al. 2020), `CAGrad` averts them (Liu
+    et al. 2021), `UPGrad` (Quinton and Rey 2024), `MGDA` (Desideri 2012), `NashMTL` (Navon et al.
+    2022), `AlignedMTL` (Senushkin et al. 2023), `IMTLG` (Liu et al. 2021), ... Heads and whatever
+    else one task alone uses keep their own gradient; clipping comes afterwards. Gradients are means
+    over ranks before they are combined, because aggregators are not linear. Where equal weights
+    take the mean over tasks, `PCGrad` takes a sum: its steps are that much longer before clipping.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
+        aggregator: Makes the aggregator; in YAML its `class_path` and `init_args`. An argument
+            `n_tasks` is the number of learning tasks unless it is given.
+
+    Raises:
+        ValueError: If there is no such aggregator or its arguments do not fit.
+    """
+
+    by_task = True
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        aggregator: dict[str, Any] | type[Aggregator] | partial[Any],
+    ) -> None:
+        super().__init__(tasks, network)
+        self.aggregator: Aggregator = build_part(Aggregator, aggregator, n_tasks=len(self.learning))
+
+    def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
+        """Fill the gradients of all parameters."""
+        if learner.world_size > 1:
+            # Ranks that drew unlike tasks would wait for one another for ever.
+            self.require_every_task(losses)
+        gradients = learner.backpropagate_by_task(losses)
+        combined = self.aggregator(gradients.by_task)
+        if learner.world_size > 1:
+            # Some aggregators draw at random, on each rank for itself.
+            combined = learner.mean_over_ranks(combined)
+        learner.fill_shared(gradients.complete(combined))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what the aggregator remembers of earlier updates."""
+        return numbers_of(self.aggregator)
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Let the aggregator remember."""
+        load_numbers(self.aggregator, state)

@@ -1,0 +1,148 @@
+"""Copies of an environment in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.core import RenderFrame
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+Env = gymnasium.Env[Any, Any]
+
+SERVER = "forkserver"
+PATIENCE = 5.0  # s that the processes have to end in when they are asked to
+
+
+class ProcessVectorEnv(AsyncVectorEnv):
+    """Copies that are stepped side by side and reset themselves on the next step.
+
+    Rows are those of a `SyncVectorEnv`, copy i of a reset has seed + i there and here. What a step
+    returns lies in memory that the next one overwrites. Processes ignore Ctrl-C, which is for the
+    one that trains, and end with it, with `close`, and all of them when one fails.
+
+    Args:
+        task: Name used in complaints.
+        make: Makes one copy; it is called here once, so that it fails here, and in every process.
+        num_envs: Number of processes.
+
+    Raises:
+        RuntimeError: If a copy raises an error or ends its process; the message names the task.
+    """
+
+    def __init__(self, task: str, make: Callable[[], Env], num_envs: int) -> None:
+        self._task = task
+        with self._all_or_none():
+            super().__init__(
+                [partial(_make_copy, make, os.getpid())] * num_envs,
+                copy=False,
+                context=_context(),
+                autoreset_mode=AutoresetMode.NEXT_STEP,
+            )
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Start an episode in every copy; arguments are those of every Gymnasium `reset`."""
+        with self._all_or_none():
+            result: tuple[Any, dict[str, Any]] = super().reset(**kwargs)
+        return result
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step every copy; those that just ended start anew and ignore their action."""
+        with self._all_or_none():
+            result: tuple[Any, Any, Any, Any, dict[str, Any]] = super().step(actions)
+        return result
+
+    def render(self) -> tuple[RenderFrame, ...] | None:
+        """Return one frame per copy."""
+        with self._all_or_none():
+            frames: tuple[RenderFrame, ...] | None = super().render()
+        return frames
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Ask the processes to end and kill those that do not.
+
+        Args:
+            timeout: Seconds that they have to end in; None gives them 5.
+            terminate: Whether to kill them at once.
+        """
+        for pipe in self.parent_pipes:
+            if pipe is not None:
+                with suppress(OSError):  # nobody is left at its other end
+                    pipe.send(("close", None))
+        patience = PATIENCE if timeout is None else timeout
+        deadline = time.monotonic() + (0.0 if terminate else patience)
+        for process in self.processes:
+            process.join(max(deadline - time.monotonic(), 0.0))
+            process.kill()
+            process.join()
+        for pipe in self.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+
+    @contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """End all processes if one fails, and tell whose they were."""
+        try:
+            yield
+        except gymnasium.error.ClosedEnvironmentError:
+            raise
+        except Exception as error:
+            if not hasattr(self, "processes"):
+                raise  # the copy that is made here failed
+            self.close()
+            reason = str(error)
+            if isinstance(error, EOFError | OSError):
+                codes = [process.exitcode for process in self.processes if process.exitcode]
+                reason = f"exit codes {codes}"
+            raise RuntimeError(
+                f"`tasks.{self._task}.env` must play without errors in processes of its own. "
+                f"Got {reason}."
+            ) from error
+
+
+class _PlainErrors(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Turns errors into text, because not every error can be sent to another process."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        with _in_plain_text():
+            return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        with _in_plain_text():
+            return self.env.step(action)
+
+    def render(self) -> Any:
+        with _in_plain_text():
+            return self.env.render()
+
+
+@contextmanager
+def _in_plain_text() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise RuntimeError(f"{type(error).__name__}: {text}") from error
+
+
+def _make_copy(make: Callable[[], Env], owner: int) -> Env:
+    if os.getpid() != owner:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _PlainErrors(make())
+
+
+def _context() -> str | None:
+    """Return how processes are started."""
+    if SERVER not in multiprocessing.get_all_start_methods():
+        return None
+    # A fork of this process would inherit the locks of PyTorch's threads, a fresh process would
+    # import PyTorch for seconds. The server imports it once and has no threads.
+    multiprocessing.set_forkserver_preload([__package__])
+    return SERVER

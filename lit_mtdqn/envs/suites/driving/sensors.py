@@ -1,0 +1,43 @@
+"""What keeps the driver from seeing everything, at once and exactly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lit_mtdqn.envs.suites.driving.observation import observe
+from lit_mtdqn.envs.suites.driving.states import DrivingStates
+from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
+from lit_mtdqn.types import require
+
+
+@dataclass(frozen=True)
+class Sensors:
+    """How well the driver sees; by default perfectly.
+
+    Attributes:
+        noise: Standard deviation of the error of every number, drawn anew at every step, in units
+            of the observation; at least 0.
+        detection_range: m from the bumper to the line within which lights and pedestrians are
+            seen, above 0; None sees them from anywhere.
+    """
+
+    noise: float = 0.0
+    detection_range: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self.noise >= 0.0, "observation_noise", "be at least 0", self.noise)
+        reach = self.detection_range
+        require(reach is None or reach > 0.0, "detection_range", "be above 0 m", reach)
+
+    def see(
+        self, states: DrivingStates, task: DrivingTask, generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Return new observations, [num_envs, 20] in [-1, 1]; perfect sensors draw nothing."""
+        reach = np.inf if self.detection_range is None else self.detection_range
+        observation = observe(states, task, reach)
+        if self.noise > 0.0:
+            error = generator.standard_normal(observation.shape, dtype=np.float32)
+            observation += np.float32(self.noise) * error
+            np.clip(observation, -1.0, 1.0, out=observation)
+        return observation

@@ -1,0 +1,38 @@
+"""Stochastic policies that follow from action values."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lit_mtdqn.functional.masking import mask_actions
+
+
+def softmax_policy(q_values: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """Return the probabilities of actions that maximise value plus `temperature` times entropy.
+
+    Args:
+        q_values: [..., A].
+        temperature: In the unit of the values, above 0. Larger is more uniform.
+        mask: True where allowed, broadcastable to `q_values`; forbidden actions get 0.
+
+    Returns:
+        Float32 [..., A], which sum to 1.
+    """
+    return (mask_actions(q_values.float(), mask) / temperature).softmax(-1)
+
+
+def scaled_log_policy(q_values: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """Return `temperature` times the logarithm of `softmax_policy`.
+
+    Its limit at low temperatures is the value minus the largest value. Minus infinity at forbidden
+    actions.
+
+    Args:
+        q_values: [..., A].
+        temperature: In the unit of the values, above 0.
+        mask: True where allowed, broadcastable to `q_values`.
+
+    Returns:
+        Float32 [..., A], at most 0.
+    """
+    return temperature * (mask_actions(q_values.float(), mask) / temperature).log_softmax(-1)

@@ -1,0 +1,28 @@
+"""What an auxiliary objective is asked."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.objectives.td import TDLoss
+from lit_mtdqn.types import Transition
+
+
+class Objective(nn.Module, ABC):
+    """Base of what a learner minimises besides its temporal-difference loss.
+
+    Its parameters, such as further heads, learn along with the network's.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
+        """Return weighted terms by name: [S, B] and [S] are balanced with their task, [] is added.
+
+        Args:
+            batch: Leading shape [S, B].
+            td: What the temporal-difference loss has computed.
+            target_network: Frozen; only read.
+        """

@@ -1,0 +1,138 @@
+"""What a scale is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.types import Losses, ReturnSums, TaskInfos, Transition, as_task_infos
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Scale(nn.Module, ABC):
+    """Base of all scales.
+
+    The networks of task i predict `(value - offset[i]) / spread[i]`; rewards are brought to that
+    unit at the start of each update, so replays and reports keep raw ones. Statistics are saved
+    with the weights, by the tasks' names, and are equal on all ranks.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        width: Statistics per task.
+
+    Attributes:
+        offset: Raw value that the networks call 0, [T].
+        spread: Raw values per unit of the networks, above 0, [T].
+        statistics: What offset and spread follow from, [T, width], float64.
+        needs_returns: Whether it learns from the returns of training episodes.
+    """
+
+    offset: Tensor
+    spread: Tensor
+    statistics: Tensor
+    needs_returns = False
+
+    def __init__(self, tasks: TaskInfos, width: int) -> None:
+        super().__init__()
+        self.tasks = [info.name for info in as_task_infos(tasks)]
+        count = len(self.tasks)
+        self.register_buffer("offset", torch.zeros(count), persistent=False)
+        self.register_buffer("spread", torch.ones(count), persistent=False)
+        statistics = torch.zeros(count, width, dtype=torch.float64)
+        self.register_buffer("statistics", statistics, persistent=False)
+
+    def check(self, network: QNetwork) -> None:
+        """Refuse a network that it cannot work with.
+
+        Raises:
+            ValueError: If that is so.
+        """
+
+    def normalised(self, batch: Transition) -> Transition:
+        """Return a minibatch with rewards in the networks' unit.
+
+        With value v = offset + spread u, the target r + d v' of v is that of u with the reward
+        (r - (1 - d) offset) / spread.
+        """
+        offset = self.offset[batch.task].unsqueeze(-1)
+        spread = self.spread[batch.task].unsqueeze(-1)
+        return batch._replace(reward=(batch.reward - (1.0 - batch.discount) * offset) / spread)
+
+    def restored(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return raw values [S, ...] for values of the networks, of the tasks [S]."""
+        shape = (-1, *[1] * (values.dim() - 1))
+        return values * self.spread[task].view(shape) + self.offset[task].view(shape)
+
+    def loss_weight(self, task: Tensor) -> Tensor | None:
+        """Return factors on the losses of row groups of the tasks [S], or None for none."""
+        return None
+
+    def on_returns(self, sums: Tensor) -> None:
+        """Learn from the episodes of a phase, before its updates.
+
+        Args:
+            sums: `ReturnSums` of all tasks and ranks, [T, 8].
+        """
+
+    def on_update_end(
+        self, losses: Losses, task: Tensor, networks: Sequence[QNetwork], mean_over_ranks: Reduce
+    ) -> None:
+        """Learn from an update.
+
+        Args:
+            losses: The update's.
+            task: Its row groups' tasks, [S].
+            networks: The online and the target network, which may be rewritten.
+            mean_over_ranks: Averages a tensor over ranks.
+        """
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Compute offset and spread from the statistics."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Return each task's spread, by metric name."""
+        return {f"scale/{name}": self.spread[index] for index, name in enumerate(self.tasks)}
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Return the statistics by task."""
+        return {name: self.statistics[index].clone() for index, name in enumerate(self.tasks)}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Continue with saved statistics; tasks that they do not name start anew."""
+        for index, name in enumerate(self.tasks):
+            if name in state:
+                self.statistics[index] = state[name].to(self.statistics)
+        self.refresh()
+
+
+class ReturnScale(Scale):
+    """Base of scales that follow from the returns of training episodes.
+
+    Tasks that never act, and those without a finished episode so far, have no returns: their scale
+    is 1.
+    """
+
+    needs_returns = True
+
+    def __init__(self, tasks: TaskInfos) -> None:
+        super().__init__(tasks, len(ReturnSums._fields))
+
+    @torch.no_grad()
+    def on_returns(self, sums: Tensor) -> None:
+        """Add up sums and keep the largest return."""
+        sums = sums.to(self.statistics)
+        largest = torch.maximum(self.statistics[:, -1], sums[:, -1])
+        self.statistics += sums
+        self.statistics[:, -1] = largest
+        self.refresh()
+
+    def sums(self) -> ReturnSums:
+        """Return all sums so far, tensors [T] in place of numbers."""
+        return ReturnSums(*self.statistics.unbind(1))  # type: ignore[arg-type]

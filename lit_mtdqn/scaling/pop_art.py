@@ -1,0 +1,84 @@
+"""Values normalised by the moments of their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.networks import QNetwork, TaskLinear
+from lit_mtdqn.scaling.base import Reduce, Scale
+from lit_mtdqn.types import Losses, TaskInfos, require
+
+SMALLEST, LARGEST = 1e-4, 1e6
+
+
+class PopArt(Scale):
+    """Keeps each task's targets at mean 0 and variance 1, and what the networks say unchanged.
+
+    After every update each task's moving mean and deviation of targets move on, and the last layers
+    of the online and the target network are rewritten so that their raw values stay as they were.
+    The first moments are plain averages, until `1 / step_size` updates have been seen. For heads
+    whose outputs are linear in their last layer: of one expected value, and of quantiles.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        step_size: Share of a new minibatch in the moving moments, in (0, 1]. Larger follows the
+            targets faster and wavers more.
+
+    Raises:
+        ValueError: If `step_size` is out of range.
+
+    References:
+        van Hasselt et al. 2016, "Learning values across many orders of magnitude", algorithm 1,
+        https://arxiv.org/abs/1602.07714; Hessel et al. 2019, "Multi-task Deep Reinforcement
+        Learning with PopArt", https://arxiv.org/abs/1809.04474.
+    """
+
+    def __init__(self, tasks: TaskInfos, step_size: float = 3e-4) -> None:
+        require(0.0 < step_size <= 1.0, "step_size", "lie in (0, 1]", step_size)
+        # Mean, mean of squares, and the number of updates seen.
+        super().__init__(tasks, 3)
+        self.step_size = step_size
+
+    def check(self, network: QNetwork) -> None:
+        """Refuse heads that cannot be rewritten task by task."""
+        head = network.head
+        must = "have outputs linear in its last layer, as LinearHead does, for PopArt"
+        require(head.can_rescale, "head", must, type(head).__name__)
+        layers = [module for module in head.modules() if isinstance(module, TaskLinear)]
+        names = layers[0].heads
+        unlike = not any(layer.is_shared for layer in layers)
+        require(unlike, "tasks", "each have a head of its own for PopArt", names)
+
+    @torch.no_grad()
+    def on_update_end(
+        self, losses: Losses, task: Tensor, networks: Sequence[QNetwork], mean_over_ranks: Reduce
+    ) -> None:
+        """Move the moments towards those of the update's targets, and rewrite the heads."""
+        assert losses.target is not None
+        targets = self.restored(losses.target.double(), task).flatten(1)
+        found = torch.stack([targets.mean(1), targets.square().mean(1), torch.ones(len(task))], 1)
+        sums = found.new_zeros(len(self.tasks), 3).index_add(0, task, found)
+        self._move(mean_over_ranks(sums).to(self.statistics))
+        spread, offset = self.spread.clone(), self.offset.clone()
+        self.refresh()
+        for network in networks:
+            network.head.rescale_(spread / self.spread, (offset - self.offset) / self.spread)
+
+    def _move(self, sums: Tensor) -> None:
+        """Take sums of means and of squares, and their numbers, [T, 3]."""
+        number = sums[:, 2]
+        seen = number > 0.0
+        self.statistics[:, 2] += seen
+        rate = (1.0 / self.statistics[:, 2]).clamp(min=self.step_size).where(seen, 0.0)
+        moments = sums[:, :2] / number.clamp(min=SMALLEST).unsqueeze(1)
+        self.statistics[:, :2].lerp_(moments, rate.unsqueeze(1))
+
+    def refresh(self) -> None:
+        """Compute means and deviations."""
+        mean, square, count = self.statistics.unbind(1)
+        deviation = (square - mean**2).clamp(min=0.0).sqrt().clamp(SMALLEST, LARGEST)
+        self.spread.copy_(deviation.where(count > 0.0, 1.0))
+        self.offset.copy_(mean)

@@ -1,0 +1,39 @@
+"""Values divided by the largest return."""
+
+from __future__ import annotations
+
+import torch
+
+from lit_mtdqn.scaling.base import ReturnScale
+from lit_mtdqn.types import TaskInfos, require
+
+
+class ReturnNormaliser(ReturnScale):
+    """Divides each task's rewards so that its largest absolute return so far becomes `v_max`.
+
+    Values then lie within [-v_max, v_max] in every task, so that one support fits the categorical
+    heads of all and one learning rate their gradients.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        v_max: Size of the largest return in the networks' unit, above 0; for categorical heads at
+            most the end of their support. Larger lets losses weigh more against weight decay and
+            clipping.
+
+    Raises:
+        ValueError: If `v_max` is not above 0.
+
+    References:
+        Nauman et al. 2025, "Bigger, Regularized, Categorical: High-Capacity Value Functions are
+        Efficient Multi-Task Learners", https://arxiv.org/abs/2505.23150.
+    """
+
+    def __init__(self, tasks: TaskInfos, v_max: float = 10.0) -> None:
+        require(v_max > 0.0, "v_max", "be above 0", v_max)
+        super().__init__(tasks)
+        self.v_max = v_max
+
+    def refresh(self) -> None:
+        """Divide by the largest return."""
+        largest = torch.as_tensor(self.sums().largest_return)
+        self.spread.copy_(torch.where(largest > 0.0, largest / self.v_max, 1.0))

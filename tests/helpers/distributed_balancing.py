@@ -1,0 +1,115 @@
+"""Updates of every balancer on given batches: `python distributed_balancing.py FOLDER`.
+
+Two ranks have half of the rows each; `trained` alone is one process that has them all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from helpers.batches import random_batch
+from helpers.runs import quiet_trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from torchjd import aggregation, scalarization
+
+from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
+from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
+from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.objectives import DeepSupervision
+from lit_mtdqn.types import Clock, Feedback, Phase, Transition
+
+INFOS = [
+    TaskInfo(name="wide", observation_shape=(3,), num_actions=4),
+    TaskInfo(name="narrow", observation_shape=(3,), num_actions=2, weight=3.0),
+]
+NETWORK = partial(
+    QNetwork, torso=partial(MLPTorso, hidden=[6, 5]), head=partial(LinearHead, init_scale=1.0)
+)
+UPDATES, ROWS = 6, 8
+BALANCERS: dict[str, Any] = {
+    "equal": None,
+    "pcgrad": partial(Aggregated, aggregator=aggregation.PCGrad),
+    "mgda": partial(Aggregated, aggregator=aggregation.MGDA),
+    "aligned_mtl": partial(Aggregated, aggregator=aggregation.AlignedMTL),
+    "uncertainty": partial(Scalarised, scalarizer=scalarization.UW),
+    "dwa": partial(Scalarised, scalarizer=scalarization.DWA, step_every_n_updates=2),
+    "famo": partial(Scalarised, scalarizer=scalarization.FAMO),
+    "grad_norm": GradNorm,
+    "independent": IndependentSteps,
+}
+
+
+def _phase(rank: int, world_size: int) -> Phase:
+    """Return a rank's rows of the same minibatches."""
+    batches = [random_batch(INFOS, ROWS, seed) for seed in range(UPDATES)]
+    share = slice(rank * ROWS // world_size, (rank + 1) * ROWS // world_size)
+    columns: dict[str, Any] = {}
+    for name in Transition._fields[:-1]:
+        column = torch.stack([getattr(batch, name) for batch in batches])
+        columns[name] = column if name == "task" else column[:, :, share].clone()
+    return Phase(Transition(**columns, extra={}), {})
+
+
+class OnePhase(IterableDataset[Phase]):
+    """Yields the rows of a rank."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.phase = _phase(rank, world_size)
+
+    def __iter__(self) -> Iterator[Phase]:
+        yield self.phase
+
+    def __len__(self) -> int:
+        return 1
+
+
+class GivenData(lightning.LightningDataModule):
+    """Has no environments."""
+
+    task_infos = INFOS
+    is_finished = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.exploration = type("Exploration", (), {"epsilon": 0.0})()
+
+    def train_dataloader(self) -> Any:
+        assert self.trainer is not None
+        data = OnePhase(self.trainer.global_rank, self.trainer.world_size)
+        return DataLoader(data, batch_size=None, collate_fn=lambda phase: phase)
+
+    def on_feedback(self, feedback: Feedback) -> None:
+        """Forget it."""
+
+    def transfer_batch_to_device(self, batch: Phase, device: torch.device, _: int) -> Phase:
+        return batch.to(device)
+
+
+def trained(name: str, **options: Any) -> dict[str, Tensor]:
+    """Return all parameters after some updates."""
+    torch.manual_seed(0)
+    model = MultiTaskDQN(
+        INFOS,
+        NETWORK,
+        balancer=BALANCERS[name],
+        objectives=[DeepSupervision],
+        optimizer=partial(Adam, lr=0.01),
+        max_grad_norm=0.2,
+    )
+    trainer = quiet_trainer(max_epochs=1, use_distributed_sampler=False, **options)
+    trainer.fit(model, GivenData())
+    return {key: parameter.detach() for key, parameter in model.named_parameters()}
+
+
+if __name__ == "__main__":
+    found = {name: trained(name, devices=2, strategy="ddp") for name in BALANCERS}
+    rank = torch.distributed.get_rank()
+    torch.save(found, Path(sys.argv[1]) / f"rank_{rank}.pt")

@@ -1,0 +1,60 @@
+"""An environment that fails in one of the ways in which a user's may."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from helpers.counting_env import Array, CountingEnv
+
+FAILING = "helpers.failing_env:FailingEnv"
+EXIT_CODE = 7
+
+
+class UnsendableError(Exception):
+    """Takes two arguments and holds what cannot be pickled, as errors of libraries may."""
+
+    def __init__(self, part: str, number: int) -> None:
+        super().__init__(f"{part} number {number}\n is broken")
+        self.handle = lambda: number
+
+
+class FailingEnv(CountingEnv):
+    """Counts, but for one thing.
+
+    Args:
+        how: `raise`, `exit` or `hang`.
+        when: `make`, `reset`, `step` or `close`.
+        only_in: The identity of the copy that fails, or None for every one.
+        parent: The process whose copies do not fail.
+    """
+
+    def __init__(self, how: str, when: str, only_in: int | None, parent: int) -> None:
+        super().__init__()
+        self._how, self._when, self._only_in, self._parent = how, when, only_in, parent
+        self._fail("make")
+
+    def reset(self, **kwargs: Any) -> tuple[Array, dict[str, Any]]:
+        first = super().reset(**kwargs)
+        self._fail("reset")
+        return first
+
+    def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        self._fail("step")
+        return super().step(action)
+
+    def close(self) -> None:
+        self._fail("close")
+
+    def _fail(self, now: str) -> None:
+        is_spared = self._only_in not in (None, self._identity)
+        if now != self._when or is_spared or os.getpid() == self._parent:
+            return
+        match self._how:
+            case "raise":
+                raise UnsendableError("wheel", 3)
+            case "exit":
+                os._exit(EXIT_CODE)
+            case _:
+                time.sleep(600)

@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import helpers.distributed_balancing
+import pytest
+import torch
+from helpers.asserts import assert_equal_tensors
+from helpers.distributed_balancing import BALANCERS, trained
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Parameters]]:
+    """Return the parameters that two ranks end with, by balancer."""
+    folder = tmp_path_factory.mktemp("ranks")
+    script = Path(helpers.distributed_balancing.__file__)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        env=environment,
+        check=False,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("name", BALANCERS)
+def test_two_ranks_are_one_process_on_the_joined_batch(
+    name: str, ranks: list[dict[str, Parameters]]
+) -> None:
+    first, second = (rank[name] for rank in ranks)
+    assert_equal_tensors(first, second)
+    joined = trained(name)
+    assert joined.keys() == first.keys()
+    for key, parameter in joined.items():
+        torch.testing.assert_close(first[key], parameter, rtol=1e-3, atol=1e-5, msg=key)
+
+
+def test_balancers_lead_elsewhere(ranks: list[dict[str, Parameters]]) -> None:
+    ends = [_torso(found) for found in ranks[0].values()]
+    for place, end in enumerate(ends):
+        assert all(float((end - other).abs().max()) > 1e-4 for other in ends[:place])
+
+
+def _torso(found: Parameters) -> Tensor:
+    pieces = [value.flatten() for key, value in found.items() if key.startswith("network.torso")]
+    return torch.cat(pieces)
