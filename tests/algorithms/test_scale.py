@@ -1,0 +1,66 @@
+"""Scales in a whole run."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import NETWORK, fit, small_data, small_model
+
+from lit_mtdqn import DQN
+from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
+
+SCALES: dict[str, Any] = {
+    "returns": ReturnNormaliser,
+    "errors": ReturnScaling,
+    "targets": partial(PopArt, step_size=0.01),
+}
+EACH = pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES.keys())
+
+
+@EACH
+def test_a_checkpoint_brings_the_scale_back(scale: Any, tmp_path: Path) -> None:
+    data = small_data()
+    model = small_model(data, scale=scale)
+    trainer = fit(data, model)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    loaded = DQN.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert model.scale is not None
+    assert loaded.scale is not None
+    assert bool(model.scale.statistics.any())
+    assert torch.equal(loaded.scale.statistics, model.scale.statistics)
+    assert torch.equal(loaded.scale.spread, model.scale.spread)
+    observation, task = torch.rand(1, 4, 3), torch.tensor([0])
+    values = [one.action_values(observation, task) for one in (model, loaded)]
+    assert torch.equal(*values)
+
+
+def test_the_normaliser_sees_every_return_of_training() -> None:
+    data = small_data()
+    model = small_model(data, scale=partial(ReturnNormaliser, v_max=2.0))
+    fit(data, model)
+    assert isinstance(model.scale, ReturnNormaliser)
+    sums = model.scale.sums()
+    assert float(sums.steps) == data.clock.env_steps["count"]
+    assert 0 < float(sums.returns) <= float(sums.steps)
+    torch.testing.assert_close(2.0 * model.scale.spread.double(), model.scale.statistics[:, -1])
+
+
+def test_values_are_reported_in_the_unit_of_rewards() -> None:
+    data = small_data()
+    model = DQN(data.task_infos, network=NETWORK, scale=ReturnNormaliser)
+    assert model.scale is not None
+    model.scale.spread.fill_(50.0)
+    observation, task = torch.rand(1, 4, 3), torch.tensor([0])
+    raw = model.network.action_values(observation, task)
+    torch.testing.assert_close(model.action_values(observation, task), 50.0 * raw)
+
+
+def test_without_a_scale_that_asks_for_them_no_returns_are_counted() -> None:
+    data = small_data()
+    fit(data, small_model(data, scale=PopArt))
+    assert data.source is not None
+    assert data.source.next_phase().returns == {}
