@@ -12,7 +12,8 @@ def configure_process(threads: int | None = 1, flush_denormal: bool = True) -> N
 
     The command line calls this; call it yourself at the top of a script or a notebook. Gradients
     and moments of units that fell silent decay through denormal numbers, on which a CPU computes
-    many times slower; `benchmarks/process_flags.py` measures what that comes to in a run.
+    many times slower. That is a precaution for long runs: 30 000 steps of CartPole take as long
+    without (`benchmarks/process_flags.py`: 0.97 times, 0.90 to 1.02 in three repeats).
 
     Args:
         threads: Threads of one PyTorch operation. 1 is fastest for networks up to a few hundred

@@ -79,6 +79,8 @@ class TaskLinear(TaskRows):
 
     def _of_tasks(self, weight: Tensor, bias: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
         rows = self.rows_of(task)
+        if rows is None:
+            return weight, bias
         return select(weight, rows), select(bias, rows)
 
     @torch.no_grad()
