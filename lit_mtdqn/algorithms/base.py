@@ -186,8 +186,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Make one update and tell the callbacks."""
         if self._has_noise:
             self.resample_noise()
-        if self.scale is not None:
-            batch = self.scale.normalised(batch)
+        batch = self.in_own_unit(batch)
         losses = self.losses(batch, self.update_parameters(batch))
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
@@ -208,6 +207,10 @@ class ValueLearner(lightning.LightningModule, ABC):
             return detached
         auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
         return detached._replace(auxiliary=auxiliary)
+
+    def in_own_unit(self, batch: Transition) -> Transition:
+        """Return a minibatch with rewards in the unit that the networks learn in."""
+        return batch if self.scale is None else self.scale.normalised(batch)
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""

@@ -174,6 +174,7 @@ class MultiTaskDQN(DQN):
 
     def task_gradients(self, batch: Transition) -> TaskGradients:
         """Return the gradients of the tasks in a batch; nothing but the result changes."""
+        batch = self.in_own_unit(batch)
         copies = self._copy_shared(batch)
         losses = self._task_losses(self.losses(batch, copies), batch)
         return self._differentiate(losses, [])[0]

@@ -37,8 +37,9 @@ class _ColumnWrites:
             return
         self._set_last_cursor(cursor)
         self._get_new_len(data, cursor)
+        rows = cursor.to(self._storage.device)
         for name, column in self._storage.items():
-            column.index_copy_(0, cursor.to(column.device), data.get(name).to(column.device))
+            column.index_copy_(0, rows, data.get(name).to(column.device))
         self._bump_mutation_revision()
 
 

@@ -57,7 +57,7 @@ class Boltzmann(EpsilonGreedy):
 
     @staticmethod
     def draw(
-        q_values: Array | None,
+        q_values: Array,
         mask: Array,
         temperature: Array,
         draws: Array,
@@ -67,7 +67,7 @@ class Boltzmann(EpsilonGreedy):
         """Return actions [S, N].
 
         Args:
-            q_values: [S, N, A]; may be None if every temperature is infinite.
+            q_values: [S, N, A].
             mask: Allowed actions, [S, N, A] or [S, 1, A].
             temperature: By task, [S], at least 0. At 0 the action is the best, or one of the best;
                 at infinity all are equally likely.
@@ -77,8 +77,7 @@ class Boltzmann(EpsilonGreedy):
         """
         choice = draws[1]
         mask = np.broadcast_to(mask, (*choice.shape, mask.shape[-1]))
-        logits = np.zeros(mask.shape) if q_values is None else q_values.astype(np.float64)
-        logits = np.where(mask, logits, -np.inf)
+        logits = np.where(mask, q_values.astype(np.float64), -np.inf)
         logits = logits - logits.max(-1, keepdims=True)
         if relative:
             temperature = temperature * _mean_gap(logits)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.runs import NETWORK, fit, small_data, small_model
+from helpers.batches import random_batch
+from helpers.runs import COUNTING, NETWORK, fit, small_data, small_model
 
-from lit_mtdqn import DQN
+from lit_mtdqn import DQN, MultiTaskDQN
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
 
 SCALES: dict[str, Any] = {
@@ -64,3 +65,18 @@ def test_without_a_scale_that_asks_for_them_no_returns_are_counted() -> None:
     fit(data, small_model(data, scale=PopArt))
     assert data.source is not None
     assert data.source.next_phase().returns == {}
+
+
+def test_the_gradients_of_tasks_are_those_of_scaled_rewards() -> None:
+    tasks = {"left": COUNTING, "right": COUNTING}
+    data = small_data(tasks)
+    model = MultiTaskDQN(data.task_infos, network=NETWORK, scale=ReturnNormaliser)
+    fit(data, model)
+    assert model.scale is not None
+    batch = random_batch(model.tasks)
+    model.scale.spread.fill_(8.0)
+    scaled = model.task_gradients(batch).by_task
+    model.scale.spread.fill_(1.0)
+    plain = model.task_gradients(batch._replace(reward=batch.reward / 8.0)).by_task
+    assert torch.equal(scaled, plain)
+    assert not torch.equal(scaled, model.task_gradients(batch).by_task)

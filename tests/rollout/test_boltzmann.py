@@ -50,11 +50,8 @@ def test_a_cold_choice_is_greedy_among_allowed_actions(temperature: float) -> No
 
 
 @pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("known", [False, True], ids=["without values", "with values"])
-def test_at_an_infinite_temperature_allowed_actions_are_equally_likely(
-    known: bool, relative: bool
-) -> None:
-    values = np.random.default_rng(0).normal(size=(1, 300, 4)) if known else None
+def test_at_an_infinite_temperature_allowed_actions_are_equally_likely(relative: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(1, 300, 4))
     mask = np.array([[[True, False, True, True]]])
     actions = select(values, mask, np.array([np.inf]), _grid(1, 300), relative=relative)
     expected = [[1 / 3, 0.0, 1 / 3, 1 / 3]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -27,21 +29,9 @@ class _CategoricalHead(LayeredHead):
         tasks: TaskInfos,
         in_features: int,
         support: Tensor,
-        *,
-        dueling: bool,
-        hidden: int,
-        init_scale: float,
-        noisy_sigma: float | None,
+        **layers: Any,
     ) -> None:
-        super().__init__(
-            tasks,
-            in_features,
-            len(support),
-            dueling=dueling,
-            hidden=hidden,
-            init_scale=init_scale,
-            noisy_sigma=noisy_sigma,
-        )
+        super().__init__(tasks, in_features, len(support), **layers)
         self.register_buffer("support", support, persistent=False)
 
     def q_values(self, prediction: Prediction) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -21,20 +21,9 @@ class _ScalarHead(LayeredHead):
         *,
         loss: str,
         huber_delta: float,
-        dueling: bool,
-        hidden: int,
-        init_scale: float,
-        noisy_sigma: float | None,
+        **layers: Any,
     ) -> None:
-        super().__init__(
-            tasks,
-            in_features,
-            None,
-            dueling=dueling,
-            hidden=hidden,
-            init_scale=init_scale,
-            noisy_sigma=noisy_sigma,
-        )
+        super().__init__(tasks, in_features, None, **layers)
         require(loss in ("mse", "huber"), "loss", "be mse or huber", loss)
         require(huber_delta > 0.0, "huber_delta", "be above 0", huber_delta)
         self.huber_delta = huber_delta if loss == "huber" else None
