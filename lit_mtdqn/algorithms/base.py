@@ -107,6 +107,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._direct = False
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
+        self._rows_are_weighted = True
         self._trained: list[nn.Parameter] = []
         self._stepped: list[nn.Parameter] = []
 
@@ -141,8 +142,8 @@ class ValueLearner(lightning.LightningModule, ABC):
     def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
         """Return the number to minimise: the mean over groups, and what is added."""
         if not (losses.auxiliary or self._has_task_weights or self.scale is not None):
-            # The same in one reduction, which is a fiftieth of an update of a small network.
-            return (losses.td * batch.weight).mean()
+            # The same in fewer operations, each a hundredth of an update of a small network.
+            return (losses.td * batch.weight if self._rows_are_weighted else losses.td).mean()
         loss, unbalanced = self.group_losses(losses, batch)
         total = loss.mean()
         return total if unbalanced is None else total + unbalanced
@@ -224,9 +225,11 @@ class ValueLearner(lightning.LightningModule, ABC):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         batches = list(phase.transitions.minibatches())
+        self._rows_are_weighted = bool((phase.transitions.weight != 1.0).any())
         self.network.train()
         losses = [self.update(batch, optimizer) for batch in batches]
         self.network.eval()
+        self._rows_are_weighted = True
         if self._has_noise:
             self.target_network.eval()
         transitions = phase.transitions

@@ -6,6 +6,8 @@ own `discount`.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -100,10 +102,9 @@ def regression_loss(prediction: Tensor, target: Tensor, *, huber_delta: float | 
     if prediction.shape != target.shape:
         shapes = (tuple(prediction.shape), tuple(target.shape))
         raise ValueError(f"`prediction` and `target` must have one shape. Got {shapes}.")
-    target = target.detach()
-    if huber_delta is None:
-        return 0.5 * torch.square(prediction - target)
-    return F.huber_loss(prediction, target, reduction="none", delta=huber_delta)
+    # The squared error is a Huber loss that never turns, in one operation.
+    delta = math.inf if huber_delta is None else huber_delta
+    return F.huber_loss(prediction, target.detach(), reduction="none", delta=delta)
 
 
 def action_gap(q_values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -108,7 +108,7 @@ class TaskRows(NamedRows):
         microsecond; elsewhere it would stall the device.
         """
         every = self._every_row
-        if every is None or len(task) != len(every) or task.device.type != "cpu":
+        if every is None or len(task) != len(every) or not task.is_cpu:
             return self.row_of_task[task]
         # One group of one row is that row; under `vmap` its number could not be read.
         is_every = len(every) == 1 or task.tolist() == every
