@@ -99,24 +99,29 @@ def reduced(suite: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
     return {**suite, "data": {**data, **steps, "tasks": tasks}}
 
 
-def train(run: Run, study: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """Train in a process of its own and return the rows."""
+def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
+    """Write a run's suite beside its folder and return its command."""
     suite = yaml.safe_load(run.suite.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     config = folder.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(reduced(suite, run.only) if run.only else suite))
-    command = [
+    return [
         *(sys.executable, "-m", "lit_mtdqn", "fit", f"--config={config}"),
         *(f"--config={overlay}" for overlay in run.overlays),
         *(f"--seed_everything={run.seed}", f"--run_dir={folder}", "--overwrite=true"),
         *(f"--data.test_episodes={study.get('episodes', 100)}", *run.arguments),
         "--trainer.enable_progress_bar=false",
     ]
+
+
+def train(run: Run, study: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Train in a process of its own and return the rows."""
+    command = command_of(run, study, folder)
+    # Suites may name what lies beside this file.
+    paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     started = time.monotonic()
     with folder.with_suffix(".log").open("w") as log:
-        # Suites may name what lies beside this file.
-        paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         subprocess.run(command, check=True, stdout=log, stderr=log, env=environment)
     return rows_of(run, folder, time.monotonic() - started)
 

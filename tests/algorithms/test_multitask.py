@@ -18,6 +18,7 @@ from lit_mtdqn import DQN, Adam, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision, Objective, TDLoss
+from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Transition
 
 INFOS = [
@@ -44,7 +45,9 @@ balancers = pytest.mark.parametrize("balancer", BALANCERS.values(), ids=BALANCER
 def _model(head: Any = LINEAR, infos: Any = INFOS, **options: Any) -> MultiTaskDQN:
     torch.manual_seed(0)
     network = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]), head=head)
-    return MultiTaskDQN(infos, network, **{"optimizer": SGD, "max_grad_norm": None, **options})
+    return MultiTaskDQN(
+        infos, network, **{"optimizer": SGD, "max_grad_norm": None, "scale": None, **options}
+    )
 
 
 def _batches(count: int, rows: int = 4) -> list[Transition]:
@@ -68,9 +71,9 @@ def _task_rows(model: MultiTaskDQN, batch: Transition, parameters: list[nn.Param
     return torch.stack(rows)
 
 
-def test_without_a_balancer_it_is_dqn() -> None:
+def test_without_a_balancer_it_is_dqn_on_one_scale() -> None:
     models: list[DQN] = []
-    for kind in (DQN, MultiTaskDQN):
+    for kind in (partial(DQN, scale=PopArt), MultiTaskDQN):
         torch.manual_seed(0)
         data = small_data({"a": COUNTING, "b": TaskSpec(env=VECTOR, weight=2.0)})
         models.append(kind(data.task_infos, NETWORK))
