@@ -3,7 +3,7 @@
     python benchmarks/multitask/summary.py classic_control --control hard_sharing
 
 reads `benchmarks/results/multitask/classic_control.csv`, prints a Markdown table with one row per
-cell, best first, and draws it beside the runs as a picture.
+cell, best first, and writes it beside the runs, with the mean score of every task and a picture.
 
 - score: interquartile mean over seeds and tasks of the last network's test scores, with the 95 %
   interval of a stratified bootstrap.
@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import shlex
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +136,17 @@ def table(cells: dict[str, Cell], control: str, specialists: str) -> list[str]:
     return lines
 
 
+def task_table(cells: dict[str, Cell]) -> list[str]:
+    """Return the lines of a Markdown table of every task's mean score and its range over seeds."""
+    tasks = next(iter(cells.values())).tasks
+    lines = ["| cell | " + " | ".join(tasks) + " |", "|" + "---|" * (len(tasks) + 1)]
+    for cell in cells.values():
+        columns = zip(cell.scores.mean(0), cell.scores.min(0), cell.scores.max(0), strict=True)
+        fields = [f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in columns]
+        lines.append("| " + " | ".join([cell.name, *fields]) + " |")
+    return lines
+
+
 def draw(cells: dict[str, Cell], control: str, path: Path) -> None:
     """Draw every cell's score with its interval, and its tasks as dots."""
     mpl.use("Agg")
@@ -172,7 +185,11 @@ def main() -> None:
     parser.add_argument("--specialists", default="specialists")
     given = parser.parse_args()
     cells = read_cells(RESULTS / f"{given.study}.csv")
-    print("\n".join(table(cells, given.control, given.specialists)))
+    lines = [*table(cells, given.control, given.specialists), "", *task_table(cells)]
+    print("\n".join(lines))
+    command = f"`python {shlex.join(sys.argv)}`"
+    text = "\n".join([f"# {given.study}", "", command, "", *lines, ""])
+    (RESULTS / f"{given.study}.md").write_text(text)
     draw(cells, given.control, RESULTS / f"{given.study}.png")
 
 

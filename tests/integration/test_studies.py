@@ -137,6 +137,13 @@ def test_the_table_has_the_best_cell_first_and_compares_with_control_and_special
     assert second.startswith("| control | 2 | 0.600")
 
 
+def test_every_task_has_its_mean_and_range(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    studying.append(path, _rows("control", {0: (0.5, 0.7), 1: (0.6, 0.9)}, ""))
+    *_, line = summary.task_table(summary.read_cells(path))
+    assert line == "| control | 0.550 (0.500 to 0.600) | 0.800 (0.700 to 0.900) |"
+
+
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     summary.draw(_write(tmp_path / "study.csv"), "control", tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 0
