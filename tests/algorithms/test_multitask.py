@@ -354,3 +354,44 @@ def test_an_aggregator_gets_the_tasks_that_a_batch_has() -> None:
     assert len(rows) == 2
     runner.update(batch)
     torch.testing.assert_close(_flat(p.grad for p in shared), aggregation.PCGrad()(rows))
+
+
+@balancers
+@pytest.mark.parametrize(
+    "infos",
+    [
+        INFOS[::-1],
+        [*INFOS, TaskInfo(name="new", observation_shape=(3,), num_actions=2)],
+        INFOS[:-1],
+    ],
+    ids=["reordered", "added", "removed"],
+)
+def test_a_balancer_begins_anew_with_other_tasks_and_heads_follow_their_names(
+    balancer: Any, infos: list[TaskInfo]
+) -> None:
+    model = _model(balancer=balancer)
+    for parameter in model.parameters():
+        parameter.data.add_(1)
+    torch.manual_seed(0)
+    other = _model(infos=infos, balancer=balancer)
+    fresh = deepcopy(other.balancer)
+    with pytest.warns(UserWarning, match="begins anew for the tasks"):
+        other.load_state_dict(deepcopy(model.state_dict()), strict=False)
+    assert other.balancer is not None
+    assert fresh is not None
+    assert_same_state(other.balancer, fresh)
+    observation = random_batch(INFOS, groups=[0]).observation
+    places = [[info.name for info in tasks].index(INFOS[0].name) for tasks in (INFOS, infos)]
+    models = zip((model, other), places, strict=True)
+    values = [m.action_values(observation, torch.tensor([place])) for m, place in models]
+    torch.testing.assert_close(values[0][..., :2], values[1][..., :2])
+
+
+@balancers
+def test_a_balancer_goes_on_with_the_same_tasks(balancer: Any) -> None:
+    model, other = _model(balancer=balancer), _model(balancer=balancer)
+    assert model.balancer is not None
+    for parameter in model.balancer.parameters():
+        parameter.data.add_(1)
+    other.load_state_dict(model.state_dict())
+    assert_same_state(model, other)

@@ -28,11 +28,13 @@ def assert_same_state(actual: nn.Module, expected: nn.Module) -> None:
 def assert_equal_tensors(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Assert that two mappings, of mappings perhaps, hold equal tensors under equal names."""
     assert actual.keys() == expected.keys()
-    for name, tensor in actual.items():
-        if isinstance(tensor, Mapping):
-            assert_equal_tensors(tensor, expected[name])
+    for name, value in actual.items():
+        if isinstance(value, Mapping):
+            assert_equal_tensors(value, expected[name])
+        elif isinstance(value, Tensor):
+            assert torch.equal(value, expected[name]), name
         else:
-            assert torch.equal(tensor, expected[name]), name
+            assert value == expected[name], name
 
 
 def assert_no_gradient(tensors: Iterable[Tensor]) -> None:
