@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import methods_table
 import numpy as np
 import pytest
+import study as studying
+import summary
 import yaml
-from multitask import study as studying
-from multitask import summary
 
 from lit_mtdqn.cli.main import RunCLI
 
@@ -40,10 +41,8 @@ def test_a_cell_is_a_command_that_can_be_understood(
     study: dict[str, Any],
     cell: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.syspath_prepend("benchmarks/multitask")
     one = {**study, "cells": {cell: study["cells"][cell]}}
     run, *_ = studying.runs_of(one, [0])
     command = studying.command_of(run, study, tmp_path / "run")
@@ -147,3 +146,30 @@ def test_every_task_has_its_mean_and_range(tmp_path: Path) -> None:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     summary.draw(_write(tmp_path / "study.csv"), "control", tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 0
+
+
+def test_every_method_has_a_row_under_its_question() -> None:
+    page = "\n".join(methods_table.table())
+    overlays = sorted(methods_table.METHODS.glob("*.yaml"))
+    assert overlays
+    assert all(page.count(f"| `{path.name}` | ") == 1 for path in overlays)
+    for name, question in {
+        "mmoe": "What tasks share",
+        "pcgrad": "How they share one update",
+        "popart": "The scale of their values",
+        "c51": "What is predicted, and its target",
+    }.items():
+        _, _, after = page.partition(f"## {question}")
+        assert f"| `{name}.yaml` |" in after.partition("##")[0]
+
+
+def test_what_is_measured_is_the_gain_and_the_time(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    cells[methods_table.CONTROL] = cells["control"]
+    assert methods_table.measured(cells, "better") == "+0.300 (+0.300, +0.300), 1.0x"
+    assert methods_table.measured(cells, "unknown") == ""
+
+
+def test_the_page_of_methods_is_up_to_date() -> None:
+    written = (methods_table.METHODS / "README.md").read_text()
+    assert written.endswith("\n".join(methods_table.table()))
