@@ -5,12 +5,14 @@
 reads `benchmarks/results/multitask/classic_control.csv`, prints a Markdown table with one row per
 cell, best first, and writes it beside the runs, with the mean score of every task and a picture.
 
+Tasks are those that all cells have been tested in.
+
 - score: interquartile mean over seeds and tasks of the last network's test scores, with the 95 %
   interval of a stratified bootstrap.
 - gain: the difference of the mean score to the control's, with the interval over its own bootstrap.
 - worst: the worst task's mean over seeds. area: the mean score over all evaluations.
-- steps: env steps per task to a score of 0.95, mean over tasks of the medians over seeds; a
-  run that never got there counts with all its steps, and a ">" says so.
+- steps: env steps per task to a score of 0.95, mean over tasks of the medians over seeds; never if
+  half of the seeds do not get there in some task.
 - of specialists: the mean over tasks of the ratio of mean scores.
 """
 
@@ -44,16 +46,20 @@ class Cell:
     scores: Array
     areas: Array
     steps: Array
-    env_steps: float
     parameters: int
     seconds: float
 
 
 def read_cells(path: Path) -> dict[str, Cell]:
-    """Return the cells of a results file; seeds that lack a task are left out."""
+    """Return the cells of a results file, with the tasks that all cells have been tested in.
+
+    Seeds that lack one of these tasks are left out.
+    """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    tasks = tuple(dict.fromkeys(row["task"] for row in rows))
+    tested = {cell: {row["task"] for row in rows if row["cell"] == cell} for cell in _cells(rows)}
+    shared = set.intersection(*tested.values())
+    tasks = tuple(task for task in dict.fromkeys(row["task"] for row in rows) if task in shared)
     by_cell: dict[str, dict[int, dict[str, dict[str, str]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
@@ -62,8 +68,12 @@ def read_cells(path: Path) -> dict[str, Cell]:
     return {name: _cell(name, tasks, seeds) for name, seeds in by_cell.items()}
 
 
+def _cells(rows: list[dict[str, str]]) -> list[str]:
+    return list(dict.fromkeys(row["cell"] for row in rows))
+
+
 def _cell(name: str, tasks: tuple[str, ...], seeds: dict[int, Rows]) -> Cell:
-    whole = [rows for rows in seeds.values() if set(rows) == set(tasks)]
+    whole = [rows for rows in seeds.values() if set(rows) >= set(tasks)]
     if not whole:
         raise ValueError(f"`{name}` must hold a seed with all tasks {tasks}. Got {dict(seeds)}.")
 
@@ -78,7 +88,6 @@ def _cell(name: str, tasks: tuple[str, ...], seeds: dict[int, Rows]) -> Cell:
         table("score"),
         table("area"),
         table("steps_to_threshold"),
-        float(np.mean([sum(float(row["env_steps"]) for row in own) for own in runs])) / len(tasks),
         int(np.mean([sum(int(row["parameters"]) for row in own) for own in runs])),
         float(np.mean([sum(float(row["seconds"]) for row in own) for own in runs])),
     )
@@ -99,10 +108,8 @@ def gain(cell: Cell, control: Cell, generator: np.random.Generator) -> tuple[flo
 
 def steps_to_threshold(cell: Cell) -> str:
     """Return the mean over tasks of the median env steps to the threshold."""
-    never = np.isnan(cell.steps)
-    median = np.median(np.where(never, cell.env_steps, cell.steps), axis=0)
-    late = (never.mean(0) >= 0.5).any()
-    return f"{'>' if late else ''}{median.mean() / 1000:.0f}k"
+    median = np.median(np.where(np.isnan(cell.steps), np.inf, cell.steps), axis=0)
+    return f"{median.mean() / 1000:.0f}k" if np.isfinite(median).all() else "never"
 
 
 def table(cells: dict[str, Cell], control: str, specialists: str) -> list[str]:

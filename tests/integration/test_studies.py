@@ -91,7 +91,7 @@ def _rows(cell: str, scores: dict[int, tuple[float, float]], steps: str) -> list
 
 
 def _write(path: Path) -> dict[str, summary.Cell]:
-    studying.append(path, _rows("control", {0: (0.5, 0.7), 1: (0.5, 0.7)}, "300"))
+    studying.append(path, _rows("control", {0: (0.5, 0.7), 1: (0.5, 0.7)}, "3000"))
     studying.append(path, _rows("better", {0: (0.75, 1.05), 1: (0.75, 1.05)}, ""))
     studying.append(path, _rows("better", {2: (9.0, 9.0)}, "")[:1])
     return summary.read_cells(path)
@@ -113,6 +113,17 @@ def test_cells_hold_the_seeds_that_have_all_tasks(tmp_path: Path) -> None:
     assert (cells["better"].parameters, cells["better"].seconds) == (10, 5.0)
 
 
+def test_cells_are_compared_on_the_tasks_that_all_have(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    studying.append(path, _rows("both", {0: (0.5, 0.7)}, ""))
+    studying.append(path, _rows("first", {0: (0.6, 0.9)}, "")[:1])
+    cells = summary.read_cells(path)
+    assert {name: cell.scores.tolist() for name, cell in cells.items()} == {
+        "both": [[0.5]],
+        "first": [[0.6]],
+    }
+
+
 def test_a_gain_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> None:
     cells = _write(tmp_path / "study.csv")
     found = summary.gain(cells["better"], cells["control"], np.random.default_rng(0))
@@ -120,10 +131,10 @@ def test_a_gain_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> No
     assert found == pytest.approx((0.3, 0.3, 0.3))
 
 
-def test_a_threshold_that_was_never_reached_counts_with_all_env_steps(tmp_path: Path) -> None:
+def test_a_threshold_that_half_of_the_seeds_miss_is_never_reached(tmp_path: Path) -> None:
     cells = _write(tmp_path / "study.csv")
-    assert summary.steps_to_threshold(cells["control"]) == "0k"
-    assert summary.steps_to_threshold(cells["better"]) == ">1k"
+    assert summary.steps_to_threshold(cells["control"]) == "3k"
+    assert summary.steps_to_threshold(cells["better"]) == "never"
 
 
 def test_the_table_has_the_best_cell_first_and_compares_with_control_and_specialists(
