@@ -141,7 +141,8 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def total_loss(self, losses: Losses, batch: Transition) -> Tensor:
         """Return the number to minimise: the mean over groups, and what is added."""
-        if not (losses.auxiliary or self._has_task_weights or self.scale is not None):
+        weighs = self.scale is not None and self.scale.loss_weight(batch.task) is not None
+        if not (losses.auxiliary or self._has_task_weights or weighs):
             # The same in fewer operations, each a hundredth of an update of a small network.
             return (losses.td * batch.weight if self._rows_are_weighted else losses.td).mean()
         loss, unbalanced = self.group_losses(losses, batch)

@@ -48,6 +48,10 @@ class TaskLinear(TaskRows):
         self.weight = nn.Parameter(weight)
         # With the axis of rows in place: `unsqueeze` would take as long as half the product.
         self.bias = nn.Parameter(torch.zeros(len(self.heads), 1, max(self.widths)))
+        used = torch.arange(max(self.widths)) < torch.tensor(self.widths).view(-1, 1, 1)
+        self.register_buffer("used", used.to(self.bias.dtype), persistent=False)
+
+    used: Tensor
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
@@ -91,12 +95,16 @@ class TaskLinear(TaskRows):
             factor: By task, each with a head of its own, [T].
             shift: By task, [T].
         """
-        rows = torch.ones_like(self.bias[:, :1, :1])
-        rows[self.row_of_task, 0, 0] = factor.to(rows)
+        factor, shift = self._by_row(factor), self._by_row(shift)
         for parameter in self.parameters(recurse=False):
-            parameter.mul_(rows)
-        for row, amount in zip(self.row_of_task.tolist(), shift.unbind(), strict=True):
-            self.bias[row, :, : self.widths[row]] += amount
+            parameter.mul_(factor)
+        self.bias.addcmul_(shift, self.used)
+
+    def _by_row(self, numbers: Tensor) -> Tensor:
+        """Return numbers by task as numbers by row, [R, 1, 1]."""
+        if self._every_row is None:
+            numbers = torch.empty_like(numbers).index_copy_(0, self.row_of_task, numbers)
+        return numbers.to(self.bias).view(-1, 1, 1)
 
     def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
         used = stack[row, ..., : self.widths[row]]

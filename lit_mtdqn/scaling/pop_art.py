@@ -65,9 +65,13 @@ class PopArt(Scale):
     ) -> None:
         """Move the moments towards those of the update's targets, and rewrite the heads."""
         assert losses.target is not None
-        targets = self.restored(losses.target.double(), task).flatten(1)
-        found = torch.stack([targets.mean(1), targets.square().mean(1), torch.ones(len(task))], 1)
-        sums = found.new_zeros(len(self.tasks), 3).index_add(0, task, found)
+        # Of the networks' unit first, on few numbers then: float32 keeps the digits of both.
+        variance, mean = torch.var_mean(losses.target.flatten(1), 1, correction=0)
+        own_spread, own_offset = self.spread[task].double(), self.offset[task].double()
+        raw_mean = own_offset + own_spread * mean
+        raw_square = own_spread.square() * variance + raw_mean.square()
+        found = torch.stack([raw_mean, raw_square, torch.ones_like(raw_mean)], 1)
+        sums = found.new_zeros(len(self.tasks), 3).index_add_(0, task, found)
         self._move(mean_over_ranks(sums).to(self.statistics))
         spread, offset = self.spread.clone(), self.offset.clone()
         self.refresh()
