@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.analysis.relatedness import (
-    AFFINITY,
     LENGTH,
+    compared_tasks,
     mean_affinities,
     mean_cosines,
     mean_lengths,
@@ -63,7 +63,7 @@ def task_affinity(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Figure 
     Returns:
         The figure, or None if nothing was logged of two tasks.
     """
-    names = [name for name in tasks if f"{AFFINITY}/{name}/{name}" in metrics]
+    names = compared_tasks(metrics, tasks)
     if len(names) < 2:
         return None
     size = CELL * len(names) + MARGIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lit_mtdqn.analysis.metrics_file import Curve
+from lit_mtdqn.analysis.statistics import mean_and_std
 from lit_mtdqn.types import require
 
 Array = np.ndarray
@@ -38,6 +40,16 @@ class Relation(NamedTuple):
     affinity_from_other: float | None
 
 
+def compared_tasks(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> list[str]:
+    """Return those tasks whose affinities a run has logged.
+
+    Args:
+        metrics: What the run logged, as `read_metrics` returns it.
+        tasks: Names of the tasks.
+    """
+    return [name for name in tasks if f"{AFFINITY}/{name}/{name}" in metrics]
+
+
 def mean_cosines(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Array:
     """Return the mean cosines of the tasks' gradients, [T, T]; not a number where none was logged.
 
@@ -61,6 +73,21 @@ def mean_affinities(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Array
     return np.array([[_mean(metrics, f"{AFFINITY}/{i}/{j}") for j in tasks] for i in tasks])
 
 
+def clear_affinities(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Array:
+    """Return those mean affinities that are more than chance, and 0 for the others, [T, T].
+
+    One minibatch says little of a pair: a mean within two standard errors of 0, or of a single
+    look, is taken for none.
+
+    Args:
+        metrics: What the run logged, as `read_metrics` returns it.
+        tasks: Names of the tasks.
+    """
+    return np.array(
+        [[_clear_mean(metrics.get(f"{AFFINITY}/{i}/{j}")) for j in tasks] for i in tasks]
+    )
+
+
 def mean_lengths(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Array:
     """Return the mean lengths of the tasks' gradients as shares of their sum, [T]."""
     return np.array([_mean(metrics, f"{LENGTH}/{name}") for name in tasks])
@@ -69,6 +96,13 @@ def mean_lengths(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Array:
 def _mean(metrics: Mapping[str, Curve], name: str) -> float:
     curve = metrics.get(name)
     return float("nan") if curve is None else float(np.mean(curve.values))
+
+
+def _clear_mean(curve: Curve | None) -> float:
+    if curve is None or len(curve.values) < 2:
+        return 0.0
+    mean, deviation = mean_and_std(curve.values)
+    return mean if abs(mean) > 2.0 * deviation / math.sqrt(len(curve.values)) else 0.0
 
 
 def relations(tasks: Sequence[str], cosines: Array, affinities: Array) -> list[Relation]:
@@ -158,6 +192,4 @@ def _joined(gain: Array, limit: int) -> Grouping:
 def grouping_sentence(grouping: Grouping, tasks: Sequence[str]) -> str:
     """Return a grouping in words."""
     groups = [", ".join(tasks[index] for index in group) for group in grouping]
-    if len(groups) == len(tasks) > 1:
-        return "Tasks that help one another: none."
-    return f"Tasks that help one another: {', '.join(f'{{{group}}}' for group in groups)}."
+    return f"Tasks to train together: {', '.join(f'{{{group}}}' for group in groups)}."

@@ -41,7 +41,9 @@ def effective_rank(features: Tensor, delta: float = 0.01) -> Tensor:
     if not bool(features.isfinite().all()):
         return features.new_full((), torch.nan, dtype=torch.float32)
     spectrum = torch.linalg.svdvals(features.float()).double().cumsum(0)
-    return ((spectrum < (1.0 - delta) * spectrum[-1]).sum() + (spectrum[-1] > 0.0)).float()
+    below = (spectrum < (1.0 - delta) * spectrum[-1]).sum()
+    rank: Tensor = below + (spectrum[-1] > 0.0)
+    return rank.float()
 
 
 def policy_churn(before: Tensor, after: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.analysis.plots import learning_curves
 from lit_mtdqn.callbacks import RunReport
-from lit_mtdqn.callbacks.run_report import TaskResult, score_table
 
 DRAWN = TaskSpec(env=PATH, kwargs={"pattern": (3, -5)}, success_key="success")
 UNDRAWN = TaskSpec(env="Counting-v0", score_range=(-10.0, 10.0))
@@ -141,10 +140,6 @@ def contents(folder: Path) -> set[str]:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def result(task: str, score: float, success: float | None = None) -> TaskResult:
-    return TaskResult(task, 100, 487.25, 31.5, 400.0, 500.0, 487.25, success, score)
 
 
 def test_a_finished_run_leaves_tables_curves_and_a_film_of_what_can_be_drawn(
@@ -294,25 +289,3 @@ def test_other_ranks_neither_play_nor_write() -> None:
     report.on_fit_end(trainer, torch.nn.Identity())
     report.on_exception(trainer, torch.nn.Identity(), RuntimeError())
     assert tape.events == []
-
-
-def test_the_table_is_aligned_and_ends_with_mean_and_worst_score() -> None:
-    results = [result("cartpole", 0.9734), result("traffic_light", 0.5, success=0.875)]
-    assert score_table(results).splitlines() == [
-        "task           episodes          return  length  success  score",
-        "---------------------------------------------------------------",
-        "cartpole            100  487.25 ± 31.50   487.2        -  0.973",
-        "traffic_light       100  487.25 ± 31.50   487.2      88%  0.500",
-        "---------------------------------------------------------------",
-        "all tasks                               mean 0.737  worst 0.500",
-    ]
-
-
-def test_the_table_tells_held_out_tasks_from_the_others() -> None:
-    results = [result("cartpole", 0.9734), result("far", 0.5), result("pole", 0.75)]
-    last = score_table(results, held_out={"far"}).splitlines()[-1]
-    assert last.split("  ")[-3:] == ["mean 0.862", "worst 0.750", "held out 0.500"]
-
-
-def test_the_table_of_one_task_needs_no_row_over_all() -> None:
-    assert len(score_table([result("cartpole", 1.0)]).splitlines()) == 3
