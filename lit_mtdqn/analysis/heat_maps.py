@@ -77,8 +77,9 @@ def task_affinity(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Figure 
 
 
 def _write_names(panel: Axes, names: Sequence[str]) -> None:
-    panel.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    panel.set_yticks(range(len(names)), names)
+    labels = [name.replace("_", " ") for name in names]
+    panel.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    panel.set_yticks(range(len(names)), labels)
 
 
 def _draw(panel: Axes, table: Array, title: str, colours: str, lowest: float) -> None:
@@ -91,9 +92,16 @@ def _draw(panel: Axes, table: Array, title: str, colours: str, lowest: float) ->
         panel.text(
             column,
             row,
-            f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
+            _readable(value),
             ha="center",
             va="center",
             color=PALE if dark else INK,
             fontsize=9,
         )
+
+
+def _readable(value: float) -> str:
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    # Rounded before it is signed: no cell shall say minus zero.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -8,6 +8,9 @@ from lit_mtdqn.analysis.relatedness import AFFINITY
 from lit_mtdqn.callbacks.inspection import ComparesTasks, TaskComparison, tasks_in
 from lit_mtdqn.types import Transition, require
 
+# How far a task's affinity with itself may be from 1, where a step follows its slope exactly.
+TOLERANCE = 0.5
+
 
 class TaskAffinity(TaskComparison):
     """Logs what a small step for one task does to the losses of all.
@@ -15,10 +18,12 @@ class TaskAffinity(TaskComparison):
     `affinity/<task>/<other>`: the parameters that tasks share are moved along the gradient of the
     first task's loss alone, far enough to lower that loss by `share` to first order; the metric is
     the part of the other's loss that this takes away, over `share`. 1 is as good as a step for the
-    other itself would be, 0 is nothing, negative is harm; `affinity/<task>/<task>` is near 1 where
-    the step was short enough for its slope to hold. It knows no scale of rewards. The losses are
-    those of the last minibatch of a phase, and nothing is changed. Where gradients' cosines say
+    other itself would be, 0 is nothing, negative is harm. It knows no scale of rewards. The losses
+    are those of the last minibatch of a phase, and nothing is changed. Where gradients' cosines say
     which way steps point, this says what they do, and not the same both ways.
+
+    `affinity/<task>/<task>` is near 1 where the step was as short as its slope holds. Where it is
+    off by more than 0.5, as on a plateau of the loss, the others are not logged.
 
     Each time costs a forward and a backward pass, and a forward pass per task. The run's report
     draws the means over the run, and says which tasks should be trained together. In YAML:
@@ -50,10 +55,12 @@ class TaskAffinity(TaskComparison):
 
     def metrics(self, learner: ComparesTasks, batch: Transition) -> dict[str, Tensor]:
         """Return the affinities of all pairs, both ways, and of each task with itself."""
-        names = tasks_in(batch, learner).values()
+        names = list(tasks_in(batch, learner).values())
         affinity = learner.task_affinity(batch, self.share)
+        holds = ((affinity.diagonal() - 1.0).abs() <= TOLERANCE).tolist()
         return {
             f"{AFFINITY}/{name}/{other}": affinity[i, j]
             for i, name in enumerate(names)
             for j, other in enumerate(names)
+            if holds[i] or i == j
         }
