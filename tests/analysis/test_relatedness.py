@@ -42,7 +42,7 @@ def test_tables_hold_means_over_the_run() -> None:
 def test_what_may_be_chance_is_no_affinity() -> None:
     # Standard errors: of (0.2, 0.4, 0.3) 0.058, of (-1, 1.5) 1.25, of (1, 0.98) 0.01.
     found = clear_affinities(METRICS, ["a", "b", "x"])
-    np.testing.assert_allclose(found, [[0.99, 0.3, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(found, [[0.99, 0.3, 0.0], [0.0] * 3, [0.0] * 3])
 
 
 def test_every_pair_is_a_row_and_unknown_numbers_are_empty() -> None:

@@ -29,7 +29,8 @@ def _spectrum(values: list[float], rows: int = 6) -> Tensor:
     """Return features with given singular values."""
     left = torch.linalg.qr(torch.randn(rows, len(values))).Q
     right = torch.linalg.qr(torch.randn(len(values), len(values))).Q
-    return left @ torch.diag(torch.tensor(values)) @ right
+    features: Tensor = left @ torch.diag(torch.tensor(values)) @ right
+    return features
 
 
 @pytest.mark.parametrize(
