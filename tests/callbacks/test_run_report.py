@@ -10,7 +10,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from helpers.asserts import assert_equal_tensors
+from helpers.asserts import assert_equal_tensors, complaint
 from helpers.picture_env import PATH
 from helpers.tape import Tape
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.analysis.plots import learning_curves
+from lit_mtdqn.analysis.score_table import TaskResult
 from lit_mtdqn.callbacks import RunReport
 
 DRAWN = TaskSpec(env=PATH, kwargs={"pattern": (3, -5)}, success_key="success")
@@ -116,11 +117,12 @@ def fit(
     tasks: dict[str, TaskSpec] | None = None,
     gifs: bool = True,
     logged: bool = True,
+    specialists: dict[str, str] | None = None,
 ) -> tuple[lightning.Trainer, DQN, TapedDataModule]:
     torch.manual_seed(0)
     data = make_data(tape or Tape(), tasks or {"drawn": DRAWN, "undrawn": UNDRAWN})
     learner = DQN(data.task_infos)
-    trainer = make_trainer(folder, RunReport(gifs), callbacks, logged)
+    trainer = make_trainer(folder, RunReport(gifs, specialists), callbacks, logged)
     trainer.fit(learner, data)
     return trainer, learner, data
 
@@ -289,3 +291,44 @@ def test_other_ranks_neither_play_nor_write() -> None:
     report.on_fit_end(trainer, torch.nn.Identity())
     report.on_exception(trainer, torch.nn.Identity(), RuntimeError())
     assert tape.events == []
+
+
+def test_scores_are_compared_with_those_of_specialists(
+    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, gifs=False, specialists={"undrawn": str(finished.parent)})
+    scores = rows(tmp_path / "report" / "test_scores.csv")
+    # The same run twice: each is as good as the other.
+    assert [row["of_specialist"] for row in scores] == ["", "1.0"]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in table if line.startswith(("drawn", "undrawn"))] == [
+        "-",
+        "1.000",
+    ]
+    (header,) = [line for line in table if line.startswith("task ")]
+    assert header.endswith("score  of specialist")
+
+
+def test_without_specialists_there_is_no_column_of_them(finished: Path) -> None:
+    assert rows(finished / "test_scores.csv")[0].keys() == set(TaskResult._fields)
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("undrwan", "RunReport.specialists"), ("undrawn", "RunReport.specialists.undrawn")],
+)
+def test_specialists_that_cannot_be_compared_with_end_the_run_before_it_begins(
+    tmp_path: Path, task: str, name: str
+) -> None:
+    tape = Tape()
+    with pytest.raises(ValueError, match=complaint(name)):
+        fit(tmp_path, tape=tape, specialists={task: str(tmp_path / "nowhere")})
+    assert tape.events == []
+    assert not (tmp_path / "report").exists()
+
+
+def test_specialists_are_not_asked_for_in_a_mere_test(tmp_path: Path) -> None:
+    trainer, learner, data = fit(tmp_path, gifs=False)
+    gone: Any = RunReport(specialists={"undrawn": str(tmp_path / "gone")})
+    trainer.callbacks.append(gone)  # type: ignore[attr-defined]
+    assert trainer.test(learner, data, verbose=False)
