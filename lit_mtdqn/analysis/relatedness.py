@@ -189,7 +189,14 @@ def _joined(gain: Array, limit: int) -> Grouping:
     return grouping
 
 
-def grouping_sentence(grouping: Grouping, tasks: Sequence[str]) -> str:
-    """Return a grouping in words."""
-    groups = [", ".join(tasks[index] for index in group) for group in grouping]
+def advice(affinities: Array, tasks: Sequence[str]) -> str:
+    """Return in one sentence which tasks to train together.
+
+    Args:
+        affinities: Those that are clear, [T, T].
+        tasks: Names of the tasks.
+    """
+    if not np.any(affinities[~np.eye(len(tasks), dtype=bool)]):
+        return "No task clearly helps or harms another."
+    groups = (", ".join(tasks[i] for i in group) for group in best_grouping(affinities))
     return f"Tasks to train together: {', '.join(f'{{{group}}}' for group in groups)}."

@@ -16,10 +16,9 @@ from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
 from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
 from lit_mtdqn.analysis.relatedness import (
     Relation,
-    best_grouping,
+    advice,
     clear_affinities,
     compared_tasks,
-    grouping_sentence,
     mean_affinities,
     mean_cosines,
     relations,
@@ -177,7 +176,7 @@ def _relate(metrics: Mapping[str, Curve], tasks: Sequence[str], folder: Path) ->
         return
     pairs = relations(names, mean_cosines(metrics, names), mean_affinities(metrics, names))
     _write_csv(folder / "relatedness.csv", Relation._fields, pairs)
-    _say(grouping_sentence(best_grouping(clear_affinities(metrics, names)), names))
+    _say(advice(clear_affinities(metrics, names), names))
 
 
 def _film(policy: ActionValues, data: Any, task: str, folder: Path) -> None:

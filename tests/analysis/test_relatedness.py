@@ -7,10 +7,10 @@ from helpers.asserts import complaint
 from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.analysis.relatedness import (
     Relation,
+    advice,
     best_grouping,
     clear_affinities,
     compared_tasks,
-    grouping_sentence,
     mean_affinities,
     mean_cosines,
     relations,
@@ -124,6 +124,10 @@ def test_no_groups_are_no_grouping() -> None:
         best_grouping(np.eye(2), 0)
 
 
-def test_a_grouping_is_said_in_names() -> None:
-    sentence = grouping_sentence([[0, 2], [1]], ["a", "b", "c"])
-    assert sentence == "Tasks to train together: {a, c}, {b}."
+def test_the_best_grouping_is_said_in_names() -> None:
+    affinities = np.array([[1.0, -0.2, 0.3], [0.0, 1.0, -0.1], [0.0, 0.0, 1.0]])
+    assert advice(affinities, ["a", "b", "c"]) == "Tasks to train together: {a, c}, {b}."
+
+
+def test_where_nothing_is_clear_nothing_is_advised() -> None:
+    assert advice(np.eye(3), ["a", "b", "c"]) == "No task clearly helps or harms another."
