@@ -67,8 +67,10 @@ class Inspection(Callback, ABC):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Check that the learner can be looked into."""
+        """Check that the learner can be looked into; the first row that is due has a look."""
         require(isinstance(pl_module, self.inspects), "model", self.must, type(pl_module).__name__)
+        # A later run may count its updates from the start.
+        self._next_update = 0
 
     def on_train_batch_start(
         self,

@@ -61,6 +61,15 @@ def test_looks_come_with_rows_of_metrics_and_no_more_often_than_asked(
     assert ("found" in trainer.callback_metrics) == bool(looks)
 
 
+def test_another_run_is_looked_into_from_its_start() -> None:
+    tape = Tape()
+    witness = Witness(tape, small_data(), every_n_updates=1000)
+    for _ in range(2):
+        witness.data = small_data(total_env_steps=None, total_updates=10)
+        fit(witness.data, small_model(witness.data), witness, log_every_n_steps=1)
+    assert [event.details["updates"] for event in tape.named("after")] == [2, 2]
+
+
 def test_both_looks_of_a_phase_are_at_its_last_minibatch() -> None:
     data = small_data(total_env_steps=None, total_updates=6)
     tape = Tape()
