@@ -24,14 +24,15 @@ from lit_mtdqn.functional.gradients import (
 )
 from lit_mtdqn.networks import DrawsNoise, QNetwork
 from lit_mtdqn.objectives import TD, Objective, TDLoss
-from lit_mtdqn.scaling import Scale
+from lit_mtdqn.scaling import PopArt, Scale
 from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition, require
 
 
 class MultiTaskDQN(DQN):
     """Deep Q-network on many tasks: how they share one update, what else they learn.
 
-    With its defaults it is `DQN`: a shared torso, a head per task and equal weights.
+    With its defaults it is `DQN` with a shared torso, a head per task and equal weights, whose
+    values `PopArt` keeps on one scale: tasks with small rewards are not drowned by others.
 
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
@@ -44,7 +45,8 @@ class MultiTaskDQN(DQN):
         learning_rate_schedule: Factor on the learning rate over updates; None keeps it.
         max_grad_norm: Norm to which the gradient of all parameters together is clipped, after
             balancing; None does not clip. Smaller is steadier and slower.
-        scale: Makes what brings the tasks' values to one scale; None learns raw values.
+        scale: Makes what brings the tasks' values to one scale; None learns raw values. Heads of
+            bounded support and heads that tasks share take `ReturnNormaliser`.
 
     References:
         Caruana 1997, "Multitask Learning".
@@ -60,7 +62,7 @@ class MultiTaskDQN(DQN):
         optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = Adam,
         learning_rate_schedule: Schedule | None = None,
         max_grad_norm: float | None = 10.0,
-        scale: Callable[[TaskInfos], Scale] | None = None,
+        scale: Callable[[TaskInfos], Scale] | None = PopArt,
     ) -> None:
         super().__init__(
             tasks, network, objective, optimizer, learning_rate_schedule, max_grad_norm, scale

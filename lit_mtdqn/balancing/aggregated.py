@@ -59,8 +59,8 @@ class Aggregated(Balancer):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what the aggregator remembers of earlier updates."""
-        return numbers_of(self.aggregator)
+        return {**super().get_extra_state(), "numbers": numbers_of(self.aggregator)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Let the aggregator remember."""
-        load_numbers(self.aggregator, state)
+        load_numbers(self.aggregator, state["numbers"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -81,7 +82,8 @@ class Balancer(nn.Module, ABC):
     """Base of all ways in which tasks share one update.
 
     Its parameters, if it has any, are an optimiser group of their own, with learning rate `lr` and
-    no weight decay; they are not clipped.
+    no weight decay; they are not clipped. What it has learned of tasks is of their set and order:
+    loaded for others it begins anew, with a warning.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -100,6 +102,7 @@ class Balancer(nn.Module, ABC):
         infos = as_task_infos(tasks)
         self.tasks = [info.name for info in infos]
         self.learning = [place for place, info in enumerate(infos) if info.learns]
+        self.register_load_state_dict_pre_hook(_begin_anew_with_other_tasks)  # type: ignore[no-untyped-call]
 
     @abstractmethod
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
@@ -112,6 +115,13 @@ class Balancer(nn.Module, ABC):
         """Return the factors on the learning tasks' losses in the last update, [T], or None."""
         return None
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the learning tasks, and what a state dict does not hold otherwise."""
+        return {"tasks": [self.tasks[place] for place in self.learning]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Continue with what `get_extra_state` has returned."""
+
     def require_every_task(self, losses: TaskLosses) -> None:
         """Refuse a batch that lacks a learning task.
 
@@ -122,3 +132,20 @@ class Balancer(nn.Module, ABC):
         every = [self.tasks[index] for index in self.learning]
         must = f"fill every update with all of {every}, which {type(self).__name__} compares"
         require(names == every, "data.sampler", must, names)
+
+
+def _begin_anew_with_other_tasks(
+    balancer: Balancer, state: dict[str, Any], prefix: str, *_: Any
+) -> None:
+    """Replace a saved state of other tasks, or of these in another order, by the present one."""
+    known = balancer.get_extra_state()["tasks"]
+    saved = state.get(f"{prefix}_extra_state", {}).get("tasks", known)
+    if saved == known:
+        return
+    name = type(balancer).__name__
+    warnings.warn(
+        f"{name} begins anew for the tasks {known}: it was saved for {saved}.", stacklevel=2
+    )
+    for key in [key for key in state if key.startswith(prefix)]:
+        del state[key]
+    state.update({f"{prefix}{key}": value for key, value in balancer.state_dict().items()})

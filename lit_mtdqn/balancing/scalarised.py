@@ -101,6 +101,7 @@ class Scalarised(Balancer):
         """Return what the scalariser remembers of earlier updates."""
         optimizer = getattr(self.scalarizer, "_optimizer", None)
         return {
+            **super().get_extra_state(),
             "updates": self._updates,
             "numbers": numbers_of(self.scalarizer),
             "optimizer": None if optimizer is None else optimizer.state_dict(),

@@ -95,7 +95,6 @@ class RunCLI(LightningCLI):
         parser.add_argument(
             "--jobs", type=int, default=1, help="How many of the runs of `seeds` go on at a time."
         )
-        parser.set_defaults({"model": {"class_path": "lit_mtdqn.DQN"}})
         parser.link_arguments(
             "data.task_infos",
             "model.init_args.tasks",
@@ -105,10 +104,10 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where several seeds are asked for, run each in a process of its own and exit."""
-        super().parse_arguments(parser, args)
+        argv = sys.argv[1:] if args is None else list(args)
+        self.config = parser.parse_args(with_default_model(argv))
         config = self.config[self.config.subcommand]
         if config.seeds is not None:
-            argv = sys.argv[1:] if args is None else list(args)
             run_dir = config.run_dir or choose_run_dir(config, "fit")
             sys.exit(run_seeds(argv, parse_seeds(str(config.seeds)), run_dir, config.jobs))
 
@@ -158,6 +157,16 @@ class RunCLI(LightningCLI):
             callbacks=callbacks,
             **kwargs,
         )
+
+
+def with_default_model(argv: list[str]) -> list[str]:
+    """Return a command line that takes a `DQN` unless something later names another class.
+
+    A default of the parser would hand its arguments, such as `scale: null`, on to that class.
+    """
+    command, rest = argv[:1], argv[1:]
+    named = command and not command[0].startswith("-")
+    return [*command, "--model=lit_mtdqn.DQN", *rest] if named else argv
 
 
 def main(args: list[str] | None = None) -> None:

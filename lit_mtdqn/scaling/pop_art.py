@@ -45,12 +45,19 @@ class PopArt(Scale):
     def check(self, network: QNetwork) -> None:
         """Refuse heads that cannot be rewritten task by task."""
         head = network.head
-        must = "have outputs linear in its last layer, as LinearHead does, for PopArt"
+        must = (
+            "have outputs linear in its last layer for PopArt, as LinearHead does; others take "
+            "`scale` ReturnNormaliser or null"
+        )
         require(head.can_rescale, "head", must, type(head).__name__)
         layers = [module for module in head.modules() if isinstance(module, TaskLinear)]
         names = layers[0].heads
         unlike = not any(layer.is_shared for layer in layers)
-        require(unlike, "tasks", "each have a head of its own for PopArt", names)
+        must = (
+            "each have a head of its own for PopArt; those that share one take `scale` "
+            "ReturnNormaliser or null"
+        )
+        require(unlike, "tasks", must, names)
 
     @torch.no_grad()
     def on_update_end(

@@ -18,6 +18,7 @@ from lit_mtdqn import DQN, Adam, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision, Objective, TDLoss
+from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Transition
 
 INFOS = [
@@ -44,7 +45,9 @@ balancers = pytest.mark.parametrize("balancer", BALANCERS.values(), ids=BALANCER
 def _model(head: Any = LINEAR, infos: Any = INFOS, **options: Any) -> MultiTaskDQN:
     torch.manual_seed(0)
     network = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]), head=head)
-    return MultiTaskDQN(infos, network, **{"optimizer": SGD, "max_grad_norm": None, **options})
+    return MultiTaskDQN(
+        infos, network, **{"optimizer": SGD, "max_grad_norm": None, "scale": None, **options}
+    )
 
 
 def _batches(count: int, rows: int = 4) -> list[Transition]:
@@ -68,9 +71,9 @@ def _task_rows(model: MultiTaskDQN, batch: Transition, parameters: list[nn.Param
     return torch.stack(rows)
 
 
-def test_without_a_balancer_it_is_dqn() -> None:
+def test_without_a_balancer_it_is_dqn_on_one_scale() -> None:
     models: list[DQN] = []
-    for kind in (DQN, MultiTaskDQN):
+    for kind in (partial(DQN, scale=PopArt), MultiTaskDQN):
         torch.manual_seed(0)
         data = small_data({"a": COUNTING, "b": TaskSpec(env=VECTOR, weight=2.0)})
         models.append(kind(data.task_infos, NETWORK))
@@ -351,3 +354,44 @@ def test_an_aggregator_gets_the_tasks_that_a_batch_has() -> None:
     assert len(rows) == 2
     runner.update(batch)
     torch.testing.assert_close(_flat(p.grad for p in shared), aggregation.PCGrad()(rows))
+
+
+@balancers
+@pytest.mark.parametrize(
+    "infos",
+    [
+        INFOS[::-1],
+        [*INFOS, TaskInfo(name="new", observation_shape=(3,), num_actions=2)],
+        INFOS[:-1],
+    ],
+    ids=["reordered", "added", "removed"],
+)
+def test_a_balancer_begins_anew_with_other_tasks_and_heads_follow_their_names(
+    balancer: Any, infos: list[TaskInfo]
+) -> None:
+    model = _model(balancer=balancer)
+    for parameter in model.parameters():
+        parameter.data.add_(1)
+    torch.manual_seed(0)
+    other = _model(infos=infos, balancer=balancer)
+    fresh = deepcopy(other.balancer)
+    with pytest.warns(UserWarning, match="begins anew for the tasks"):
+        other.load_state_dict(deepcopy(model.state_dict()), strict=False)
+    assert other.balancer is not None
+    assert fresh is not None
+    assert_same_state(other.balancer, fresh)
+    observation = random_batch(INFOS, groups=[0]).observation
+    places = [[info.name for info in tasks].index(INFOS[0].name) for tasks in (INFOS, infos)]
+    models = zip((model, other), places, strict=True)
+    values = [m.action_values(observation, torch.tensor([place])) for m, place in models]
+    torch.testing.assert_close(values[0][..., :2], values[1][..., :2])
+
+
+@balancers
+def test_a_balancer_goes_on_with_the_same_tasks(balancer: Any) -> None:
+    model, other = _model(balancer=balancer), _model(balancer=balancer)
+    assert model.balancer is not None
+    for parameter in model.balancer.parameters():
+        parameter.data.add_(1)
+    other.load_state_dict(model.state_dict())
+    assert_same_state(model, other)

@@ -21,7 +21,8 @@ INFOS = tasks(3)
 
 def _model(balancer: Any, optimizer: Any) -> MultiTaskDQN:
     torch.manual_seed(0)
-    return MultiTaskDQN(INFOS, NETWORK, balancer=balancer, optimizer=optimizer, max_grad_norm=None)
+    parts = {"balancer": balancer, "optimizer": optimizer, "scale": None}
+    return MultiTaskDQN(INFOS, NETWORK, max_grad_norm=None, **parts)
 
 
 def _shared(model: MultiTaskDQN) -> Tensor:

@@ -290,6 +290,30 @@ def test_checkpoints_can_be_switched_off(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "scale"),
+    [
+        ([], None),
+        (["--model=MultiTaskDQN"], "lit_mtdqn.scaling.PopArt"),
+        (["--model=DQN", "--model=MultiTaskDQN", "--model.scale=null"], None),
+        (["--config=configs/methods/pcgrad.yaml"], "lit_mtdqn.scaling.PopArt"),
+    ],
+)
+def test_a_class_that_replaces_another_has_its_own_defaults(
+    arguments: list[str], scale: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config=configs/driving/three_tasks.yaml", *arguments, "--print_config"])
+    found = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["scale"]
+    assert (found and found["class_path"]) == scale
+
+
+def test_without_a_model_a_dqn_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--data.tasks={a: {env: CartPole-v1}}", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["class_path"] == "lit_mtdqn.DQN"
+
+
 def test_two_tasks_of_one_name_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,11 +25,16 @@ def assert_same_state(actual: nn.Module, expected: nn.Module) -> None:
     assert_equal_tensors(actual.state_dict(), expected.state_dict())
 
 
-def assert_equal_tensors(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Assert that two mappings hold equal tensors under equal names."""
+def assert_equal_tensors(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Assert that two mappings, of mappings perhaps, hold equal tensors under equal names."""
     assert actual.keys() == expected.keys()
-    for name, tensor in actual.items():
-        assert torch.equal(tensor, expected[name]), name
+    for name, value in actual.items():
+        if isinstance(value, Mapping):
+            assert_equal_tensors(value, expected[name])
+        elif isinstance(value, Tensor):
+            assert torch.equal(value, expected[name]), name
+        else:
+            assert value == expected[name], name
 
 
 def assert_no_gradient(tensors: Iterable[Tensor]) -> None:

@@ -1,0 +1,106 @@
+"""Write the table of methods: what each is, how to say it, and what it was worth.
+
+    python benchmarks/multitask/methods_table.py
+
+reads the overlays of `configs/methods/` and the results of the studies, and writes
+`configs/methods/README.md`. A gain is the difference of mean test scores to hard sharing on the
+same suite, with the 95 % interval of a bootstrap over seeds; time is the ratio of whole runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from summary import RESULTS, Cell, gain, read_cells
+
+METHODS = Path("configs/methods")
+CONTROL = "hard_sharing"
+# What the control has already.
+DEFAULTS = ("popart",)
+# Studies by the column that they fill.
+STUDIES = {
+    "noisy driving": ("sharing", "updates"),
+    "classic control": ("classic_control",),
+}
+QUESTIONS = {
+    "What tasks share": ("sharing", "torso"),
+    "How they share one update": ("balancer", "objectives"),
+    "What is predicted, and its target": ("head", "objective"),
+    "The scale of their values": ("scale",),
+    "Which task is trained and played": ("sampler",),
+    "How it explores and what it replays": ("boltzmann", "prioritisation", "callbacks"),
+}
+
+
+def keys_of(tree: Any) -> set[str]:
+    """Return all keys of a nested mapping."""
+    if not isinstance(tree, dict):
+        return set()
+    return set(tree).union(*(keys_of(value) for value in tree.values()))
+
+
+def question_of(overlay: dict[str, Any]) -> str:
+    """Return the question that an overlay answers: the first one whose keys it has."""
+    found = keys_of(overlay)
+    return next(question for question, keys in QUESTIONS.items() if found.intersection(keys))
+
+
+def description_of(text: str) -> str:
+    """Return the first comment of an overlay, up to its first full stop at a line's end."""
+    lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+    return lines[0] if lines[0].endswith(".") else f"{lines[0]} {lines[1]}"
+
+
+def measured(cells: dict[str, Cell], name: str) -> str:
+    """Return a method's gain over the control with its interval and its time, or nothing."""
+    if name in DEFAULTS:
+        return "in the control"
+    if name not in cells or CONTROL not in cells:
+        return ""
+    middle, low, high = gain(cells[name], cells[CONTROL], np.random.default_rng(0))
+    time = cells[name].seconds / cells[CONTROL].seconds
+    return f"{middle:+.3f} ({low:+.3f}, {high:+.3f}), {time:.1f}x"
+
+
+def table() -> list[str]:
+    """Return the lines of the page."""
+    results = {
+        suite: [read_cells(path) for s in studies if (path := RESULTS / f"{s}.csv").is_file()]
+        for suite, studies in STUDIES.items()
+    }
+    texts = {path.stem: path.read_text() for path in sorted(METHODS.glob("*.yaml"))}
+    by_question: dict[str, list[str]] = {question: [] for question in QUESTIONS}
+    for name, text in texts.items():
+        found = [
+            next(filter(None, (measured(cells, name) for cells in studies)), "")
+            for studies in results.values()
+        ]
+        fields = [f"`{name}.yaml`", description_of(text), *found]
+        by_question[question_of(yaml.safe_load(text))].append("| " + " | ".join(fields) + " |")
+    lines = []
+    for question, rows in by_question.items():
+        header = f"| overlay | method | {' | '.join(results)} |"
+        lines += [f"## {question}", "", header, "|" + "---|" * (2 + len(results)), *rows, ""]
+    return lines
+
+
+def main() -> None:
+    """Write the page."""
+    head = [
+        "# Methods",
+        "",
+        "Lay one over a run: `lit-mtdqn fit --config <run> --config configs/methods/<overlay>`.",
+        "Numbers are gains in the mean normalised score over hard sharing with equal weights and",
+        "PopArt on the same suite, with the 95 % interval over 5 seeds, and the time of a run as a",
+        "multiple of the control's. This page is the output of",
+        "`python benchmarks/multitask/methods_table.py`.",
+        "",
+    ]
+    (METHODS / "README.md").write_text("\n".join([*head, *table()]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Studies of `benchmarks/multitask` name what exists, and are summed up as they say."""
+
+from pathlib import Path
+from typing import Any
+
+import methods_table
+import numpy as np
+import pytest
+import study as studying
+import summary
+import yaml
+
+from lit_mtdqn.cli.main import RunCLI
+
+STUDIES = sorted(Path("benchmarks/multitask").glob("*.yaml"))
+SUITE = {
+    "data": {
+        "tasks": {"a": {}, "b": {}, "c": {"acts": False}},
+        "total_env_steps": 1000,
+        "evaluate_every_env_steps": 100,
+        "num_envs": 4,
+    }
+}
+
+
+def _cells() -> list[Any]:
+    studies = {path.stem: yaml.safe_load(path.read_text()) for path in STUDIES}
+    return [
+        pytest.param(study, cell, id=f"{name}-{cell}")
+        for name, study in studies.items()
+        for cell in study["cells"]
+    ]
+
+
+def test_there_are_studies_to_test() -> None:
+    assert len(STUDIES) >= 5
+
+
+@pytest.mark.parametrize(("study", "cell"), _cells())
+def test_a_cell_is_a_command_that_can_be_understood(
+    study: dict[str, Any],
+    cell: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = {**study, "cells": {cell: study["cells"][cell]}}
+    run, *_ = studying.runs_of(one, [0])
+    command = studying.command_of(run, study, tmp_path / "run")
+    with pytest.raises(SystemExit) as ended:
+        RunCLI(args=[*command[3:], "--print_config"])
+    assert ended.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert set(run.only or printed["data"]["tasks"]) <= set(printed["data"]["tasks"])
+
+
+def test_a_suite_with_fewer_tasks_keeps_the_env_steps_of_each() -> None:
+    data = studying.reduced(SUITE, ("b",))["data"]
+    assert data == {
+        "tasks": {"b": {}, "c": {"acts": False}},
+        "total_env_steps": 500,
+        "evaluate_every_env_steps": 50,
+        "num_envs": 4,
+    }
+
+
+def test_specialists_are_a_run_for_each_task_that_acts(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(SUITE))
+    study = {"suite": str(path), "cells": {"all": {}, "specialists": {"each_task": True}}}
+    names = [(run.cell, run.seed, run.name) for run in studying.runs_of(study, [3, 4])]
+    per_seed = [("all", "all"), ("specialists", "a"), ("specialists", "b")]
+    assert names == [(cell, seed, name) for seed in (3, 4) for cell, name in per_seed]
+
+
+def _rows(cell: str, scores: dict[int, tuple[float, float]], steps: str) -> list[dict[str, Any]]:
+    shared = {"cell": cell, "run": "all", "mean": 0, "std": 0, "success": "", "episodes": 1}
+    cost = {"env_steps": 2000, "updates": 1, "parameters": 10, "seconds": 5.0}
+    return [
+        {
+            **shared,
+            **cost,
+            "seed": seed,
+            "task": task,
+            "score": score,
+            "area": score / 2,
+            "steps_to_threshold": steps,
+        }
+        for seed, both in scores.items()
+        for task, score in zip("ab", both, strict=True)
+    ]
+
+
+def _write(path: Path) -> dict[str, summary.Cell]:
+    studying.append(path, _rows("control", {0: (0.5, 0.7), 1: (0.5, 0.7)}, "300"))
+    studying.append(path, _rows("better", {0: (0.75, 1.05), 1: (0.75, 1.05)}, ""))
+    studying.append(path, _rows("better", {2: (9.0, 9.0)}, "")[:1])
+    return summary.read_cells(path)
+
+
+def test_what_is_finished_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    assert studying.done(path) == set()
+    _write(path)
+    found = studying.done(path)
+    assert found == {(c, s, "all") for c in ("control", "better") for s in (0, 1)} | {
+        ("better", 2, "all")
+    }
+
+
+def test_cells_hold_the_seeds_that_have_all_tasks(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    assert cells["better"].scores.tolist() == [[0.75, 1.05], [0.75, 1.05]]
+    assert (cells["better"].parameters, cells["better"].seconds) == (10, 5.0)
+
+
+def test_a_gain_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    found = summary.gain(cells["better"], cells["control"], np.random.default_rng(0))
+    # Seeds do not differ, so neither do their resamples.
+    assert found == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_a_threshold_that_was_never_reached_counts_with_all_env_steps(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    assert summary.steps_to_threshold(cells["control"]) == "0k"
+    assert summary.steps_to_threshold(cells["better"]) == ">1k"
+
+
+def test_the_table_has_the_best_cell_first_and_compares_with_control_and_specialists(
+    tmp_path: Path,
+) -> None:
+    cells = _write(tmp_path / "study.csv")
+    _, _, first, second = summary.table(cells, "control", "control")
+    assert first.startswith("| better | 2 | 0.900 (0.900, 0.900) | +0.300 (+0.300, +0.300) |")
+    assert "| 1.500 |" in first
+    assert second.startswith("| control | 2 | 0.600")
+
+
+def test_every_task_has_its_mean_and_range(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    studying.append(path, _rows("control", {0: (0.5, 0.7), 1: (0.6, 0.9)}, ""))
+    *_, line = summary.task_table(summary.read_cells(path))
+    assert line == "| control | 0.550 (0.500 to 0.600) | 0.800 (0.700 to 0.900) |"
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    summary.draw(_write(tmp_path / "study.csv"), "control", tmp_path / "study.png")
+    assert (tmp_path / "study.png").stat().st_size > 0
+
+
+def test_every_method_has_a_row_under_its_question() -> None:
+    page = "\n".join(methods_table.table())
+    overlays = sorted(methods_table.METHODS.glob("*.yaml"))
+    assert overlays
+    assert all(page.count(f"| `{path.name}` | ") == 1 for path in overlays)
+    for name, question in {
+        "mmoe": "What tasks share",
+        "pcgrad": "How they share one update",
+        "popart": "The scale of their values",
+        "c51": "What is predicted, and its target",
+    }.items():
+        _, _, after = page.partition(f"## {question}")
+        assert f"| `{name}.yaml` |" in after.partition("##")[0]
+
+
+def test_what_is_measured_is_the_gain_and_the_time(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    cells[methods_table.CONTROL] = cells["control"]
+    assert methods_table.measured(cells, "better") == "+0.300 (+0.300, +0.300), 1.0x"
+    assert methods_table.measured(cells, "unknown") == ""
+
+
+def test_the_page_of_methods_is_up_to_date() -> None:
+    written = (methods_table.METHODS / "README.md").read_text()
+    assert written.endswith("\n".join(methods_table.table()))
