@@ -37,7 +37,7 @@ def _model(head: Any = LINEAR, infos: Any = INFOS, sharing: Any = None, **option
     torch.manual_seed(0)
     torso = partial(MLPTorso, hidden=[6, 6])
     network = partial(QNetwork, torso=torso, head=head, sharing=sharing)
-    model = MultiTaskDQN(infos, network, **options)
+    model = MultiTaskDQN(infos, network, **{"scale": None, **options})
     Standalone(model)
     model.network.eval()
     return model
@@ -130,7 +130,7 @@ class Plane(Torso):
 def test_two_linear_tasks_help_by_the_angle_between_them() -> None:
     infos = [TaskInfo(name=n, observation_shape=(2,), num_actions=1) for n in ("one", "two")]
     torch.manual_seed(0)
-    model = MultiTaskDQN(infos, partial(QNetwork, torso=Plane))
+    model = MultiTaskDQN(infos, partial(QNetwork, torso=Plane), scale=None)
     head = model.network.head
     assert isinstance(head, LinearHead)
     with torch.no_grad():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.asserts import assert_same_state
 from helpers.runs import fit, small_data
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
@@ -161,28 +162,50 @@ def test_a_multi_task_method_runs_and_loads_on_two_suites(
     assert model.balancer is not None or len(model.objectives) > 0
 
 
-@pytest.mark.parametrize("suite", SUITES)
+DIAGNOSTICS = Path("configs/overlays/diagnostics.yaml")
+# What its header says of runs of plain DQN.
+AS_MULTI_TASK = ["--model=lit_mtdqn.MultiTaskDQN", "--model.scale=null"]
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [("driving/three_tasks", AS_MULTI_TASK), ("multitask/classic_control", [])],
+)
 def test_diagnostics_are_added_to_what_a_run_has(
-    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lit_mtdqn.callbacks.run_report._film", lambda *_: None)
-    overlay = Path("configs/overlays/diagnostics.yaml")
-    options = [*BRIEF, "--trainer.log_every_n_steps=1"]
-    smoke(tmp_path / "run", *_suite(suite, tmp_path), overlay, options=options)
+    path, every = Path(f"configs/{run}.yaml"), "--trainer.log_every_n_steps=1"
+    smoke(tmp_path / "run", path, DIAGNOSTICS, options=[*BRIEF, every, *options])
     metrics = read_metrics(tmp_path / "run" / "metrics.csv")
-    one, other, *_ = TASKS[suite]
+    one, other, *_ = tasks_of(path)
     expected = {f"affinity/{one}/{one}", f"gradients/cosine/{one}/{other}"}
     expected |= {"health/dormant/1", f"health/effective_rank/{one}", f"health/policy_churn/{other}"}
     assert metrics.keys() >= expected
     report = {path.name for path in (tmp_path / "run" / "report").iterdir()}
     assert report >= {"gradient_agreement.png", "task_affinity.png", "relatedness.csv"}
-    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    callbacks = [entry["class_path"].split(".")[-1] for entry in config["trainer"]["callbacks"]]
-    added = ["GradientAgreement", "TaskAffinity", "NetworkHealth"]
-    assert callbacks[-3:] == added
-    own = yaml.safe_load(Path(SUITES[suite]).read_text())["trainer"]["callbacks"]
-    assert callbacks[:-3] == [entry["class_path"].split(".")[-1] for entry in own]
-    assert "EpsilonDecay" in callbacks
+    callbacks = _callbacks(tmp_path / "run" / "config.yaml")
+    assert callbacks == [*_callbacks(path), "GradientAgreement", "TaskAffinity", "NetworkHealth"]
+    assert callbacks[:2] == ["TargetNetworkSync", "EpsilonDecay"]
+
+
+def _callbacks(path: Path) -> list[str]:
+    entries = yaml.safe_load(path.read_text())["trainer"]["callbacks"]
+    return [entry["class_path"].rpartition(".")[2] for entry in entries]
+
+
+def test_diagnostics_leave_training_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    run, every = Path("configs/driving/three_tasks.yaml"), "--trainer.log_every_n_steps=1"
+    smoke(tmp_path / "plain", run, options=BRIEF)
+    smoke(tmp_path / "watched", run, DIAGNOSTICS, options=[*BRIEF, every, *AS_MULTI_TASK])
+    plain, watched = (
+        kind.load_from_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
+        for kind, name in ((DQN, "plain"), (MultiTaskDQN, "watched"))
+    )
+    assert_same_state(watched, plain)
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)
