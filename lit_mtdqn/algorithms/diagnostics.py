@@ -68,9 +68,7 @@ def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     network = learner.network
     prediction = network(batch.observation, batch.task)
     q_values = learner.raw_values(network.q_values(prediction).float(), batch.task)
-    mask = batch.extra.get("action_mask")
-    if mask is None:
-        mask = network.allowed_actions(batch.task)
+    mask = network.allowed_actions(batch.task, batch.extra.get("action_mask"))
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
     metrics = {

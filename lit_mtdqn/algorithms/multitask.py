@@ -18,6 +18,8 @@ from lit_mtdqn.functional.gradients import (
     as_gradients,
     as_matrix,
     group_means,
+    look_ahead_affinity,
+    look_ahead_steps,
     sums_by_task,
 )
 from lit_mtdqn.networks import DrawsNoise, QNetwork
@@ -181,6 +183,32 @@ class MultiTaskDQN(DQN):
         losses = self._task_losses(self.losses(batch, copies), batch)
         return self._differentiate(losses, [])[0]
 
+    def task_affinity(self, batch: Transition, share: float = 0.01) -> Tensor:
+        """Return what a step for each task alone does to every task's loss; nothing else changes.
+
+        The step moves the shared parameters down the gradient of task i, as far as lowers its loss
+        by `share` to first order. Entry [i, j] is the part of task j's loss that this takes away,
+        over `share`: near 1 for j = i, negative where it does harm.
+
+        Args:
+            batch: Leading shape [S, B].
+            share: Part of a task's own loss, in (0, 1).
+
+        Returns:
+            [T, T] for the tasks in the batch, in rising order; means over ranks.
+
+        References:
+            Fifty et al. 2021, "Efficiently Identifying Task Groupings for Multi-Task Learning",
+            equation 1, https://arxiv.org/abs/2109.04617.
+        """
+        batch = self.in_own_unit(batch)
+        losses = self._task_losses(self.losses(batch, self._copy_shared(batch)), batch)
+        gradients, _ = self._differentiate(losses._replace(unbalanced=None), [])
+        before = self.mean_over_ranks(losses.loss.detach())
+        steps = look_ahead_steps(before, gradients.by_task, share)
+        after = torch.stack([self._task_losses_after(step, batch).loss for step in steps])
+        return look_ahead_affinity(before, self.mean_over_ranks(after), share)
+
     def _differentiate(
         self, losses: TaskLosses, own: list[nn.Parameter]
     ) -> tuple[TaskGradients, list[Tensor]]:
@@ -218,6 +246,14 @@ class MultiTaskDQN(DQN):
     def task_losses_of(self, batch: Transition) -> TaskLosses:
         """Return the losses of a batch under the parameters as they are now, without gradient."""
         return self._task_losses(self.losses(batch), batch)
+
+    @torch.no_grad()
+    def _task_losses_after(self, step: Tensor, batch: Transition) -> TaskLosses:
+        """Return the losses of a batch where a row [P] is added to the shared parameters."""
+        pieces = as_gradients(step, list(self._shared.values()))
+        moved = zip(self._shared.items(), pieces, strict=True)
+        parameters = {name: parameter + piece for (name, parameter), piece in moved}
+        return self._task_losses(self.losses(batch, parameters), batch)
 
     def _fill(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
         """Set gradients to their means over ranks, in one message."""

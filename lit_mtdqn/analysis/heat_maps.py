@@ -9,10 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lit_mtdqn.analysis.metrics_file import Curve
+from lit_mtdqn.analysis.relatedness import (
+    LENGTH,
+    compared_tasks,
+    mean_affinities,
+    mean_cosines,
+    mean_lengths,
+)
 
 Array = np.ndarray
-COSINE, SHARE = "gradients/cosine", "gradients/share"
-INK, PALE = "#1f2937", "#ffffff"
+INK, MUTED, PALE = "#1f2937", "#6b7280", "#ffffff"
 CELL = 0.75  # inches
 MARGIN = 2.2  # inches, for names
 
@@ -30,33 +36,50 @@ def gradient_agreement(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Fi
     Returns:
         The figure, or None if nothing was logged of two tasks.
     """
-    names = [name for name in tasks if f"{SHARE}/{name}" in metrics]
+    names = [name for name in tasks if f"{LENGTH}/{name}" in metrics]
     if len(names) < 2:
         return None
-    shares = [[_mean(metrics, f"{SHARE}/{name}")] for name in names]
     size = CELL * len(names) + MARGIN
     figure = Figure(figsize=(size + 2 * CELL, size), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[len(names), 1])
-    _draw(left, _cosines(metrics, names), "Cosine of gradients", "RdBu", -1.0)
-    _draw(right, np.array(shares), "Length", "Greys", 0.0)
-    left.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    left.set_yticks(range(len(names)), names)
+    _draw(left, mean_cosines(metrics, names), "Cosine of gradients", "RdBu", -1.0)
+    _draw(right, mean_lengths(metrics, names)[:, None], "Length", "Greys", 0.0)
+    _write_names(left, names)
     right.set_xticks([])
     right.set_yticks([])
     return figure
 
 
-def _cosines(metrics: Mapping[str, Curve], names: Sequence[str]) -> Array:
-    table = np.eye(len(names))
-    for i, one in enumerate(names):
-        for j, other in enumerate(names[i + 1 :], i + 1):
-            table[i, j] = table[j, i] = _mean(metrics, f"{COSINE}/{one}/{other}")
-    return table
+def task_affinity(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Figure | None:
+    """Return a figure of what a step for the row's task does to the loss of the column's.
+
+    Numbers are means over the run, as the callback `TaskAffinity` logged them. 1, the darkest blue,
+    is as good as a step for the column's task itself; red is harm.
+
+    Args:
+        metrics: What the run logged, as `read_metrics` returns it.
+        tasks: Names of the tasks, in the order of rows; those without affinities are left out.
+
+    Returns:
+        The figure, or None if nothing was logged of two tasks.
+    """
+    names = compared_tasks(metrics, tasks)
+    if len(names) < 2:
+        return None
+    size = CELL * len(names) + MARGIN
+    figure = Figure(figsize=(size, size), layout="constrained")
+    panel = figure.subplots()
+    _draw(panel, mean_affinities(metrics, names), "Affinity of tasks", "RdBu", -1.0)
+    _write_names(panel, names)
+    panel.set_ylabel("a step for", color=MUTED, fontsize=9)
+    panel.set_xlabel("lowers the loss of", color=MUTED, fontsize=9)
+    return figure
 
 
-def _mean(metrics: Mapping[str, Curve], name: str) -> float:
-    curve = metrics.get(name)
-    return float("nan") if curve is None else float(np.mean(curve.values))
+def _write_names(panel: Axes, names: Sequence[str]) -> None:
+    labels = [name.replace("_", " ") for name in names]
+    panel.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    panel.set_yticks(range(len(names)), labels)
 
 
 def _draw(panel: Axes, table: Array, title: str, colours: str, lowest: float) -> None:
@@ -69,9 +92,16 @@ def _draw(panel: Axes, table: Array, title: str, colours: str, lowest: float) ->
         panel.text(
             column,
             row,
-            f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
+            _readable(value),
             ha="center",
             va="center",
             color=PALE if dark else INK,
             fontsize=9,
         )
+
+
+def _readable(value: float) -> str:
+    if np.isnan(value):
+        return "\N{EN DASH}"
+    # Rounded before it is signed: no cell shall say minus zero.
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")

@@ -3,17 +3,23 @@
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
+from lit_mtdqn.callbacks.inspection import Inspection
+from lit_mtdqn.callbacks.network_health import NetworkHealth
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
 from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.run_report import RunReport
 from lit_mtdqn.callbacks.target_sync import TargetNetworkSync
+from lit_mtdqn.callbacks.task_affinity import TaskAffinity
 
 __all__ = [
     "EnvStepProgressBar",
     "EpsilonDecay",
     "GracefulStop",
     "GradientAgreement",
+    "Inspection",
+    "NetworkHealth",
     "ReplayCheckpoint",
     "RunReport",
     "TargetNetworkSync",
+    "TaskAffinity",
 ]

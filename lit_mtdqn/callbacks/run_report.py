@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lit_mtdqn.analysis.heat_maps import gradient_agreement
-from lit_mtdqn.analysis.metrics_file import read_metrics
+from lit_mtdqn.analysis.heat_maps import gradient_agreement, task_affinity
+from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
 from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
-from lit_mtdqn.analysis.scores import overall_scores, task_score
-from lit_mtdqn.analysis.statistics import mean_and_std
+from lit_mtdqn.analysis.relatedness import (
+    Relation,
+    advice,
+    clear_affinities,
+    compared_tasks,
+    mean_affinities,
+    mean_cosines,
+    relations,
+)
+from lit_mtdqn.analysis.score_table import TaskResult, score_table, task_result
+from lit_mtdqn.analysis.specialists import of_specialists, specialist_scores
 from lit_mtdqn.rollout.recording import UnrenderableError, record_episode, write_gif
 from lit_mtdqn.types import ActionValues, Episodes, TaskInfo
 
 PIXELS_PER_INCH = 200
-COLUMN_GAP = "  "
 EPISODE_COLUMNS = ("task", "episode", "return", "length", "success")
-
-
-class TaskResult(NamedTuple):
-    """Test of one task; the columns of `test_scores.csv`.
-
-    Attributes:
-        task: The task's name.
-        episodes: Number of episodes.
-        mean: Mean return.
-        std: Sample standard deviation of returns.
-        min: Lowest return.
-        max: Highest return.
-        length: Mean number of env steps.
-        success: Share of successful episodes, or None if the task does not report it.
-        score: Mean score.
-    """
-
-    task: str
-    episodes: int
-    mean: float
-    std: float
-    min: float
-    max: float
-    length: float
-    success: float | None
-    score: float
 
 
 class RunReport(Callback):
@@ -55,21 +37,42 @@ class RunReport(Callback):
 
     It prints a table and writes into the folder `report` of the run: `test_scores.csv` (a row per
     task), `test_episodes.csv` (a row per episode), `learning_curves.png`, for tasks that can be
-    drawn `<task>.gif`, and, where `GradientAgreement` logged, `gradient_agreement.png`.
-    Without a logger that has a folder it only prints. An interrupted run plays nothing; its curves
-    are drawn as far as they go. In YAML:
+    drawn `<task>.gif`; where `GradientAgreement` logged, `gradient_agreement.png`; where
+    `TaskAffinity` logged, `task_affinity.png` and `relatedness.csv` (a row per pair of tasks), and
+    it says which tasks to train together. Without a logger that has a folder it only prints. An
+    interrupted run plays nothing; its curves are drawn as far as they go. In YAML:
 
         trainer:
           callbacks+:
           - class_path: lit_mtdqn.callbacks.RunReport
-            init_args: {gifs: true}
+            init_args:
+              gifs: true
+              specialists: {cartpole: runs/dqn/cartpole/2026-01-31_12-00-00}
 
     Args:
         gifs: Whether an episode of each task is filmed.
+        specialists: Folders of finished runs by the names of tasks, each with a network of its own
+            for its task. Adds a column to the table and to `test_scores.csv`: the task's score over
+            that of its specialist, from the return in its report and this run's score range. Left
+            empty where the specialist's score is not above 0.
+
+    Raises:
+        ValueError: If `fit` starts with specialists of unknown tasks, or without their reports.
     """
 
-    def __init__(self, gifs: bool = True) -> None:
+    def __init__(self, gifs: bool = True, specialists: dict[str, str] | None = None) -> None:
         self.gifs = gifs
+        self.specialists = specialists or {}
+        self._specialist_scores: dict[str, float] = {}
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Read the reports of specialists, which may be missing, before anything is learned."""
+        if stage == "fit" and self.specialists:
+            infos = trainer.datamodule.task_infos  # type: ignore[attr-defined]
+            name = "RunReport.specialists"
+            self._specialist_scores = specialist_scores(self.specialists, infos, name)
 
     # Only here have all callbacks written their last checkpoint, all loggers their last row, and
     # the progress bar is closed.
@@ -88,78 +91,41 @@ class RunReport(Callback):
         """Draw the curves so far."""
         folder = _report_folder(trainer)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING and folder is not None:
-            _draw_figures(trainer, folder)
+            _draw_figures(_read_metrics(folder), _infos(trainer), folder)
 
     def _report(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        infos: dict[str, TaskInfo] = {info.name: info for info in data.task_infos}
+        infos = {info.name: info for info in _infos(trainer)}
         evaluations: list[Episodes] = list(data.test_dataloader())
-        results = [_summary(episodes, infos[episodes.task]) for episodes in evaluations]
-        _say(score_table(results, {info.name for info in infos.values() if not info.learns}))
+        results = [task_result(episodes, infos[episodes.task]) for episodes in evaluations]
+        ratios = of_specialists(results, self._specialist_scores) if self.specialists else {}
+        held_out = {info.name for info in infos.values() if not info.learns}
+        _say(score_table(results, held_out, ratios))
         folder = _report_folder(trainer)
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _write_csv(folder / "test_scores.csv", TaskResult._fields, results)
+        _write_scores(folder / "test_scores.csv", results, ratios)
         _write_csv(folder / "test_episodes.csv", EPISODE_COLUMNS, _episode_rows(evaluations))
-        _draw_figures(trainer, folder)
+        metrics = _read_metrics(folder)
+        _draw_figures(metrics, list(infos.values()), folder)
+        _relate(metrics, list(infos), folder)
         if self.gifs:
             assert isinstance(pl_module, ActionValues), "it has just played"
             for result in results:
                 _film(pl_module, data, result.task, folder)
 
 
-def score_table(results: Sequence[TaskResult], held_out: Collection[str] = ()) -> str:
-    """Return a table for people, a line per task and, for several tasks, one over all.
-
-    Args:
-        results: Tests of the tasks.
-        held_out: Names of tasks that are not learned from.
-    """
-    header = ("task", "episodes", "return", "length", "success", "score")
-    rows = [
-        (
-            result.task,
-            str(result.episodes),
-            f"{result.mean:.2f} ± {result.std:.2f}",
-            f"{result.length:.1f}",
-            "-" if result.success is None else f"{result.success:.0%}",
-            f"{result.score:.3f}",
-        )
-        for result in results
-    ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [_aligned(row, widths) for row in (header, *rows)]
-    rule = "-" * len(lines[0])
-    lines.insert(1, rule)
-    if len(results) > 1:
-        scores = overall_scores({result.task: result.score for result in results}, held_out)
-        texts = [f"{name.replace('_', ' ')} {score:.3f}" for name, score in scores.items()]
-        overall = COLUMN_GAP.join(texts)
-        lines += [rule, "all tasks" + overall.rjust(len(rule) - len("all tasks"))]
-    return "\n".join(lines)
+def _infos(trainer: lightning.Trainer) -> list[TaskInfo]:
+    infos: list[TaskInfo] = trainer.datamodule.task_infos  # type: ignore[attr-defined]
+    return infos
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, *numbers = row
-    cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-    return COLUMN_GAP.join([name.ljust(widths[0]), *cells])
-
-
-def _summary(episodes: Episodes, info: TaskInfo) -> TaskResult:
-    returns = episodes.episode_return
-    mean, std = mean_and_std(returns)
-    return TaskResult(
-        task=episodes.task,
-        episodes=len(returns),
-        mean=mean,
-        std=std,
-        min=float(returns.min()),
-        max=float(returns.max()),
-        length=float(episodes.episode_length.mean()),
-        success=None if episodes.success is None else float(episodes.success.mean()),
-        score=task_score(episodes, info),
-    )
+def _write_scores(
+    path: Path, results: Sequence[TaskResult], ratios: Mapping[str, float | None]
+) -> None:
+    header = [*TaskResult._fields, *(["of_specialist"] if ratios else [])]
+    _write_csv(path, header, [[*row, *([ratios[row.task]] if ratios else [])] for row in results])
 
 
 def _episode_rows(evaluations: Sequence[Episodes]) -> Iterable[Sequence[Any]]:
@@ -182,18 +148,35 @@ def _report_folder(trainer: lightning.Trainer) -> Path | None:
     return next((Path(folder) / "report" for folder in folders if folder), None)
 
 
-def _draw_figures(trainer: lightning.Trainer, folder: Path) -> None:
+def _read_metrics(folder: Path) -> dict[str, Curve]:
+    """Return what was logged beside the folder of the report."""
     file = folder.parent / "metrics.csv"
-    metrics = read_metrics(file) if file.is_file() else {}
+    return read_metrics(file) if file.is_file() else {}
+
+
+def _draw_figures(metrics: Mapping[str, Curve], infos: Sequence[TaskInfo], folder: Path) -> None:
     if not logged_tasks([metrics]):
         return
-    infos: Sequence[TaskInfo] = trainer.datamodule.task_infos  # type: ignore[attr-defined]
-    figure = learning_curves([metrics], {info.name: info.score_range for info in infos})
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "learning_curves.png", dpi=PIXELS_PER_INCH)
-    agreement = gradient_agreement(metrics, [info.name for info in infos])
-    if agreement is not None:
-        agreement.savefig(folder / "gradient_agreement.png", dpi=PIXELS_PER_INCH)
+    names = [info.name for info in infos]
+    figures = {
+        "learning_curves": learning_curves([metrics], {i.name: i.score_range for i in infos}),
+        "gradient_agreement": gradient_agreement(metrics, names),
+        "task_affinity": task_affinity(metrics, names),
+    }
+    for name, figure in figures.items():
+        if figure is not None:
+            figure.savefig(folder / f"{name}.png", dpi=PIXELS_PER_INCH)
+
+
+def _relate(metrics: Mapping[str, Curve], tasks: Sequence[str], folder: Path) -> None:
+    """Write and say how tasks get on with one another, where several were compared."""
+    names = compared_tasks(metrics, tasks)
+    if len(names) < 2:
+        return
+    pairs = relations(names, mean_cosines(metrics, names), mean_affinities(metrics, names))
+    _write_csv(folder / "relatedness.csv", Relation._fields, pairs)
+    _say(advice(clear_affinities(metrics, names), names))
 
 
 def _film(policy: ActionValues, data: Any, task: str, folder: Path) -> None:

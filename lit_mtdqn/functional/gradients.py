@@ -80,3 +80,39 @@ def gradient_cosines(matrix: Tensor) -> Tensor:
     unit = matrix / norms.clamp_min(torch.finfo(matrix.dtype).tiny).unsqueeze(1)
     cosines: Tensor = unit @ unit.T
     return cosines.clamp(-1.0, 1.0)
+
+
+def look_ahead_steps(loss: Tensor, gradient: Tensor, share: float) -> Tensor:
+    """Return a step down each task's gradient that takes `share` of its loss, to first order.
+
+    `step_i = -share L_i g_i / |g_i|^2`; zeros where there is no gradient or no loss.
+
+    Args:
+        loss: L, [T].
+        gradient: g, [T, P].
+        share: Part of each loss, above 0.
+
+    Returns:
+        [T, P], to be added to the parameters.
+    """
+    squared = gradient.square().sum(1)
+    length = torch.where(squared > 0.0, -share * loss / squared, 0.0)
+    return length.unsqueeze(1) * gradient
+
+
+def look_ahead_affinity(before: Tensor, after: Tensor, share: float) -> Tensor:
+    """Return which part of each task's loss each step took away, in units of `share`.
+
+    `(L_j - L_ij) / (share L_j)` is 1 where the step did to task j what j's own would do to first
+    order, 0 where it did nothing, negative where it did harm; 0 for tasks without a loss.
+
+    Args:
+        before: L, at least 0, [T].
+        after: Losses after the step for each task, rows, [T, T].
+        share: As in `look_ahead_steps`.
+
+    References:
+        Fifty et al. 2021, "Efficiently Identifying Task Groupings for Multi-Task Learning",
+        equation 1, https://arxiv.org/abs/2109.04617, divided by `share`.
+    """
+    return torch.where(before > 0.0, (before - after) / (share * before), 0.0)

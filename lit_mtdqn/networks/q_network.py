@@ -101,8 +101,15 @@ class QNetwork(nn.Module):
         """Return numbers about the sharing that are worth logging, [] by name."""
         return {} if self.sharing is None else self.sharing.metrics(prediction, task)
 
-    def allowed_actions(self, task: Tensor) -> Tensor | None:
-        """Return which actions the tasks [S] have, [S, 1, A], or None if all have all of them."""
+    def allowed_actions(self, task: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return which actions are allowed, [S, 1, A] or [S, B, A], or None if all are.
+
+        Args:
+            task: [S].
+            mask: What the states themselves allow, [S, B, A]; None allows all that the tasks have.
+        """
+        if mask is not None:
+            return mask
         return self.action_mask[task].unsqueeze(1) if self._is_padded else None
 
     def q_values(self, prediction: Prediction) -> Tensor:

@@ -90,7 +90,7 @@ class TD:
         """Return the target in the space of the head, float32, without gradient."""
         with torch.no_grad():
             following = target_network(batch.next_observation, batch.task)
-            mask = _allowed(batch, "next_action_mask", target_network)
+            mask = target_network.allowed_actions(batch.task, batch.extra.get("next_action_mask"))
             if self.bootstrap == "munchausen":
                 return self._munchausen_target(batch, following, mask, target_network)
             chooser = following
@@ -109,15 +109,10 @@ class TD:
     ) -> Tensor:
         head, temperature = target_network.head, self.temperature
         q_values = head.q_values(target_network(batch.observation, batch.task))
-        mask = _allowed(batch, "action_mask", target_network)
+        mask = target_network.allowed_actions(batch.task, batch.extra.get("action_mask"))
         log_policy = scaled_log_policy(q_values, temperature, mask)
         bonus = gather_actions(log_policy, batch.action).clamp(min=self.clip)
         policy = softmax_policy(head.q_values(following), temperature, next_mask)
         entropy = torch.special.entr(policy).sum(-1)
         reward = batch.reward + self.alpha * bonus + batch.discount * temperature * entropy
         return head.target(reward, batch.discount, following, policy)
-
-
-def _allowed(batch: Transition, name: str, network: QNetwork) -> Tensor | None:
-    mask = batch.extra.get(name)
-    return network.allowed_actions(batch.task) if mask is None else mask

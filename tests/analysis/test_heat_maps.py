@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lit_mtdqn.analysis.heat_maps import gradient_agreement
+from lit_mtdqn.analysis.heat_maps import gradient_agreement, task_affinity
 from lit_mtdqn.analysis.metrics_file import Curve
 
 
@@ -45,3 +45,35 @@ def test_a_task_without_gradients_has_no_row() -> None:
 @pytest.mark.parametrize("tasks", [[], ["a"], ["x", "y"]])
 def test_one_task_agrees_with_itself(tasks: list[str]) -> None:
     assert gradient_agreement(METRICS, tasks) is None
+
+
+AFFINITIES = {
+    "affinity/a_b/a_b": _curve(1.0, 0.98),
+    "affinity/a_b/c": _curve(-0.5, 0.1),
+    "affinity/c/a_b": _curve(-0.004, 0.0),
+    "affinity/c/c": _curve(0.9),
+}
+
+
+def test_affinities_lead_from_rows_to_columns() -> None:
+    figure = task_affinity(AFFINITIES, ["held_out", "a_b", "c"])
+    assert figure is not None
+    (panel,) = figure.axes
+    table = np.asarray(panel.images[0].get_array())
+    np.testing.assert_allclose(table, [[0.99, -0.2], [-0.002, 0.9]])
+    texts = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in panel.texts]
+    assert texts == ["0.99", "-0.20", "0.00", "0.90"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["a b", "c"]
+    assert (panel.get_ylabel(), panel.get_xlabel()) == ("a step for", "lowers the loss of")
+
+
+def test_affinities_that_nobody_logged_are_drawn_as_a_dash() -> None:
+    known = {name: curve for name, curve in AFFINITIES.items() if name != "affinity/c/a_b"}
+    figure = task_affinity(known, ["a_b", "c"])
+    assert figure is not None
+    assert [text.get_text() for text in figure.axes[0].texts][2] == "\N{EN DASH}"
+
+
+@pytest.mark.parametrize("tasks", [[], ["c"], ["x", "y"]])
+def test_one_task_has_no_affinity_to_draw(tasks: list[str]) -> None:
+    assert task_affinity(AFFINITIES, tasks) is None

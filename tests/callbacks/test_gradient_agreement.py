@@ -1,13 +1,12 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import torch
-from helpers.asserts import assert_same_state, assert_table, complaint
+from helpers.asserts import assert_same_state, assert_table
 from helpers.counting_env import VECTOR
-from helpers.runs import COUNTING, NETWORK, fit, small_data, small_model
+from helpers.runs import COUNTING, NETWORK, fit, small_data
 from lightning.pytorch.loggers import CSVLogger
 from torchjd import aggregation
 
@@ -53,23 +52,6 @@ def test_looking_changes_nothing(balancer: Any) -> None:
     assert_same_state(first.network, second.network)
 
 
-@pytest.mark.parametrize(
-    ("every_n_updates", "log_every", "looks"),
-    # A phase makes 2 updates; a look after update 2, then when so many more are made and logged.
-    [(1, 1, [2, 4, 6, 8, 10]), (5, 1, [2, 8]), (1, 2, [4, 8]), (1000, 2, [4])],
-)
-def test_it_looks_with_rows_of_metrics_and_no_more_often_than_asked(
-    every_n_updates: int, log_every: int, looks: list[int]
-) -> None:
-    data = small_data({"a": COUNTING, "b": COUNTING}, total_env_steps=None, total_updates=10)
-    model = _model(data)
-    seen: list[int] = []
-    gradients = model.task_gradients
-    model.task_gradients = lambda batch: (seen.append(data.clock.updates), gradients(batch))[1]  # type: ignore[method-assign, func-returns-value]
-    fit(data, model, GradientAgreement(every_n_updates), log_every_n_steps=log_every)
-    assert seen == looks
-
-
 def test_rows_and_the_report_hold_what_it_found(tmp_path: Path) -> None:
     data = _data()
     logger = CSVLogger(tmp_path, name="", version="")
@@ -81,13 +63,3 @@ def test_rows_and_the_report_hold_what_it_found(tmp_path: Path) -> None:
     total = sum(metrics[name].values for name in SHARES)
     assert total == pytest.approx(1.0)
     assert (tmp_path / "report" / "gradient_agreement.png").stat().st_size > 0
-
-
-def test_a_learner_of_single_tasks_is_refused() -> None:
-    with pytest.raises(ValueError, match=complaint("model")):
-        GradientAgreement().setup(Mock(), small_model(small_data()), "fit")
-
-
-def test_looking_less_than_never_is_refused() -> None:
-    with pytest.raises(ValueError, match=complaint("every_n_updates")):
-        GradientAgreement(0)

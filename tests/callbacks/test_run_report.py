@@ -10,7 +10,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from helpers.asserts import assert_equal_tensors
+from helpers.asserts import assert_equal_tensors, complaint
 from helpers.picture_env import PATH
 from helpers.tape import Tape
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.analysis.plots import learning_curves
+from lit_mtdqn.analysis.score_table import TaskResult
 from lit_mtdqn.callbacks import RunReport
-from lit_mtdqn.callbacks.run_report import TaskResult, score_table
 
 DRAWN = TaskSpec(env=PATH, kwargs={"pattern": (3, -5)}, success_key="success")
 UNDRAWN = TaskSpec(env="Counting-v0", score_range=(-10.0, 10.0))
@@ -117,11 +117,12 @@ def fit(
     tasks: dict[str, TaskSpec] | None = None,
     gifs: bool = True,
     logged: bool = True,
+    specialists: dict[str, str] | None = None,
 ) -> tuple[lightning.Trainer, DQN, TapedDataModule]:
     torch.manual_seed(0)
     data = make_data(tape or Tape(), tasks or {"drawn": DRAWN, "undrawn": UNDRAWN})
     learner = DQN(data.task_infos)
-    trainer = make_trainer(folder, RunReport(gifs), callbacks, logged)
+    trainer = make_trainer(folder, RunReport(gifs, specialists), callbacks, logged)
     trainer.fit(learner, data)
     return trainer, learner, data
 
@@ -141,10 +142,6 @@ def contents(folder: Path) -> set[str]:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def result(task: str, score: float, success: float | None = None) -> TaskResult:
-    return TaskResult(task, 100, 487.25, 31.5, 400.0, 500.0, 487.25, success, score)
 
 
 def test_a_finished_run_leaves_tables_curves_and_a_film_of_what_can_be_drawn(
@@ -296,23 +293,42 @@ def test_other_ranks_neither_play_nor_write() -> None:
     assert tape.events == []
 
 
-def test_the_table_is_aligned_and_ends_with_mean_and_worst_score() -> None:
-    results = [result("cartpole", 0.9734), result("traffic_light", 0.5, success=0.875)]
-    assert score_table(results).splitlines() == [
-        "task           episodes          return  length  success  score",
-        "---------------------------------------------------------------",
-        "cartpole            100  487.25 ± 31.50   487.2        -  0.973",
-        "traffic_light       100  487.25 ± 31.50   487.2      88%  0.500",
-        "---------------------------------------------------------------",
-        "all tasks                               mean 0.737  worst 0.500",
+def test_scores_are_compared_with_those_of_specialists(
+    tmp_path: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, gifs=False, specialists={"undrawn": str(finished.parent)})
+    scores = rows(tmp_path / "report" / "test_scores.csv")
+    # The same run twice: each is as good as the other.
+    assert [row["of_specialist"] for row in scores] == ["", "1.0"]
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in table if line.startswith(("drawn", "undrawn"))] == [
+        "-",
+        "1.000",
     ]
+    (header,) = [line for line in table if line.startswith("task ")]
+    assert header.endswith("score  of specialist")
 
 
-def test_the_table_tells_held_out_tasks_from_the_others() -> None:
-    results = [result("cartpole", 0.9734), result("far", 0.5), result("pole", 0.75)]
-    last = score_table(results, held_out={"far"}).splitlines()[-1]
-    assert last.split("  ")[-3:] == ["mean 0.862", "worst 0.750", "held out 0.500"]
+def test_without_specialists_there_is_no_column_of_them(finished: Path) -> None:
+    assert rows(finished / "test_scores.csv")[0].keys() == set(TaskResult._fields)
 
 
-def test_the_table_of_one_task_needs_no_row_over_all() -> None:
-    assert len(score_table([result("cartpole", 1.0)]).splitlines()) == 3
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("undrwan", "RunReport.specialists"), ("undrawn", "RunReport.specialists.undrawn")],
+)
+def test_specialists_that_cannot_be_compared_with_end_the_run_before_it_begins(
+    tmp_path: Path, task: str, name: str
+) -> None:
+    tape = Tape()
+    with pytest.raises(ValueError, match=complaint(name)):
+        fit(tmp_path, tape=tape, specialists={task: str(tmp_path / "nowhere")})
+    assert tape.events == []
+    assert not (tmp_path / "report").exists()
+
+
+def test_specialists_are_not_asked_for_in_a_mere_test(tmp_path: Path) -> None:
+    trainer, learner, data = fit(tmp_path, gifs=False)
+    gone: Any = RunReport(specialists={"undrawn": str(tmp_path / "gone")})
+    trainer.callbacks.append(gone)  # type: ignore[attr-defined]
+    assert trainer.test(learner, data, verbose=False)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from helpers.asserts import assert_table
 
@@ -7,6 +8,8 @@ from lit_mtdqn.functional.gradients import (
     as_matrix,
     gradient_cosines,
     group_means,
+    look_ahead_affinity,
+    look_ahead_steps,
     sums_by_task,
 )
 
@@ -68,3 +71,31 @@ def test_cosines_see_directions_alone() -> None:
             [0.0, 0.0, 0.0, 0.0, 0.0],
         ],
     )
+
+
+def test_a_look_ahead_is_as_long_as_takes_its_share_of_the_loss_along_the_slope() -> None:
+    loss, gradient = torch.tensor([2.0, 5.0]), torch.tensor([[3.0, 4.0], [0.0, -0.5]])
+    steps = look_ahead_steps(loss, gradient, 0.1)
+    assert_table(steps, [[-0.024, -0.032], [0.0, 1.0]])
+    assert_table((steps * gradient).sum(1), -0.1 * loss)
+
+
+@pytest.mark.parametrize(("loss", "gradient"), [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1.0, 1e-30)])
+def test_without_loss_or_slope_nobody_steps(loss: float, gradient: float) -> None:
+    steps = look_ahead_steps(torch.tensor([loss]), torch.tensor([[gradient, 0.0]]), 0.1)
+    assert steps.tolist() == [[0.0, 0.0]]
+
+
+def test_affinity_is_the_loss_taken_away_by_the_steps_of_rows_from_the_tasks_of_columns() -> None:
+    before = torch.tensor([2.0, 8.0, 0.0])
+    after = torch.tensor([[1.8, 8.0, 0.0], [2.4, 7.2, 0.5], [2.0, 7.6, 0.0]])
+    expected = [[1.0, 0.0, 0.0], [-2.0, 1.0, 0.0], [0.0, 0.5, 0.0]]
+    assert_table(look_ahead_affinity(before, after, 0.1), expected)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e4])
+def test_affinity_knows_no_unit(factor: float) -> None:
+    before, after = torch.tensor([2.0, 8.0]), torch.tensor([[1.8, 8.4], [2.4, 7.2]])
+    unit = torch.tensor([factor, 1.0])
+    plain = look_ahead_affinity(before, after, 0.1)
+    torch.testing.assert_close(look_ahead_affinity(unit * before, unit * after, 0.1), plain)

@@ -21,6 +21,7 @@ from torchjd import aggregation, scalarization
 
 from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
+from lit_mtdqn.callbacks import GradientAgreement, TaskAffinity
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision
 from lit_mtdqn.types import Clock, Feedback, Phase, Transition
@@ -94,7 +95,7 @@ class GivenData(lightning.LightningDataModule):
 
 
 def trained(name: str, **options: Any) -> dict[str, Tensor]:
-    """Return all parameters after some updates."""
+    """Return all parameters after some updates, and what callbacks saw of the tasks by then."""
     torch.manual_seed(0)
     model = MultiTaskDQN(
         INFOS,
@@ -104,9 +105,16 @@ def trained(name: str, **options: Any) -> dict[str, Tensor]:
         optimizer=partial(Adam, lr=0.01),
         max_grad_norm=0.2,
     )
-    trainer = quiet_trainer(max_epochs=1, use_distributed_sampler=False, **options)
+    callbacks = GradientAgreement(), TaskAffinity()
+    trainer = quiet_trainer(
+        *callbacks, max_epochs=1, log_every_n_steps=1, use_distributed_sampler=False, **options
+    )
     trainer.fit(model, GivenData())
-    return {key: parameter.detach() for key, parameter in model.named_parameters()}
+    seen = trainer.callback_metrics.items()
+    return {
+        **{key: parameter.detach() for key, parameter in model.named_parameters()},
+        **{key: value for key, value in seen if key.startswith(("gradients", "affinity"))},
+    }
 
 
 if __name__ == "__main__":

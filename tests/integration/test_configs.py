@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.asserts import assert_same_state
 from helpers.runs import fit, small_data
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
 from lit_mtdqn.algorithms.factories import from_plain
+from lit_mtdqn.analysis.metrics_file import read_metrics
 from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
 
@@ -127,7 +129,24 @@ def test_a_way_of_sharing_runs_on_tasks_of_unlike_sizes(path: Path) -> None:
     assert all(parameter.isfinite().all() for parameter in model.network.parameters())
 
 
-@pytest.mark.parametrize("suite", ["driving", "classic_control"])
+SUITES = {"driving": "configs/driving/three_tasks.yaml", "classic_control": CARTPOLE}
+TASKS = {
+    "driving": ["lane_keeping", "pedestrian", "traffic_light"],
+    "classic_control": ["cartpole", "acrobot"],
+}
+BRIEF = ["--data.total_env_steps=500", "--data.eval_max_steps=5", "--data.test_episodes=1"]
+
+
+def _suite(name: str, folder: Path) -> list[Path]:
+    """Return the configurations that make a suite of several tasks."""
+    configs = [Path(SUITES[name])]
+    if name == "classic_control":
+        configs.append(folder / "tasks.yaml")
+        configs[-1].write_text(CLASSIC_CONTROL)
+    return configs
+
+
+@pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize(
     "path", [pytest.param(p, id=p.stem, marks=SILENT.get(p.stem, [])) for p in MULTI_TASK]
 )
@@ -136,18 +155,57 @@ def test_a_multi_task_method_runs_and_loads_on_two_suites(
 ) -> None:
     if path.stem in NEEDS_SOLVERS:
         pytest.importorskip(NEEDS_SOLVERS[path.stem], reason="needs the extra `solvers`")
-    runs = {"driving": "configs/driving/three_tasks.yaml", "classic_control": CARTPOLE}
-    configs = [Path(runs[suite])]
-    if suite == "classic_control":
-        configs.append(tmp_path / "tasks.yaml")
-        configs[-1].write_text(CLASSIC_CONTROL)
-    brief = ["--data.total_env_steps=500", "--data.eval_max_steps=5", "--data.test_episodes=1"]
     monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
-    smoke(tmp_path / "run", *configs, path, options=brief)
+    smoke(tmp_path / "run", *_suite(suite, tmp_path), path, options=BRIEF)
     model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
-    names = {"driving": ["lane_keeping", "pedestrian", "traffic_light"]}
-    assert [info.name for info in model.tasks] == names.get(suite, ["cartpole", "acrobot"])
+    assert [info.name for info in model.tasks] == TASKS[suite]
     assert model.balancer is not None or len(model.objectives) > 0
+
+
+DIAGNOSTICS = Path("configs/overlays/diagnostics.yaml")
+# What its header says of runs of plain DQN.
+AS_MULTI_TASK = ["--model=lit_mtdqn.MultiTaskDQN", "--model.scale=null"]
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [("driving/three_tasks", AS_MULTI_TASK), ("multitask/classic_control", [])],
+)
+def test_diagnostics_are_added_to_what_a_run_has(
+    run: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_mtdqn.callbacks.run_report._film", lambda *_: None)
+    path, every = Path(f"configs/{run}.yaml"), "--trainer.log_every_n_steps=1"
+    smoke(tmp_path / "run", path, DIAGNOSTICS, options=[*BRIEF, every, *options])
+    metrics = read_metrics(tmp_path / "run" / "metrics.csv")
+    one, other, *_ = tasks_of(path)
+    expected = {f"affinity/{one}/{one}", f"gradients/cosine/{one}/{other}"}
+    expected |= {"health/dormant/1", f"health/effective_rank/{one}", f"health/policy_churn/{other}"}
+    assert metrics.keys() >= expected
+    report = {path.name for path in (tmp_path / "run" / "report").iterdir()}
+    assert report >= {"gradient_agreement.png", "task_affinity.png", "relatedness.csv"}
+    callbacks = _callbacks(tmp_path / "run" / "config.yaml")
+    assert callbacks == [*_callbacks(path), "GradientAgreement", "TaskAffinity", "NetworkHealth"]
+    assert callbacks[:2] == ["TargetNetworkSync", "EpsilonDecay"]
+
+
+def _callbacks(path: Path) -> list[str]:
+    entries = yaml.safe_load(path.read_text())["trainer"]["callbacks"]
+    return [entry["class_path"].rpartition(".")[2] for entry in entries]
+
+
+def test_diagnostics_leave_training_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    run, every = Path("configs/driving/three_tasks.yaml"), "--trainer.log_every_n_steps=1"
+    smoke(tmp_path / "plain", run, options=BRIEF)
+    smoke(tmp_path / "watched", run, DIAGNOSTICS, options=[*BRIEF, every, *AS_MULTI_TASK])
+    plain, watched = (
+        kind.load_from_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")
+        for kind, name in ((DQN, "plain"), (MultiTaskDQN, "watched"))
+    )
+    assert_same_state(watched, plain)
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)

@@ -44,6 +44,10 @@ def test_two_ranks_are_one_process_on_the_joined_batch(
         torch.testing.assert_close(first[key], parameter, rtol=1e-3, atol=1e-5, msg=key)
 
 
+def test_ranks_have_looked_at_their_tasks_together(ranks: list[dict[str, Parameters]]) -> None:
+    assert ranks[0]["equal"].keys() >= {"affinity/wide/narrow", "gradients/cosine/wide/narrow"}
+
+
 def test_balancers_lead_elsewhere(ranks: list[dict[str, Parameters]]) -> None:
     ends = [_torso(found) for found in ranks[0].values()]
     for place, end in enumerate(ends):

@@ -79,6 +79,11 @@ def test_the_allowed_actions_of_groups_are_those_of_their_tasks() -> None:
     assert allowed.tolist() == [[[True, True, True]], [[True, True, False]]]
 
 
+def test_what_states_allow_comes_before_what_tasks_have() -> None:
+    mask = torch.tensor([[[False, True, False]], [[True, False, False]]])
+    assert _network(LEFT, RIGHT).allowed_actions(torch.tensor([1, 0]), mask) is mask
+
+
 def test_tasks_of_equal_size_need_no_mask() -> None:
     assert _network(RIGHT, UP).allowed_actions(torch.tensor([1, 0])) is None
 

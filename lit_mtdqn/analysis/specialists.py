@@ -1,0 +1,65 @@
+"""How a network on many tasks compares with networks on one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lit_mtdqn.analysis.score_table import TaskResult
+from lit_mtdqn.analysis.scores import mean_score
+from lit_mtdqn.types import TaskInfo, require
+
+
+def specialist_scores(
+    folders: Mapping[str, str], infos: Sequence[TaskInfo], name: str
+) -> dict[str, float]:
+    """Return what specialists reached in their own tests, scored as their tasks are scored now.
+
+    Args:
+        folders: Folder of a finished run by the name of the task, under which that run has tested
+            it.
+        infos: The tasks, whose score ranges count.
+        name: What the user calls `folders`.
+
+    Raises:
+        ValueError: If there is no such task, or no such test in a folder's report.
+    """
+    by_name = {info.name: info for info in infos}
+    scores = {}
+    for task, folder in folders.items():
+        require(task in by_name, name, f"name tasks among {list(by_name)}", task)
+        row = _test_of(task, Path(folder) / "report" / "test_scores.csv")
+        must = f"be the folder of a finished run whose report has a test of {task}"
+        require(row is not None, f"{name}.{task}", must, folder)
+        assert row is not None
+        success = float(row["success"]) if row["success"] else None
+        scores[task] = mean_score(float(row["mean"]), success, by_name[task].score_range)
+    return scores
+
+
+def _test_of(task: str, path: Path) -> dict[str, str] | None:
+    if not path.is_file():
+        return None
+    with path.open(newline="") as file:
+        return next((row for row in csv.DictReader(file) if row["task"] == task), None)
+
+
+def of_specialists(
+    results: Sequence[TaskResult], specialists: Mapping[str, float]
+) -> dict[str, float | None]:
+    """Return each task's score over its specialist's: 1 is as good.
+
+    Args:
+        results: Tests of the tasks.
+        specialists: Scores of specialists by task.
+
+    Returns:
+        By task; None without a specialist, or where its score is not above 0, below which a ratio
+        means nothing.
+    """
+    ratios: dict[str, float | None] = {}
+    for result in results:
+        score = specialists.get(result.task, 0.0)
+        ratios[result.task] = result.score / score if score > 0.0 else None
+    return ratios
