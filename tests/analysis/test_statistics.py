@@ -132,3 +132,19 @@ def test_no_numbers_have_no_mean() -> None:
         mean_and_std(np.zeros(0))
     with pytest.raises(ValueError, match=complaint("scores")):
         interquartile_mean(np.zeros(0))
+
+
+def test_the_interquartile_mean_and_its_interval_are_those_of_rliable() -> None:
+    scores = np.array(
+        [
+            [0.91, 0.40, 1.20],
+            [0.85, 0.62, 1.05],
+            [0.97, 0.35, 0.30],
+            [0.60, 0.55, 1.31],
+            [0.92, 0.71, 1.18],
+        ]
+    )
+    # Of `aggregate_iqm` and `get_interval_estimates` of rliable 1.2 with 200,000 resamples.
+    assert interquartile_mean(scores) == pytest.approx(0.79777778)
+    found = stratified_bootstrap_interval(scores, generator(), resamples=20_000)
+    assert found == pytest.approx((0.63, 0.91222222), abs=0.01)
