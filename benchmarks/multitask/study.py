@@ -1,14 +1,17 @@
 """Train the cells of a study: a suite as it is, and with one thing changed at a time.
 
-    python benchmarks/multitask/study.py benchmarks/multitask/classic_control.yaml --seeds 0..4
+    python benchmarks/multitask/study.py benchmarks/multitask/classic_control.yaml
 
 appends to `benchmarks/results/multitask/<study>.csv` one row per run and task as soon as the run is
-over. A study that was stopped goes on where it stopped: runs that have their rows are not repeated.
+over. A study that was stopped goes on where it stopped: runs that have their rows are not repeated,
+and rows of a run that has been defined otherwise since are refused. All runs of a study should be
+of one commit, which each row names; a checkout of its own keeps that so while work goes on.
 `python benchmarks/multitask/summary.py <study>` says what the rows come to.
 
 A study is a YAML file:
 
     suite: configs/multitask/classic_control.yaml
+    seeds: 10..14              # none of those that choices were made by
     episodes: 100              # of the final test, per task
     arguments: []              # for every cell, such as --data.total_env_steps=400000
     cells:
@@ -25,12 +28,13 @@ from __future__ import annotations
 import argparse
 import csv
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +53,7 @@ THRESHOLD = 0.95
 COLUMNS = (
     *("cell", "seed", "run", "task", "score", "mean", "std", "success", "episodes"),
     *("area", "steps_to_threshold", "env_steps", "updates", "parameters", "seconds"),
+    *("cpu_seconds", "commit", "definition"),
 )
 
 
@@ -85,8 +90,10 @@ def acting_tasks(suite: dict[str, Any]) -> list[str]:
     return [name for name, task in suite["data"]["tasks"].items() if task.get("acts", True)]
 
 
-def reduced(suite: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
-    """Return a suite with fewer acting tasks and as many env steps for each of them."""
+def reduced(suite: dict[str, Any], only: tuple[str, ...] | None) -> dict[str, Any]:
+    """Return a suite with fewer acting tasks, or all, and as many env steps for each of them."""
+    if only is None:
+        return suite
     data = suite["data"]
     acting = acting_tasks(suite)
     dropped = set(acting) - set(only)
@@ -104,7 +111,7 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
     suite = yaml.safe_load(run.suite.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(reduced(suite, run.only) if run.only else suite))
+    config.write_text(yaml.safe_dump(reduced(suite, run.only or None)))
     return [
         *(sys.executable, "-m", "lit_mtdqn", "fit", f"--config={config}"),
         *(f"--config={overlay}" for overlay in run.overlays),
@@ -114,20 +121,43 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
     ]
 
 
+def definition_of(run: Run, study: dict[str, Any]) -> str:
+    """Return a short hash of all that a study says of a run."""
+    suite = reduced(yaml.safe_load(run.suite.read_text()), run.only or None)
+    overlays = [yaml.safe_load(Path(overlay).read_text()) for overlay in run.overlays]
+    parts = [suite, overlays, run.arguments, study.get("episodes", 100)]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+
+
+def commit() -> str:
+    """Return the commit of the working tree, with a plus where its code has been changed since."""
+    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def train(run: Run, study: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """Train in a process of its own and return the rows."""
-    command = command_of(run, study, folder)
+    command, version = command_of(run, study, folder), commit()
     # Suites may name what lies beside this file.
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     started = time.monotonic()
     with folder.with_suffix(".log").open("w") as log:
-        subprocess.run(command, check=True, stdout=log, stderr=log, env=environment)
-    return rows_of(run, folder, time.monotonic() - started)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{folder.with_suffix('.log')} says why the run failed")
+    cost = {
+        "seconds": f"{time.monotonic() - started:.1f}",
+        "cpu_seconds": f"{usage.ru_utime + usage.ru_stime:.1f}",
+        "commit": version,
+        "definition": definition_of(run, study),
+    }
+    return [{**row, **cost} for row in rows_of(run, folder)]
 
 
-def rows_of(run: Run, folder: Path, seconds: float) -> list[dict[str, Any]]:
-    """Return a run's numbers, one row per task."""
+def rows_of(run: Run, folder: Path) -> list[dict[str, Any]]:
+    """Return what a run has reached, one row per task."""
     metrics = read_metrics(folder / "metrics.csv")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     weights = checkpoint["state_dict"].items()
@@ -152,7 +182,6 @@ def rows_of(run: Run, folder: Path, seconds: float) -> list[dict[str, Any]]:
                 "env_steps": int(metrics["env_steps"].values[-1]),
                 "updates": int(metrics["updates"].values[-1]),
                 "parameters": parameters,
-                "seconds": f"{seconds:.1f}",
             }
         )
     return rows
@@ -169,12 +198,32 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def done(path: Path) -> set[tuple[str, int, str]]:
-    """Return the runs whose rows a results file holds."""
+def done(path: Path) -> dict[tuple[str, int, str], str]:
+    """Return the definitions of the runs whose rows a results file holds."""
     if not path.is_file():
-        return set()
+        return {}
     with path.open(newline="") as file:
-        return {(row["cell"], int(row["seed"]), row["run"]) for row in csv.DictReader(file)}
+        rows = list(csv.DictReader(file))
+    return {(row["cell"], int(row["seed"]), row["run"]): row["definition"] for row in rows}
+
+
+def missing(runs: Iterable[Run], study: dict[str, Any], path: Path) -> list[Run]:
+    """Return the runs that have no rows yet.
+
+    Raises:
+        ValueError: If there are rows of a run that has been defined otherwise since.
+    """
+    finished, wanted = done(path), []
+    for run in runs:
+        known, own = finished.get((run.cell, run.seed, run.name)), definition_of(run, study)
+        if known is None:
+            wanted.append(run)
+        elif known != own:
+            raise ValueError(
+                f"`{run.cell}` must be defined as in the rows of {path}; remove them to run it "
+                f"anew. Got {own} for {known}."
+            )
+    return wanted
 
 
 def main() -> None:
@@ -183,7 +232,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path)
-    parser.add_argument("--seeds", default="0..4")
+    parser.add_argument("--seeds", help="such as 10..14; default: the study's")
     parser.add_argument("--cells", default="", help="names, separated by commas; default: all")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at a time")
     parser.add_argument("--minutes", type=float, default=150, help="start no run after so many")
@@ -191,31 +240,32 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the folders of runs")
     given = parser.parse_args()
     study = yaml.safe_load(given.study.read_text())
+    seeds = parse_seeds(given.seeds or study["seeds"])
     if given.cells:
         study["cells"] = {cell: study["cells"][cell] for cell in given.cells.split(",")}
     results = RESULTS / f"{given.study.stem}.csv"
-    finished = done(results)
     ends = time.monotonic() + 60 * given.minutes
+    failed = []
 
     def work(run: Run) -> None:
         if time.monotonic() > ends:
             return
         folder = given.runs / given.study.stem / run.cell / f"{run.name}_{run.seed}"
-        rows = train(run, study, folder)
+        try:
+            rows = train(run, study, folder)
+        except RuntimeError as error:
+            failed.append(run)
+            print(f"{run.cell} {run.seed}: {error}", flush=True)
+            return
         append(results, rows)
         scores = ", ".join(f"{row['task']} {float(row['score']):.3f}" for row in rows)
         print(f"{run.cell} {run.seed}: {scores} ({float(rows[0]['seconds']):.0f} s)", flush=True)
         if not given.keep:
             shutil.rmtree(folder)
 
-    missing = [
-        run
-        for run in runs_of(study, parse_seeds(given.seeds))
-        if (run.cell, run.seed, run.name) not in finished
-    ]
     with ThreadPoolExecutor(given.jobs) as pool:
-        for _ in pool.map(work, missing):
-            pass
+        list(pool.map(work, missing(runs_of(study, seeds), study, results)))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Say what the runs of a study come to.
 
-    python benchmarks/multitask/summary.py classic_control --control hard_sharing
+    python benchmarks/multitask/summary.py classic_control
 
-reads `benchmarks/results/multitask/classic_control.csv`, prints a Markdown table with one row per
-cell, best first, and writes it beside the runs, with the mean score of every task and a picture.
-
-Tasks are those that all cells have been tested in.
+reads `benchmarks/results/multitask/classic_control.csv` and of the study its `control`
+(hard_sharing if it names none) and `tasks` (all), prints a Markdown table with one row per cell,
+best first, and writes it beside the runs, with the mean score of every task and a picture. Tasks
+are those that all cells have been tested in.
 
 - score: interquartile mean over seeds and tasks of the last network's test scores, with the 95 %
-  interval of a stratified bootstrap.
-- gain: the difference of the mean score to the control's, with the interval over its own bootstrap.
+  interval of a bootstrap over runs, which is rather narrow for five of them.
+- gain: the difference of the mean score to the control's, with the 95 % interval of Welch's t over
+  the seeds' means.
 - worst: the worst task's mean over seeds. area: the mean score over all evaluations.
 - steps: env steps per task to a score of 0.95, mean over tasks of the medians over seeds; never if
   half of the seeds do not get there in some task.
-- of specialists: the mean over tasks of the ratio of mean scores.
+- of specialists: the ratio of mean scores, with the interval of a bootstrap over runs.
+- time: CPU seconds of all runs of a seed, evaluations and report included, over the control's.
 """
 
 from __future__ import annotations
@@ -23,15 +25,19 @@ import csv
 import shlex
 import sys
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import yaml
+from scipy.stats import ttest_ind
 
 from lit_mtdqn.analysis.statistics import interquartile_mean, stratified_bootstrap_interval
 
-RESULTS = Path(__file__).parents[1] / "results" / "multitask"
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "multitask"
 RESAMPLES = 5_000
 Array = np.ndarray
 Rows = dict[str, dict[str, str]]
@@ -48,21 +54,39 @@ class Cell:
     steps: Array
     parameters: int
     seconds: float
+    whole_runs: bool
+
+    def interval(self, generator: np.random.Generator) -> tuple[float, float]:
+        """Return the 95 % interval of the interquartile mean."""
+        return stratified_bootstrap_interval(
+            self.scores, generator, resamples=RESAMPLES, whole_runs=self.whole_runs
+        )
+
+    def resampled_means(self, generator: np.random.Generator) -> Array:
+        """Return mean scores of resampled runs, [RESAMPLES]."""
+        tasks = 1 if self.whole_runs else self.scores.shape[1]
+        chosen = generator.integers(len(self.scores), size=(RESAMPLES, len(self.scores), tasks))
+        means: Array = np.take_along_axis(self.scores[None], chosen, axis=1).mean((1, 2))
+        return means
 
 
-def read_cells(path: Path) -> dict[str, Cell]:
+def read_cells(path: Path, only: Collection[str] = ()) -> dict[str, Cell]:
     """Return the cells of a results file, with the tasks that all cells have been tested in.
 
     Seeds that lack one of these tasks are left out.
+
+    Args:
+        path: The file.
+        only: Names of tasks, of which no others are compared; none allows all.
     """
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    names = dict.fromkeys(row["task"] for row in rows if not only or row["task"] in only)
     tested = {cell: {row["task"] for row in rows if row["cell"] == cell} for cell in _cells(rows)}
-    shared = set.intersection(*tested.values())
-    tasks = tuple(task for task in dict.fromkeys(row["task"] for row in rows) if task in shared)
-    by_cell: dict[str, dict[int, dict[str, dict[str, str]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
+    tasks = tuple(task for task in names if all(task in found for found in tested.values()))
+    if set(tasks) != set(names):
+        print(f"Only {', '.join(tasks)} of {', '.join(names)}: not all cells have the others.")
+    by_cell: dict[str, dict[int, Rows]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         by_cell[row["cell"]][int(row["seed"])][row["task"]] = row
     return {name: _cell(name, tasks, seeds) for name, seeds in by_cell.items()}
@@ -74,6 +98,8 @@ def _cells(rows: list[dict[str, str]]) -> list[str]:
 
 def _cell(name: str, tasks: tuple[str, ...], seeds: dict[int, Rows]) -> Cell:
     whole = [rows for rows in seeds.values() if set(rows) >= set(tasks)]
+    if len(whole) < len(seeds):
+        print(f"{name}: {len(seeds) - len(whole)} of {len(seeds)} seeds are not complete.")
     if not whole:
         raise ValueError(f"`{name}` must hold a seed with all tasks {tasks}. Got {dict(seeds)}.")
 
@@ -89,21 +115,26 @@ def _cell(name: str, tasks: tuple[str, ...], seeds: dict[int, Rows]) -> Cell:
         table("area"),
         table("steps_to_threshold"),
         int(np.mean([sum(int(row["parameters"]) for row in own) for own in runs])),
-        float(np.mean([sum(float(row["seconds"]) for row in own) for own in runs])),
+        float(np.mean([sum(float(row["cpu_seconds"] or 0) for row in own) for own in runs])),
+        all(len(own) == 1 for own in runs),
     )
 
 
-def gain(cell: Cell, control: Cell, generator: np.random.Generator) -> tuple[float, float, float]:
-    """Return the difference of mean scores and the ends of its 95 % bootstrap interval."""
+def gain(cell: Cell, control: Cell) -> tuple[float, float, float]:
+    """Return the difference of mean scores and the ends of its 95 % interval."""
+    first, second = cell.scores.mean(1), control.scores.mean(1)
+    difference = float(first.mean() - second.mean())
+    if min(len(first), len(second)) < 2 or first.std() + second.std() == 0.0:
+        return difference, difference, difference
+    interval = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return difference, float(interval.low), float(interval.high)
 
-    def means(scores: Array) -> Array:
-        chosen = generator.integers(len(scores), size=(RESAMPLES, *scores.shape))
-        drawn: Array = np.take_along_axis(scores[None], chosen, axis=1).mean((1, 2))
-        return drawn
 
-    difference = means(cell.scores) - means(control.scores)
-    low, high = np.quantile(difference, [0.025, 0.975])
-    return float(cell.scores.mean() - control.scores.mean()), float(low), float(high)
+def ratio(cell: Cell, other: Cell, generator: np.random.Generator) -> tuple[float, float, float]:
+    """Return the ratio of mean scores and the ends of its 95 % bootstrap interval."""
+    ratios = cell.resampled_means(generator) / other.resampled_means(generator)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(cell.scores.mean() / other.scores.mean()), float(low), float(high)
 
 
 def steps_to_threshold(cell: Cell) -> str:
@@ -120,17 +151,18 @@ def table(cells: dict[str, Cell], control: str, specialists: str) -> list[str]:
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     best_first = sorted(cells.values(), key=lambda c: -interquartile_mean(c.scores))
     for cell in best_first:
-        low, high = stratified_bootstrap_interval(cell.scores, generator, resamples=RESAMPLES)
-        middle, least, most = gain(cell, cells[control], generator)
+        low, high = cell.interval(generator)
+        middle, least, most = gain(cell, cells[control])
         difference = "" if cell.name == control else f"{middle:+.3f} ({least:+.3f}, {most:+.3f})"
+        score = f"{interquartile_mean(cell.scores):.3f} ({low:.3f}, {high:.3f})"
         share = ""
-        if specialists in cells:
-            ratio = cell.scores.mean(0) / cells[specialists].scores.mean(0)
-            share = f"{ratio.mean():.3f}"
+        if specialists in cells and cell.name != specialists:
+            middle, low, high = ratio(cell, cells[specialists], generator)
+            share = f"{middle:.3f} ({low:.3f}, {high:.3f})"
         fields = [
             cell.name,
             str(len(cell.scores)),
-            f"{interquartile_mean(cell.scores):.3f} ({low:.3f}, {high:.3f})",
+            score,
             difference,
             f"{cell.scores.mean(0).min():.3f}",
             f"{cell.areas.mean():.3f}",
@@ -169,7 +201,7 @@ def draw(cells: dict[str, Cell], control: str, path: Path) -> None:
             values, range(len(ordered)), s=14, color=colors[task % 10], label=name, alpha=0.7
         )
     for place, cell in enumerate(ordered):
-        ends = stratified_bootstrap_interval(cell.scores, generator, resamples=RESAMPLES)
+        ends = cell.interval(generator)
         axes.plot(ends, [place, place], color="black", linewidth=2, zorder=3)
         axes.plot(
             interquartile_mean(cell.scores), place, "D", color="black", markersize=5, zorder=4
@@ -188,16 +220,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", help="name of the study")
-    parser.add_argument("--control", default="hard_sharing")
-    parser.add_argument("--specialists", default="specialists")
     given = parser.parse_args()
-    cells = read_cells(RESULTS / f"{given.study}.csv")
-    lines = [*table(cells, given.control, given.specialists), "", *task_table(cells)]
+    study = yaml.safe_load((HERE / f"{given.study}.yaml").read_text())
+    control = study.get("control", "hard_sharing")
+    cells = read_cells(RESULTS / f"{given.study}.csv", study.get("tasks", ()))
+    lines = [*table(cells, control, "specialists"), "", *task_table(cells)]
     print("\n".join(lines))
     command = f"`python {shlex.join(sys.argv)}`"
     text = "\n".join([f"# {given.study}", "", command, "", *lines, ""])
     (RESULTS / f"{given.study}.md").write_text(text)
-    draw(cells, given.control, RESULTS / f"{given.study}.png")
+    draw(cells, control, RESULTS / f"{given.study}.png")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import study as studying
 import summary
 import yaml
+from helpers.asserts import complaint
 
 from lit_mtdqn.cli.main import RunCLI
 
@@ -74,7 +75,7 @@ def test_specialists_are_a_run_for_each_task_that_acts(tmp_path: Path) -> None:
 
 def _rows(cell: str, scores: dict[int, tuple[float, float]], steps: str) -> list[dict[str, Any]]:
     shared = {"cell": cell, "run": "all", "mean": 0, "std": 0, "success": "", "episodes": 1}
-    cost = {"env_steps": 2000, "updates": 1, "parameters": 10, "seconds": 5.0}
+    cost = {"env_steps": 2000, "updates": 1, "parameters": 10, "seconds": 9.0, "cpu_seconds": 5.0}
     return [
         {
             **shared,
@@ -99,12 +100,28 @@ def _write(path: Path) -> dict[str, summary.Cell]:
 
 def test_what_is_finished_is_not_repeated(tmp_path: Path) -> None:
     path = tmp_path / "study.csv"
-    assert studying.done(path) == set()
-    _write(path)
-    found = studying.done(path)
-    assert found == {(c, s, "all") for c in ("control", "better") for s in (0, 1)} | {
-        ("better", 2, "all")
-    }
+    assert studying.done(path) == {}
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(yaml.safe_dump(SUITE))
+    study = {"suite": str(suite), "cells": {"control": {}}}
+    first, second = studying.runs_of(study, [0, 1])
+    definition = studying.definition_of(first, study)
+    rows = _rows("control", {0: (0.5, 0.7)}, "")
+    studying.append(path, [{**row, "definition": definition} for row in rows])
+    assert studying.missing([first, second], study, path) == [second]
+
+
+def test_rows_of_a_run_that_has_been_defined_otherwise_since_are_refused(tmp_path: Path) -> None:
+    path, suite = tmp_path / "study.csv", tmp_path / "suite.yaml"
+    suite.write_text(yaml.safe_dump(SUITE))
+    study: dict[str, Any] = {"suite": str(suite), "cells": {"control": {}}}
+    (run,) = studying.runs_of(study, [0])
+    rows = _rows("control", {0: (0.5, 0.7)}, "")
+    definition = studying.definition_of(run, study)
+    studying.append(path, [{**row, "definition": definition} for row in rows])
+    study["cells"]["control"] = {"arguments": ["--model.init_args.max_grad_norm=1"]}
+    with pytest.raises(ValueError, match=complaint("control")):
+        studying.missing(studying.runs_of(study, [0]), study, path)
 
 
 def test_cells_hold_the_seeds_that_have_all_tasks(tmp_path: Path) -> None:
@@ -126,9 +143,26 @@ def test_cells_are_compared_on_the_tasks_that_all_have(tmp_path: Path) -> None:
 
 def test_a_gain_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> None:
     cells = _write(tmp_path / "study.csv")
-    found = summary.gain(cells["better"], cells["control"], np.random.default_rng(0))
-    # Seeds do not differ, so neither do their resamples.
+    # Seeds do not differ: there is nothing to be unsure of.
+    found = summary.gain(cells["better"], cells["control"])
     assert found == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_the_interval_of_a_gain_is_that_of_welchs_t(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    studying.append(path, _rows("control", {0: (0.4, 0.6), 1: (0.5, 0.7), 2: (0.6, 0.8)}, ""))
+    studying.append(path, _rows("better", {0: (0.9, 0.9), 1: (0.8, 0.8), 2: (1.0, 1.0)}, ""))
+    cells = summary.read_cells(path)
+    # Means 0.6 and 0.9, both of variance 0.01 over 3 seeds: 4 degrees of freedom, t = 2.776.
+    half = 2.7764451 * (0.01 / 3 + 0.01 / 3) ** 0.5
+    found = summary.gain(cells["better"], cells["control"])
+    assert found == pytest.approx((0.3, 0.3 - half, 0.3 + half))
+
+
+def test_a_ratio_to_specialists_is_that_of_mean_scores(tmp_path: Path) -> None:
+    cells = _write(tmp_path / "study.csv")
+    found = summary.ratio(cells["better"], cells["control"], np.random.default_rng(0))
+    assert found == pytest.approx((1.5, 1.5, 1.5))
 
 
 def test_a_threshold_that_half_of_the_seeds_miss_is_never_reached(tmp_path: Path) -> None:
@@ -143,7 +177,7 @@ def test_the_table_has_the_best_cell_first_and_compares_with_control_and_special
     cells = _write(tmp_path / "study.csv")
     _, _, first, second = summary.table(cells, "control", "control")
     assert first.startswith("| better | 2 | 0.900 (0.900, 0.900) | +0.300 (+0.300, +0.300) |")
-    assert "| 1.500 |" in first
+    assert "| 1.500 (1.500, 1.500) |" in first
     assert second.startswith("| control | 2 | 0.600")
 
 
