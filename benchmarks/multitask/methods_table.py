@@ -30,7 +30,7 @@ QUESTIONS = {
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),
     "Which task is trained and played": ("sampler",),
-    "How it explores and what it replays": ("boltzmann", "prioritisation", "callbacks"),
+    "How it explores and what it replays": ("boltzmann", "prioritisation", "callbacks+"),
 }
 
 

@@ -190,6 +190,7 @@ class ValueLearner(lightning.LightningModule, ABC):
             self.resample_noise()
         batch = self.in_own_unit(batch)
         losses = self.losses(batch, self.update_parameters(batch))
+        errors = self.raw_errors(losses.td_error, batch.task)
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
             parameter.grad = None
@@ -204,7 +205,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
         # Without their graph, which would otherwise live until the end of the phase.
-        detached = losses._replace(td=losses.td.detach())
+        detached = losses._replace(td=losses.td.detach(), td_error=errors)
         if not losses.auxiliary:
             return detached
         auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
@@ -213,6 +214,16 @@ class ValueLearner(lightning.LightningModule, ABC):
     def in_own_unit(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the unit that the networks learn in."""
         return batch if self.scale is None else self.scale.normalised(batch)
+
+    def raw_errors(self, errors: Tensor, task: Tensor) -> Tensor:
+        """Return errors [S, B] of tasks [S] in the unit of rewards, where they are of values.
+
+        A scale that moves on changes neither what was large nor what will be.
+        """
+        if self.scale is None or not self.network.head.can_rescale:
+            return errors
+        spread: Tensor = self.scale.spread[task].unsqueeze(-1)
+        return errors * spread
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""
@@ -278,8 +289,14 @@ class ValueLearner(lightning.LightningModule, ABC):
         return [self.network]
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that a run needs and its Trainer lacks."""
+        """Return the callbacks that a run needs and its Trainer lacks.
+
+        Of several that do the same the last stays, so that an overlay replaces one by appending.
+        """
         present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        for kind in (TargetNetworkSync, EpsilonDecay):
+            for replaced in [c for c in present if isinstance(c, kind)][:-1]:
+                present.remove(replaced)
         missing: list[Callback] = [
             default()
             for default in (TargetNetworkSync, EpsilonDecay)

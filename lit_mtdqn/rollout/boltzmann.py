@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
-from lit_mtdqn.types import Schedule, require
+from lit_mtdqn.types import require
 
 Array = np.ndarray
 # Stands for 0 in divisions.
@@ -24,8 +24,6 @@ class Boltzmann(EpsilonGreedy):
         relative: Whether the temperature is a multiple of the task's action gap, that is of the
             mean difference between the best and the second best action of its environments at that
             step.
-        epsilon: Probability of any allowed action, or a schedule of it over the task's own env
-            steps.
 
     Raises:
         ValueError: If `temperature` is not above 0.
@@ -35,14 +33,9 @@ class Boltzmann(EpsilonGreedy):
         https://arxiv.org/abs/cs/9605103.
     """
 
-    def __init__(
-        self,
-        temperature: float = 0.1,
-        relative: bool = False,
-        epsilon: float | Schedule = 0.05,
-    ) -> None:
+    def __init__(self, temperature: float = 0.1, relative: bool = False) -> None:
         require(temperature > 0.0, "temperature", "be above 0", temperature)
-        super().__init__(epsilon)
+        super().__init__()
         self.temperature = temperature
         self.relative = relative
 

@@ -410,6 +410,16 @@ def test_a_resumed_run_goes_on_with_weights_optimiser_clock_and_epsilon(tmp_path
     assert per_phase == clock.updates / clock.phases == 2
 
 
+def test_of_several_callbacks_that_do_the_same_the_last_stays() -> None:
+    first, second = TargetNetworkSync(1), TargetNetworkSync(2)
+    decays = EpsilonDecay(end=0.5), EpsilonDecay(end=0.1)
+    data = small_data()
+    trainer = fit(data, small_model(data), first, decays[0], second, decays[1])
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    kinds = (TargetNetworkSync, EpsilonDecay)
+    assert [c for c in callbacks if isinstance(c, kinds)] == [second, decays[1]]
+
+
 @pytest.mark.parametrize(
     ("own", "count"), [([], 1), ([TargetNetworkSync(3), EpsilonDecay(end=0.5)], 1)]
 )

@@ -10,8 +10,10 @@ import pytest
 import torch
 from helpers.batches import random_batch
 from helpers.runs import COUNTING, NETWORK, fit, small_data, small_model
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from lit_mtdqn import DQN, MultiTaskDQN
+from lit_mtdqn.networks import C51Head
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
 
 SCALES: dict[str, Any] = {
@@ -80,3 +82,28 @@ def test_the_gradients_of_tasks_are_those_of_scaled_rewards() -> None:
     plain = model.task_gradients(batch._replace(reward=batch.reward / 8.0)).by_task
     assert torch.equal(scaled, plain)
     assert not torch.equal(scaled, model.task_gradients(batch).by_task)
+
+
+def test_errors_are_reported_in_the_unit_of_rewards_as_it_was_when_they_were_made() -> None:
+    data = small_data()
+    model = MultiTaskDQN(data.task_infos, network=NETWORK)
+    fit(data, model)
+    assert isinstance(model.scale, PopArt)
+    model.scale.spread.fill_(50.0)
+    batch = random_batch(model.tasks)
+    optimizer = model.optimizers()
+    assert isinstance(optimizer, LightningOptimizer)
+    unit = model.losses(model.in_own_unit(batch)).td_error
+    found = model.update(batch, optimizer).td_error
+    assert not torch.equal(model.scale.spread, torch.full((1,), 50.0))
+    torch.testing.assert_close(found, 50.0 * unit)
+
+
+def test_errors_that_are_no_differences_of_values_have_no_unit() -> None:
+    data = small_data()
+    network = partial(NETWORK, head=partial(C51Head, v_min=-10.0, v_max=10.0))
+    model = MultiTaskDQN(data.task_infos, network=network, scale=ReturnNormaliser)
+    assert model.scale is not None
+    model.scale.spread.fill_(50.0)
+    errors = torch.rand(1, 4)
+    assert torch.equal(model.raw_errors(errors, torch.tensor([0])), errors)
