@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from summary import RESULTS, Cell, gain, read_cells
+from summary import RESULTS, Cell, gain, read_cells, relative_time
 
 METHODS = Path("configs/methods")
 CONTROL = "hard_sharing"
@@ -60,8 +60,8 @@ def measured(cells: dict[str, Cell], name: str) -> str:
     if name not in cells or CONTROL not in cells:
         return ""
     middle, low, high = gain(cells[name], cells[CONTROL])
-    time = cells[name].seconds / cells[CONTROL].seconds
-    return f"{middle:+.3f} ({low:+.3f}, {high:+.3f}), {time:.1f}x"
+    time = relative_time(cells[name], cells[CONTROL])
+    return f"{middle:+.3f} ({low:+.3f}, {high:+.3f}), {time or 'time unknown'}"
 
 
 def table() -> list[str]:

@@ -137,6 +137,13 @@ def ratio(cell: Cell, other: Cell, generator: np.random.Generator) -> tuple[floa
     return float(cell.scores.mean() / other.scores.mean()), float(low), float(high)
 
 
+def relative_time(cell: Cell, control: Cell) -> str:
+    """Return the CPU time over the control's, or nothing where one was not measured."""
+    if not (cell.seconds and control.seconds):
+        return ""
+    return f"{cell.seconds / control.seconds:.2f}x"
+
+
 def steps_to_threshold(cell: Cell) -> str:
     """Return the mean over tasks of the median env steps to the threshold."""
     median = np.median(np.where(np.isnan(cell.steps), np.inf, cell.steps), axis=0)
@@ -169,7 +176,7 @@ def table(cells: dict[str, Cell], control: str, specialists: str) -> list[str]:
             steps_to_threshold(cell),
             share,
             f"{cell.parameters / 1000:.0f}k",
-            f"{cell.seconds / cells[control].seconds:.2f}",
+            relative_time(cell, cells[control]),
         ]
         lines.append("| " + " | ".join(fields) + " |")
     return lines

@@ -23,7 +23,7 @@ from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import EnvStepProgressBar, EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
-from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import (
     Clock,
@@ -114,13 +114,27 @@ class ValueLearner(lightning.LightningModule, ABC):
     task_weight: Tensor
 
     @abstractmethod
-    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
+    def losses(
+        self,
+        batch: Transition,
+        parameters: Parameters | None = None,
+        target: Tensor | None = None,
+    ) -> Losses:
         """Return the unreduced losses of a minibatch; nothing but the result changes.
 
         Args:
             batch: Leading shape [S, B].
             parameters: Parameters of the online network by name, in place of its own; or None.
+            target: What `target` returns of the minibatch, where that is known; or None.
         """
+
+    def target(self, batch: Transition) -> Tensor:
+        """Return what the predictions of a minibatch are drawn to, in the space of the head.
+
+        Only scales that follow targets ask for it.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"`{name}.target` must be written for this scale. Got none.")
 
     def group_losses(self, losses: Losses, batch: Transition) -> tuple[Tensor, Tensor | None]:
         """Return each group's weighted mean over rows, [S], and what is added after balancing, [].
@@ -188,8 +202,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Make one update and tell the callbacks."""
         if self._has_noise:
             self.resample_noise()
-        batch = self.in_own_unit(batch)
-        losses = self.losses(batch, self.update_parameters(batch))
+        batch, target = self._in_unit_of_update(batch)
+        losses = self.losses(batch, self.update_parameters(batch), target)
         errors = self.raw_errors(losses.td_error, batch.task)
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
@@ -199,9 +213,6 @@ class ValueLearner(lightning.LightningModule, ABC):
         clock = self._clock
         clock.updates += 1
         self.on_update_end(batch)
-        if self.scale is not None:
-            networks = (self.network, self.target_network)
-            self.scale.on_update_end(losses, batch.task, networks, self.mean_over_ranks)
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
         # Without their graph, which would otherwise live until the end of the phase.
@@ -214,6 +225,19 @@ class ValueLearner(lightning.LightningModule, ABC):
     def in_own_unit(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the unit that the networks learn in."""
         return batch if self.scale is None else self.scale.normalised(batch)
+
+    def _in_unit_of_update(self, batch: Transition) -> tuple[Transition, Tensor | None]:
+        """Return a minibatch in the unit that its targets have left, and the targets if known."""
+        own = self.in_own_unit(batch)
+        if self.scale is None or not self.scale.follows_targets:
+            return own, None
+        heads, target = self.heads_of_values(), self.target(own)
+        target = self.scale.on_target(target, batch.task, heads, self.mean_over_ranks)
+        return self.in_own_unit(batch), target
+
+    def heads_of_values(self) -> list[Head]:
+        """Return all heads that predict values in the unit of the scale."""
+        return [self.network.head, self.target_network.head]
 
     def raw_errors(self, errors: Tensor, task: Tensor) -> Tensor:
         """Return errors [S, B] of tasks [S] in the unit of rewards, where they are of values.

@@ -56,10 +56,19 @@ class DQN(ValueLearner):
         super().__init__(tasks, network, optimizer, learning_rate_schedule, max_grad_norm, scale)
         self.objective: TD = as_factory(objective)()
 
-    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
+    def losses(
+        self,
+        batch: Transition,
+        parameters: Parameters | None = None,
+        target: Tensor | None = None,
+    ) -> Losses:
         """Return the temporal-difference losses of a minibatch, and auxiliary ones."""
-        td = self.objective(batch, self._predictor(parameters), self.target_network)
+        td = self.objective(batch, self._predictor(parameters), self.target_network, target)
         return Losses(td.loss, td.error, self.auxiliary_losses(batch, td), {}, td.target)
+
+    def target(self, batch: Transition) -> Tensor:
+        """Return the temporal-difference target of a minibatch."""
+        return self.objective.target(batch, self.network, self.target_network)
 
     def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
         """Return further terms by name, from what the temporal-difference loss has computed."""

@@ -22,7 +22,7 @@ from lit_mtdqn.functional.gradients import (
     look_ahead_steps,
     sums_by_task,
 )
-from lit_mtdqn.networks import DrawsNoise, QNetwork
+from lit_mtdqn.networks import DrawsNoise, Head, QNetwork
 from lit_mtdqn.objectives import TD, Objective, TDLoss
 from lit_mtdqn.scaling import PopArt, Scale
 from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition, require
@@ -77,6 +77,11 @@ class MultiTaskDQN(DQN):
         self._own: list[nn.Parameter] = []
         self._copies = GroupParameters()
         self._group_task = torch.zeros(0, dtype=torch.int64)
+
+    def heads_of_values(self) -> list[Head]:
+        """Return all heads that predict values in the unit of the scale, inner ones included."""
+        inner = [module for module in self.objectives.modules() if isinstance(module, Head)]
+        return [*super().heads_of_values(), *inner]
 
     def trained_modules(self) -> list[nn.Module]:
         """Return the network and the objectives."""

@@ -92,7 +92,7 @@ class TaskLinear(TaskRows):
         """Multiply each task's outputs by a factor and add a shift, in place.
 
         Args:
-            factor: By task, each with a head of its own, [T].
+            factor: By task, equal for tasks of one head, [T].
             shift: By task, [T].
         """
         factor, shift = self._by_row(factor), self._by_row(shift)
@@ -101,9 +101,10 @@ class TaskLinear(TaskRows):
         self.bias.addcmul_(shift, self.used)
 
     def _by_row(self, numbers: Tensor) -> Tensor:
-        """Return numbers by task as numbers by row, [R, 1, 1]."""
+        """Return numbers by task, equal for tasks of one head, as numbers by row, [R, 1, 1]."""
         if self._every_row is None:
-            numbers = torch.empty_like(numbers).index_copy_(0, self.row_of_task, numbers)
+            rows = numbers.new_empty(len(self.heads))
+            numbers = rows.index_copy_(0, self.row_of_task, numbers)
         return numbers.to(self.bias).view(-1, 1, 1)
 
     def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:

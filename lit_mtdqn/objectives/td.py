@@ -73,16 +73,24 @@ class TD:
         self.bootstrap = bootstrap
         self.alpha, self.temperature, self.clip = alpha, temperature, clip
 
-    def __call__(self, batch: Transition, predict: Predict, target_network: QNetwork) -> TDLoss:
+    def __call__(
+        self,
+        batch: Transition,
+        predict: Predict,
+        target_network: QNetwork,
+        target: Tensor | None = None,
+    ) -> TDLoss:
         """Return loss and error of a minibatch.
 
         Args:
             batch: Leading shape [S, B].
             predict: The online network; gradients flow through its view of `observation` alone.
             target_network: Frozen; only read.
+            target: What `target` returns, where that is known; or None.
         """
         prediction = predict(batch.observation, batch.task)
-        target = self.target(batch, predict, target_network)
+        if target is None:
+            target = self.target(batch, predict, target_network)
         loss, error = target_network.head.loss(prediction, batch.action, target)
         return TDLoss(loss, error, prediction, target)
 

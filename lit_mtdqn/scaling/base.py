@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.types import Losses, ReturnSums, TaskInfos, Transition, as_task_infos
+from lit_mtdqn.networks import Head, QNetwork
+from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -31,12 +31,14 @@ class Scale(nn.Module, ABC):
         spread: Raw values per unit of the networks, above 0, [T].
         statistics: What offset and spread follow from, [T, width], float64.
         needs_returns: Whether it learns from the returns of training episodes.
+        follows_targets: Whether it learns from the targets of every update.
     """
 
     offset: Tensor
     spread: Tensor
     statistics: Tensor
     needs_returns = False
+    follows_targets = False
 
     def __init__(self, tasks: TaskInfos, width: int) -> None:
         super().__init__()
@@ -80,17 +82,20 @@ class Scale(nn.Module, ABC):
             sums: `ReturnSums` of all tasks and ranks, [T, 8].
         """
 
-    def on_update_end(
-        self, losses: Losses, task: Tensor, networks: Sequence[QNetwork], mean_over_ranks: Reduce
-    ) -> None:
-        """Learn from an update.
+    def on_target(
+        self, target: Tensor, task: Tensor, heads: Sequence[Head], mean_over_ranks: Reduce
+    ) -> Tensor:
+        """Learn from the targets of an update before its losses, and return them in the new unit.
+
+        Asked only where `follows_targets`.
 
         Args:
-            losses: The update's.
+            target: In the networks' unit, [S, B] or [S, B, Z].
             task: Its row groups' tasks, [S].
-            networks: The online and the target network, which may be rewritten.
+            heads: All heads that predict in that unit, which may be rewritten.
             mean_over_ranks: Averages a tensor over ranks.
         """
+        return target
 
     @abstractmethod
     def refresh(self) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lit_mtdqn.networks import QNetwork, TaskLinear
+from lit_mtdqn.networks import Head, QNetwork, TaskLinear
 from lit_mtdqn.scaling.base import Reduce, Scale
-from lit_mtdqn.types import Losses, TaskInfos, require
+from lit_mtdqn.types import TaskInfos, as_task_infos, require
 
 SMALLEST, LARGEST = 1e-4, 1e6
 
@@ -17,10 +17,11 @@ SMALLEST, LARGEST = 1e-4, 1e6
 class PopArt(Scale):
     """Keeps each task's targets at mean 0 and variance 1, and what the networks say unchanged.
 
-    After every update each task's moving mean and deviation of targets move on, and the last layers
-    of the online and the target network are rewritten so that their raw values stay as they were.
-    The first moments are plain averages, until `1 / step_size` updates have been seen. For heads
-    whose outputs are linear in their last layer: of one expected value, and of quantiles.
+    Before every update each task's moving mean and deviation of targets move on, and the last
+    layers of the online and the target network are rewritten so that their raw values stay as they
+    were; then the update learns from its targets in the new unit. The first moments are plain
+    averages, until `1 / step_size` updates have been seen. For heads whose outputs are linear in
+    their last layer: of one expected value, and of quantiles.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -36,11 +37,17 @@ class PopArt(Scale):
         Learning with PopArt", https://arxiv.org/abs/1809.04474.
     """
 
+    follows_targets = True
+    owner: Tensor
+
     def __init__(self, tasks: TaskInfos, step_size: float = 3e-4) -> None:
         require(0.0 < step_size <= 1.0, "step_size", "lie in (0, 1]", step_size)
         # Mean, mean of squares, and the number of updates seen.
         super().__init__(tasks, 3)
         self.step_size = step_size
+        infos = as_task_infos(tasks)
+        self.learning = [place for place, info in enumerate(infos) if info.learns]
+        self.register_buffer("owner", torch.arange(len(infos)), persistent=False)
 
     def check(self, network: QNetwork) -> None:
         """Refuse heads that cannot be rewritten task by task."""
@@ -50,23 +57,24 @@ class PopArt(Scale):
             "`scale` ReturnNormaliser or null"
         )
         require(head.can_rescale, "head", must, type(head).__name__)
-        layers = [module for module in head.modules() if isinstance(module, TaskLinear)]
-        names = layers[0].heads
-        unlike = not any(layer.is_shared for layer in layers)
+        layer = next(module for module in head.modules() if isinstance(module, TaskLinear))
+        rows = layer.row_of_task.tolist()
+        owners = {rows[task]: task for task in self.learning}
         must = (
-            "each have a head of its own for PopArt; those that share one take `scale` "
+            "each have a head of its own for PopArt; those that learn and share one take `scale` "
             "ReturnNormaliser or null"
         )
-        require(unlike, "tasks", must, names)
+        require(len(owners) == len(self.learning), "tasks", must, layer.heads)
+        # A task that only acts has the unit of the head that it acts with.
+        self.owner = torch.tensor([owners.get(row, task) for task, row in enumerate(rows)])
 
     @torch.no_grad()
-    def on_update_end(
-        self, losses: Losses, task: Tensor, networks: Sequence[QNetwork], mean_over_ranks: Reduce
-    ) -> None:
-        """Move the moments towards those of the update's targets, and rewrite the heads."""
-        assert losses.target is not None
+    def on_target(
+        self, target: Tensor, task: Tensor, heads: Sequence[Head], mean_over_ranks: Reduce
+    ) -> Tensor:
+        """Move the moments towards the targets', rewrite the heads and return the targets anew."""
         # Of the networks' unit first, on few numbers then: float32 keeps the digits of both.
-        variance, mean = torch.var_mean(losses.target.flatten(1), 1, correction=0)
+        variance, mean = torch.var_mean(target.flatten(1), 1, correction=0)
         own_spread, own_offset = self.spread[task].double(), self.offset[task].double()
         raw_mean = own_offset + own_spread * mean
         raw_square = own_spread.square() * variance + raw_mean.square()
@@ -75,8 +83,11 @@ class PopArt(Scale):
         self._move(mean_over_ranks(sums).to(self.statistics))
         spread, offset = self.spread.clone(), self.offset.clone()
         self.refresh()
-        for network in networks:
-            network.head.rescale_(spread / self.spread, (offset - self.offset) / self.spread)
+        factor, shift = spread / self.spread, (offset - self.offset) / self.spread
+        for head in heads:
+            head.rescale_(factor, shift)
+        shape = (-1, *[1] * (target.dim() - 1))
+        return target * factor[task].view(shape) + shift[task].view(shape)
 
     def _move(self, sums: Tensor) -> None:
         """Take sums of means and of squares, and their numbers, [T, 3]."""
@@ -89,7 +100,7 @@ class PopArt(Scale):
 
     def refresh(self) -> None:
         """Compute means and deviations."""
-        mean, square, count = self.statistics.unbind(1)
+        mean, square, count = self.statistics[self.owner].unbind(1)
         deviation = (square - mean**2).clamp(min=0.0).sqrt().clamp(SMALLEST, LARGEST)
         self.spread.copy_(deviation.where(count > 0.0, 1.0))
         self.offset.copy_(mean)

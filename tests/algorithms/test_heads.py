@@ -91,10 +91,15 @@ class Watched(DQN):
     drawn: list[tuple[list[Tensor], list[Tensor]]]
     acted_noisily: list[bool]
 
-    def losses(self, batch: Transition, parameters: Parameters | None = None) -> Losses:
+    def losses(
+        self,
+        batch: Transition,
+        parameters: Parameters | None = None,
+        target: Tensor | None = None,
+    ) -> Losses:
         networks = self.network, self.target_network
         self.drawn.append(tuple([b.clone() for b in _noise(n)] for n in networks))  # type: ignore[arg-type]
-        return super().losses(batch, parameters)
+        return super().losses(batch, parameters, target)
 
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
         again = super().action_values(observation, task)

@@ -11,10 +11,12 @@ import torch
 from helpers.batches import random_batch
 from helpers.runs import COUNTING, NETWORK, fit, small_data, small_model
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
 
 from lit_mtdqn import DQN, MultiTaskDQN
 from lit_mtdqn.networks import C51Head
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
+from lit_mtdqn.types import Losses
 
 SCALES: dict[str, Any] = {
     "returns": ReturnNormaliser,
@@ -84,19 +86,41 @@ def test_the_gradients_of_tasks_are_those_of_scaled_rewards() -> None:
     assert not torch.equal(scaled, model.task_gradients(batch).by_task)
 
 
-def test_errors_are_reported_in_the_unit_of_rewards_as_it_was_when_they_were_made() -> None:
+def test_errors_are_reported_in_the_unit_of_rewards() -> None:
     data = small_data()
     model = MultiTaskDQN(data.task_infos, network=NETWORK)
     fit(data, model)
     assert isinstance(model.scale, PopArt)
-    model.scale.spread.fill_(50.0)
-    batch = random_batch(model.tasks)
+    batch, task = random_batch(model.tasks), torch.tensor([0])
     optimizer = model.optimizers()
     assert isinstance(optimizer, LightningOptimizer)
-    unit = model.losses(model.in_own_unit(batch)).td_error
+    raw_target = model.scale.restored(model.target(model.in_own_unit(batch)), task)
+    chosen = model.action_values(batch.observation, task).gather(-1, batch.action.unsqueeze(-1))
     found = model.update(batch, optimizer).td_error
-    assert not torch.equal(model.scale.spread, torch.full((1,), 50.0))
-    torch.testing.assert_close(found, 50.0 * unit)
+    torch.testing.assert_close(found, raw_target - chosen.squeeze(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_an_update_learns_from_its_targets_in_the_unit_that_they_have_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = small_data()
+    model = MultiTaskDQN(data.task_infos, network=NETWORK, scale=partial(PopArt, step_size=1.0))
+    seen: list[Tensor] = []
+    losses = model.losses
+
+    def watched(*arguments: Any) -> Losses:
+        found = losses(*arguments)
+        assert found.target is not None
+        seen.append(found.target)
+        return found
+
+    monkeypatch.setattr(model, "losses", watched)
+    fit(data, model)
+    assert seen
+    # With a step size of 1 the moments are those of each minibatch itself, the first included.
+    for target in seen:
+        assert float(target.mean()) == pytest.approx(0.0, abs=1e-3)
+        assert float(target.std(correction=0)) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_errors_that_are_no_differences_of_values_have_no_unit() -> None:

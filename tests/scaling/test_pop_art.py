@@ -10,6 +10,8 @@ import torch
 from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 from helpers.heads import each
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lit_mtdqn.networks import (
@@ -22,7 +24,7 @@ from lit_mtdqn.networks import (
     QuantileHead,
 )
 from lit_mtdqn.scaling import PopArt
-from lit_mtdqn.types import Losses, TaskInfo
+from lit_mtdqn.types import TaskInfo
 
 INFOS = [
     TaskInfo(name=name, observation_shape=(3,), num_actions=count)
@@ -43,14 +45,9 @@ def _network(head: Any, seed: int = 0) -> QNetwork:
     return QNetwork(INFOS, partial(MLPTorso, hidden=[8]), head).eval()
 
 
-def _losses(target: Tensor) -> Losses:
-    nothing = torch.zeros(target.shape[:2])
-    return Losses(nothing, nothing, {}, {}, target)
-
-
-def _update(scale: PopArt, target: Tensor, *networks: QNetwork, groups: Any = None) -> None:
+def _update(scale: PopArt, target: Tensor, *networks: QNetwork, groups: Any = None) -> Tensor:
     task = torch.arange(len(target)) if groups is None else torch.tensor(groups)
-    scale.on_update_end(_losses(target), task, networks, lambda tensor: tensor)
+    return scale.on_target(target, task, [n.head for n in networks], lambda tensor: tensor)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -162,3 +159,44 @@ def test_tasks_with_one_head_in_common_are_refused() -> None:
 def test_a_step_size_out_of_range_is_refused(step_size: float) -> None:
     with pytest.raises(ValueError, match=complaint("step_size")):
         PopArt(INFOS, step_size)
+
+
+def test_targets_come_back_in_the_new_unit_with_the_raw_values_they_had() -> None:
+    scale, network = PopArt(INFOS, step_size=0.5), _network(LinearHead)
+    for step in range(4):
+        unit = (step + 1.0) * torch.randn(3, 6) + 5.0
+        task = torch.arange(3)
+        raw = scale.restored(unit, task)
+        found = _update(scale, unit, network)
+        torch.testing.assert_close(scale.restored(found, task), raw, rtol=1e-5, atol=1e-4)
+
+
+@given(st.floats(0.01, 0.5), st.floats(-1e4, 1e4))
+def test_a_target_in_the_new_unit_is_bounded_however_unlike_the_others_it_is(
+    step_size: float, outlier: float
+) -> None:
+    scale, network = PopArt(INFOS[:1], step_size=step_size), QNetwork(INFOS[:1])
+    for _ in range(int(2 / step_size)):
+        _update(scale, torch.zeros(1, 1), network)
+    found = _update(scale, torch.full((1, 1), outlier), network)
+    # van Hasselt et al. 2016, proposition 1; deviations are kept above 1e-4.
+    assert abs(float(found)) <= ((1.0 - step_size) / step_size) ** 0.5 + 1e-2
+
+
+def test_a_task_that_does_not_learn_has_the_unit_of_the_head_it_acts_with() -> None:
+    held = TaskInfo(name="held", observation_shape=(3,), num_actions=4, head="one", learns=False)
+    infos = [*INFOS, held]
+    network = QNetwork(infos, partial(MLPTorso, hidden=[8]), partial(LinearHead, init_scale=1.0))
+    scale = PopArt(infos, step_size=0.3)
+    scale.check(network)
+    observation = torch.randn(2, 5, 3)
+    task = torch.tensor([1, 3])
+
+    def raw() -> Tensor:
+        return scale.restored(network(observation, task).output, task).detach()
+
+    before = raw()
+    for _ in range(3):
+        _update(scale, 3.0 * torch.randn(3, 6) + 7.0, network)
+    torch.testing.assert_close(raw(), before, rtol=1e-4, atol=1e-4)
+    assert scale.spread[3] == scale.spread[1] != 1.0
