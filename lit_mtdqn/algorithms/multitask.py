@@ -250,7 +250,10 @@ class MultiTaskDQN(DQN):
     @torch.no_grad()
     def task_losses_of(self, batch: Transition) -> TaskLosses:
         """Return the losses of a batch under the parameters as they are now, without gradient."""
-        return self._task_losses(self.losses(batch), batch)
+        # Routers draw noise where gradients are wanted: without it losses would not compare.
+        with torch.enable_grad():
+            losses = self._task_losses(self.losses(batch), batch)
+        return losses._replace(loss=losses.loss.detach())
 
     @torch.no_grad()
     def _task_losses_after(self, step: Tensor, batch: Transition) -> TaskLosses:

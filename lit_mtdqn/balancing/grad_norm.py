@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.balancing.base import Backward, Balancer, TaskGradients, TaskLosses
+from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos, require
 
@@ -14,8 +14,9 @@ class GradNorm(Balancer):
     """Learns task weights that bring the tasks' gradients to a common length.
 
     A task whose loss has fallen less than the others' since the first update is granted a longer
-    gradient. Lengths are those at the last shared weight matrix. The weights are positive with mean
-    1 by a softmax, where the paper renormalises after each step.
+    gradient. Lengths are those of the gradients of all shared parameters, where the paper takes the
+    last shared layer's to save time. The weights are positive with mean 1 by a softmax, where the
+    paper renormalises after each step.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -66,7 +67,7 @@ class GradNorm(Balancer):
         weight = self.task_weights()
         gradients = learner.backpropagate_by_task(losses, weight)
         learner.fill_shared(gradients.complete(gradients.by_task.mean(0)))
-        lengths = torch.linalg.vector_norm(_last_matrix(gradients), dim=1)
+        lengths = torch.linalg.vector_norm(gradients.by_task, dim=1)
         self.log_weight.grad = self._slope(lengths / weight, loss / self.first_loss)
 
     def _slope(self, lengths: Tensor, progress: Tensor) -> Tensor:
@@ -83,11 +84,3 @@ class GradNorm(Balancer):
             wanted = (weighted.mean() * lag).detach()
             (slope,) = torch.autograd.grad((weighted - wanted).abs().sum(), leaf)
         return slope
-
-
-def _last_matrix(gradients: TaskGradients) -> Tensor:
-    """Return the columns of the last shared parameter that is no bias or norm, [T, P']."""
-    sizes = [parameter.numel() for parameter in gradients.parameters]
-    columns = torch.split(gradients.by_task, sizes, dim=1)
-    matrices = [place for place, p in enumerate(gradients.parameters) if p.dim() >= 2]
-    return columns[matrices[-1] if matrices else -1]

@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.noise import DrawsNoise
-from lit_mtdqn.networks.rows import shared_parameters
+from lit_mtdqn.networks.rows import TaskRows, shared_parameters
 from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
 from lit_mtdqn.networks.torsos import MLPTorso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
@@ -23,7 +23,8 @@ class QNetwork(nn.Module):
     """Action values of every task: a torso makes features of observations, a head values of them.
 
     By default all tasks share one torso and each has a head of its own. With one task this is an
-    ordinary Q-network.
+    ordinary Q-network. A task that does not learn uses all that belongs to the learning task whose
+    head it has, if there is one.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -61,6 +62,10 @@ class QNetwork(nn.Module):
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
+        learning = [place for place, info in enumerate(infos) if info.learns]
+        for module in self.modules():
+            if isinstance(module, TaskRows):
+                module.share_among(learning)
         self._noisy = [module for module in self.modules() if isinstance(module, DrawsNoise)]
         self._exploring = [module for module in self._noisy if module.explores]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.types import require
+from lit_mtdqn.types import TaskInfo, require
 
 
 class NamedRows(nn.Module):
@@ -86,6 +86,19 @@ def select(stack: Tensor, rows: Tensor | None) -> Tensor:
     return stack if rows is None else stack.index_select(0, rows)
 
 
+def owners(tasks: Sequence[TaskInfo]) -> list[str]:
+    """Return under whose name each task finds its rows: its own, if it learns.
+
+    Others use those of the learning task whose head they have, if there is one: rows of their own
+    would stay as they were drawn.
+    """
+    by_head = {info.head or info.name: info.name for info in reversed(tasks) if info.learns}
+    return [
+        info.name if info.learns else by_head.get(info.head or info.name, info.name)
+        for info in tasks
+    ]
+
+
 class TaskRows(NamedRows):
     """Rows that are found by the task.
 
@@ -100,6 +113,11 @@ class TaskRows(NamedRows):
         rows = [self.row_names.index(name) for name in names]
         self.register_buffer("row_of_task", torch.tensor(rows), persistent=False)
         self._every_row = rows if rows == list(range(len(self.row_names))) else None
+
+    def share_among(self, tasks: Sequence[int]) -> None:
+        """Let only some tasks, by their numbers, count as users of rows."""
+        rows = self.row_of_task[torch.tensor(tasks, dtype=torch.int64)]
+        self.is_shared = len(set(rows.tolist())) < len(rows)
 
     def rows_of(self, task: Tensor) -> Tensor | None:
         """Return the rows [S] of the tasks [S], or None for all rows in their order.

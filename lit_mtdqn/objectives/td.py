@@ -43,10 +43,11 @@ class TD:
             policy makes the action taken: a bonus of at most 0 that widens action gaps. With n-step
             returns only the first action has this bonus.
         alpha: Weight of Munchausen's bonus, in [0, 1]. At 0 the target is that of soft Q-learning.
-        temperature: Of Munchausen's policy, in the unit of action values, above 0; the usual 0.03
-            suits returns of rewards within [-1, 1]. Larger is softer.
-        clip: Smallest bonus before its weight, in the unit of action values, at most 0. It bounds
-            what unlikely actions cost.
+        temperature: Of Munchausen's policy, in the unit that the network learns in, above 0: that
+            of rewards, or of the learner's `scale`. The usual 0.03 suits returns of rewards within
+            [-1, 1]. Larger is softer.
+        clip: Smallest bonus before its weight, in the same unit, at most 0. It bounds what unlikely
+            actions cost.
 
     Raises:
         ValueError: If a value is unknown or out of its range.

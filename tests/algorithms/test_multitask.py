@@ -16,7 +16,7 @@ from torchjd import aggregation, scalarization
 
 from lit_mtdqn import DQN, Adam, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
-from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import Experts, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision, Objective, TDLoss
 from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Transition
@@ -395,3 +395,16 @@ def test_a_balancer_goes_on_with_the_same_tasks(balancer: Any) -> None:
         parameter.data.add_(1)
     other.load_state_dict(model.state_dict())
     assert_same_state(model, other)
+
+
+def test_losses_after_an_update_are_seen_with_the_noise_that_it_had() -> None:
+    sharing = partial(Experts, num_experts=3, router="gumbel")
+    network = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]), sharing=sharing)
+    model = MultiTaskDQN(INFOS, network, scale=None)
+    batch = random_batch(INFOS, groups=[0, 1, 2])
+    model.network.train()
+    model.resample_noise()
+    before = model._task_losses(model.losses(batch), batch).loss
+    after = model.task_losses_of(batch).loss
+    assert not after.requires_grad
+    assert torch.equal(after, before.detach())

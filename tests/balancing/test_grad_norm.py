@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.asserts import assert_table, complaint
 from helpers.hand_backward import HandBackward, built
-from torch import Tensor, nn
+from torch import Tensor
 
 from lit_mtdqn.balancing import GradNorm
 
@@ -79,13 +79,12 @@ def test_a_task_that_lags_is_granted_a_longer_gradient() -> None:
     assert fast + slow == pytest.approx(2.0)
 
 
-def test_lengths_are_those_at_the_last_matrix() -> None:
-    learner = HandBackward([[9.0, 9.0, 1.0, 7.0], [9.0, 9.0, 3.0, 7.0]])
-    shapes = [(1, 2), (1, 1), (1,)]
-    learner.parameters = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+def test_lengths_are_those_of_all_shared_parameters() -> None:
+    learner = HandBackward([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0]])
     balancer = _balancer(2, alpha=0.0)
     balancer.accumulate(learner.losses(1.0, 1.0), learner)
-    assert_table(_slope(balancer), [-1.0 - 1.0, 3.0 - 1.0])
+    # Lengths 5 and 1 around their mean 3; a softmax of two equal numbers halves each slope.
+    assert_table(_slope(balancer), [(5.0 + 1.0) / 2, -(5.0 + 1.0) / 2])
 
 
 def test_a_first_loss_of_zero_makes_no_infinite_laggard() -> None:

@@ -170,3 +170,8 @@ def test_modules_may_name_parameters_that_do_not_decay() -> None:
     layer = nn.Linear(2, 2)
     layer.undecayed = ("weight",)  # type: ignore[assignment]
     assert split_by_weight_decay(layer) == ([], [layer.weight, layer.bias])
+
+
+def test_parameters_without_gradients_have_the_norm_0() -> None:
+    parameters = [nn.Parameter(torch.ones(2))]
+    assert float(clip_gradients_(parameters, 1.0)) == 0.0

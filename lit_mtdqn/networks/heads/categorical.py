@@ -117,7 +117,8 @@ class HLGaussHead(_CategoricalHead):
     to it, which is also the error by which a replay ranks transitions. Its least value is the
     entropy of such a distribution, not 0. Action values are means of the bins' middles, and start
     at the middle of the support. Targets within three `sigma` of an end of the support come out
-    further inside, so that it should be a little wider than the returns.
+    further inside, so that it should be a little wider than the returns: by default it has this
+    margin around [-10, 10], to which `ReturnNormaliser` brings them.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -149,8 +150,8 @@ class HLGaussHead(_CategoricalHead):
         tasks: TaskInfos,
         in_features: int,
         num_bins: int = 51,
-        v_min: float = -10.0,
-        v_max: float = 10.0,
+        v_min: float = -11.0,
+        v_max: float = 11.0,
         sigma_ratio: float = 0.75,
         dueling: bool = False,
         hidden: int = 0,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_mtdqn.functional.parameters import pull_to_mean_
 from lit_mtdqn.networks.copies import Copies
-from lit_mtdqn.networks.rows import TaskRows
+from lit_mtdqn.networks.rows import TaskRows, owners
 from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
 from lit_mtdqn.networks.sharing.couplings import CrossStitch, Lateral
 from lit_mtdqn.types import Clock, TaskInfos, as_task_infos, require
@@ -68,10 +68,10 @@ class Columns(Sharing):
         require(self.strength >= 0.0, "strength", "be at least 0", strength)
         require(adapter_size >= 1, "adapter_size", "be at least 1", adapter_size)
         infos = as_task_infos(tasks)
-        names = [info.name for info in infos]
+        self.column_of_task = TaskRows(owners(infos))
+        names = list(dict.fromkeys(owners(infos)))
         self.num_columns = len(names)
-        self.column_of_task = TaskRows(names)
-        torsos = [torso(infos) for _ in infos]
+        torsos = [torso(infos) for _ in names]
         self.columns = Copies(names, torsos, shared=coupling == "cross_stitch")
         self.num_features = self.columns.num_features
         self.mixing: CrossStitch | Lateral | None = None

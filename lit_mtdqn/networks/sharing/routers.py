@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.functional.routing import router_entropy, straight_through_one_hot
 from lit_mtdqn.networks.noise import DrawsNoise
-from lit_mtdqn.networks.rows import TaskEmbedding, TaskVectors, select
+from lit_mtdqn.networks.rows import TaskEmbedding, TaskVectors, owners, select
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.types import TaskInfo, require
 
@@ -66,7 +66,7 @@ class ObservationGate(nn.Module):
         size = math.prod(tasks[0].observation_shape)
         is_image = tasks[0].observation_kind == "image"
         self.scale = 1.0 / tasks[0].observation_high if is_image else 1.0
-        names = [task.name for task in tasks]
+        names = owners(tasks)
         self.gate = TaskLinear(names, size, [outputs] * len(names), NEAR_UNIFORM)
 
     def forward(self, observation: Tensor, task: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class GumbelRouter(DrawsNoise, Router):
 
     def __init__(self, tasks: Sequence[TaskInfo], num_experts: int) -> None:
         super().__init__()
-        self.logits = TaskVectors([task.name for task in tasks], num_experts, std=NEAR_UNIFORM)
+        self.logits = TaskVectors(owners(tasks), num_experts, std=NEAR_UNIFORM)
         self.register_buffer("noise", torch.zeros_like(self.logits.weight), persistent=False)
 
     def forward(self, observation: Tensor, task: Tensor, experts: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class AttentionRouter(Router):
             must = f"divide the {size} numbers of {name}"
             require(size % num_heads == 0, "num_heads", must, num_heads)
         self.num_heads = num_heads
-        self.embedding = TaskEmbedding([task.name for task in tasks], embedding_dim)
+        self.embedding = TaskEmbedding(owners(tasks), embedding_dim)
         self.query = nn.Linear(embedding_dim, embedding_dim)
         self.key = nn.Linear(num_features, embedding_dim, bias=False)
         nn.init.zeros_(self.query.bias)
@@ -170,7 +170,7 @@ class LinearRouter(Router):
 
     def __init__(self, tasks: Sequence[TaskInfo], num_experts: int) -> None:
         super().__init__()
-        names = [task.name for task in tasks]
+        names = owners(tasks)
         self.weights = TaskVectors(names, num_experts, mean=1.0 / num_experts, std=NEAR_UNIFORM)
 
     def forward(self, observation: Tensor, task: Tensor, experts: Tensor) -> Tensor:

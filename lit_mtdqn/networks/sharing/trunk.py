@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks.copies import Copies
-from lit_mtdqn.networks.rows import TaskEmbedding, TaskRows
+from lit_mtdqn.networks.rows import TaskEmbedding, TaskRows, owners
 from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
 from lit_mtdqn.networks.sharing.conditioning import AttentionMasks, FiLM, modulate
 from lit_mtdqn.networks.torsos import LayeredTorso
@@ -62,7 +62,7 @@ class SharedTrunk(Sharing):
         require(known, "conditioning", f"be one of {', '.join(CONDITIONINGS)}", conditioning)
         require(mask_hidden >= 1, "mask_hidden", "be at least 1", mask_hidden)
         infos = as_task_infos(tasks)
-        names = [info.name for info in infos]
+        names = owners(infos)
         self.conditioning = conditioning
         self.one_head = one_head
         if conditioning in ("concat", "film"):
@@ -98,7 +98,8 @@ class SharedTrunk(Sharing):
         require(1 <= depth < len(layers), "branch_depth", must, depth)
         self.trunk = nn.ModuleList(nn.Sequential(*layer) for layer in layers[:depth])
         self.branch_of_task = TaskRows(names)
-        self.branches = Copies(names, [torso(infos) for _ in infos], first=depth)
+        each = list(dict.fromkeys(names))
+        self.branches = Copies(each, [torso(infos) for _ in each], first=depth)
 
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""

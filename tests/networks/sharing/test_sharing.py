@@ -3,12 +3,13 @@
 import io
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from helpers.asserts import assert_equal_tensors, assert_same_state
+from helpers.asserts import assert_equal_tensors, assert_same_state, count_parameters
 from helpers.sharing import (
     ANY_TORSO,
     LEFT,
@@ -369,3 +370,24 @@ def test_a_network_can_be_mapped_over_groups_with_parameters_of_their_own(
         torch.testing.assert_close(outputs[group], expected.output[0], rtol=1e-4, atol=1e-4)
         for found, layer in zip(layers, expected.layers, strict=True):
             torch.testing.assert_close(found[group], layer[0], rtol=1e-4, atol=1e-4)
+
+
+@EVERY
+def test_a_task_that_does_not_learn_uses_what_belongs_to_the_owner_of_its_head(name: str) -> None:
+    held = replace(LEFT, name="held", head="up", learns=False)
+    torch.manual_seed(0)
+    network = network_of(name, [*THREE, held])
+    for parameter in network.parameters():
+        parameter.data.normal_()
+    seen = torch.randn(1, 5, SIZE)
+    own, its = (network(seen, torch.tensor([place])).output for place in (3, 2))
+    torch.testing.assert_close(own, its)
+
+
+@EVERY
+def test_a_task_that_does_not_learn_makes_nothing_shared(name: str) -> None:
+    held = replace(LEFT, name="held", head="up", learns=False)
+    with_held, without = network_of(name, [*THREE, held]), network_of(name, THREE)
+    counts = [sum(p.numel() for p in n.shared_parameters()) for n in (with_held, without)]
+    assert counts[0] == counts[1]
+    assert count_parameters(with_held) == count_parameters(without)
