@@ -94,7 +94,8 @@ class Scalarised(Balancer):
         Reduced over ranks by mean, their gradients are then those of the joined batch.
         """
         value = loss.detach()
-        joined: Tensor = loss + (learner.mean_over_ranks(value.clone()) - value) + self.floor
+        # In this order the value is the mean to the last bit, and so equal on all ranks.
+        joined: Tensor = learner.mean_over_ranks(value.clone()) + (loss - value) + self.floor
         return joined
 
     def get_extra_state(self) -> dict[str, Any]:

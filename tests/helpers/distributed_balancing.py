@@ -40,7 +40,10 @@ BALANCERS: dict[str, Any] = {
     "mgda": partial(Aggregated, aggregator=aggregation.MGDA),
     "aligned_mtl": partial(Aggregated, aggregator=aggregation.AlignedMTL),
     "uncertainty": partial(Scalarised, scalarizer=scalarization.UW),
-    "dwa": partial(Scalarised, scalarizer=scalarization.DWA, step_every_n_updates=2),
+    # At a low temperature, because the losses of a few updates fall much alike.
+    "dwa": partial(
+        Scalarised, scalarizer=partial(scalarization.DWA, temperature=0.1), step_every_n_updates=2
+    ),
     "famo": partial(Scalarised, scalarizer=scalarization.FAMO),
     "grad_norm": GradNorm,
     "independent": IndependentSteps,
