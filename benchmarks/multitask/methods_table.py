@@ -21,7 +21,7 @@ CONTROL = "hard_sharing"
 DEFAULTS = ("popart",)
 # Studies by the column that they fill.
 STUDIES = {
-    "noisy driving": ("sharing", "updates"),
+    "noisy driving": ("noisy_driving", "noisy_driving_values"),
     "classic control": ("classic_control",),
 }
 QUESTIONS = {

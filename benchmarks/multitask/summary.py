@@ -200,7 +200,7 @@ def draw(cells: dict[str, Cell], control: str, path: Path) -> None:
 
     generator = np.random.default_rng(0)
     ordered = sorted(cells.values(), key=lambda c: interquartile_mean(c.scores))
-    figure, axes = pyplot.subplots(figsize=(7, 0.6 + 0.28 * len(ordered)), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(7, 1.2 + 0.28 * len(ordered)), layout="constrained")
     colors = mpl.color_sequences["tab10"]
     for task, name in enumerate(ordered[0].tasks):
         values = [cell.scores[:, task].mean() for cell in ordered]
@@ -214,6 +214,7 @@ def draw(cells: dict[str, Cell], control: str, path: Path) -> None:
             interquartile_mean(cell.scores), place, "D", color="black", markersize=5, zorder=4
         )
     axes.axvline(interquartile_mean(cells[control].scores), color="0.7", linewidth=1, zorder=0)
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_yticks(range(len(ordered)), [cell.name.replace("_", " ") for cell in ordered])
     axes.set_xlabel("score: interquartile mean with 95 % interval, dots are tasks")
     axes.spines[["top", "right"]].set_visible(False)
