@@ -93,7 +93,7 @@ def main() -> None:
         "",
         "Lay one over a run: `lit-mtdqn fit --config <run> --config configs/methods/<overlay>`.",
         "Numbers are gains in the mean normalised score over hard sharing with equal weights and",
-        "PopArt on the same suite, with the 95 % interval over 5 seeds, and the time of a run as a",
+        "PopArt on the same suite, with the 95 % interval over seeds, and the time of a run as a",
         "multiple of the control's. This page is the output of",
         "`python benchmarks/multitask/methods_table.py`.",
         "",

@@ -90,9 +90,9 @@ def acting_tasks(suite: dict[str, Any]) -> list[str]:
     return [name for name, task in suite["data"]["tasks"].items() if task.get("acts", True)]
 
 
-def reduced(suite: dict[str, Any], only: tuple[str, ...] | None) -> dict[str, Any]:
-    """Return a suite with fewer acting tasks, or all, and as many env steps for each of them."""
-    if only is None:
+def reduced(suite: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
+    """Return a suite with some of its acting tasks, none for all, and as many env steps each."""
+    if not only:
         return suite
     data = suite["data"]
     acting = acting_tasks(suite)
@@ -111,7 +111,7 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
     suite = yaml.safe_load(run.suite.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(reduced(suite, run.only or None)))
+    config.write_text(yaml.safe_dump(reduced(suite, run.only)))
     return [
         *(sys.executable, "-m", "lit_mtdqn", "fit", f"--config={config}"),
         *(f"--config={overlay}" for overlay in run.overlays),
@@ -123,7 +123,7 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
 
 def definition_of(run: Run, study: dict[str, Any]) -> str:
     """Return a short hash of all that a study says of a run."""
-    suite = reduced(yaml.safe_load(run.suite.read_text()), run.only or None)
+    suite = reduced(yaml.safe_load(run.suite.read_text()), run.only)
     overlays = [yaml.safe_load(Path(overlay).read_text()) for overlay in run.overlays]
     parts = [suite, overlays, run.arguments, study.get("episodes", 100)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]

@@ -34,7 +34,11 @@ import numpy as np
 import yaml
 from scipy.stats import ttest_ind
 
-from lit_mtdqn.analysis.statistics import interquartile_mean, stratified_bootstrap_interval
+from lit_mtdqn.analysis.statistics import (
+    interquartile_mean,
+    resampled_scores,
+    stratified_bootstrap_interval,
+)
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "multitask"
@@ -64,9 +68,8 @@ class Cell:
 
     def resampled_means(self, generator: np.random.Generator) -> Array:
         """Return mean scores of resampled runs, [RESAMPLES]."""
-        tasks = 1 if self.whole_runs else self.scores.shape[1]
-        chosen = generator.integers(len(self.scores), size=(RESAMPLES, len(self.scores), tasks))
-        means: Array = np.take_along_axis(self.scores[None], chosen, axis=1).mean((1, 2))
+        drawn = resampled_scores(self.scores, generator, RESAMPLES, whole_runs=self.whole_runs)
+        means: Array = drawn.mean((1, 2))
         return means
 
 

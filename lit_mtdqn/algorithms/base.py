@@ -94,7 +94,11 @@ class ValueLearner(lightning.LightningModule, ABC):
         freeze_(self.target_network)
         self.scale = None if scale is None else as_factory(scale)(self.tasks)
         if self.scale is not None:
-            self.scale.check(self.network)
+            self.scale.bind(self.network)
+            if self.scale.follows_targets:
+                name, must = type(self).__name__, "be defined for a scale that follows targets"
+                defined = type(self).target is not ValueLearner.target
+                require(defined, f"{name}.target", must, type(self.scale).__name__)
         self.max_grad_norm = max_grad_norm
         self.learning_rate_schedule = learning_rate_schedule
         self._optimizer_factory = as_factory(optimizer)
@@ -133,8 +137,7 @@ class ValueLearner(lightning.LightningModule, ABC):
 
         Only scales that follow targets ask for it.
         """
-        name = type(self).__name__
-        raise NotImplementedError(f"`{name}.target` must be written for this scale. Got none.")
+        raise NotImplementedError
 
     def group_losses(self, losses: Losses, batch: Transition) -> tuple[Tensor, Tensor | None]:
         """Return each group's weighted mean over rows, [S], and what is added after balancing, [].
@@ -246,8 +249,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         """
         if self.scale is None or not self.network.head.can_rescale:
             return errors
-        spread: Tensor = self.scale.spread[task].unsqueeze(-1)
-        return errors * spread
+        restored: Tensor = self.scale.restored_errors(errors, task)
+        return restored
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates shall see it."""

@@ -247,7 +247,6 @@ class MultiTaskDQN(DQN):
         """Number of ranks."""
         return int(self.trainer.world_size)
 
-    @torch.no_grad()
     def task_losses_of(self, batch: Transition) -> TaskLosses:
         """Return the losses of a batch under the parameters as they are now, without gradient."""
         # Routers draw noise where gradients are wanted: without it losses would not compare.

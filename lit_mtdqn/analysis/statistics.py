@@ -73,9 +73,24 @@ def stratified_bootstrap_interval(
     require(scores.ndim == 2 and scores.size > 0, "scores", "be [runs, tasks]", scores.shape)
     require(0.0 < confidence < 1.0, "confidence", "lie in (0, 1)", confidence)
     require(resamples >= 1, "resamples", "be at least 1", resamples)
-    tasks = 1 if whole_runs else scores.shape[1]
-    chosen = generator.integers(len(scores), size=(resamples, len(scores), tasks))
-    drawn = np.take_along_axis(scores[None], chosen, axis=1)
+    drawn = resampled_scores(scores, generator, resamples, whole_runs=whole_runs)
     tail = (1.0 - confidence) / 2
     low, high = np.quantile([statistic(sample) for sample in drawn], [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def resampled_scores(
+    scores: Array, generator: np.random.Generator, resamples: int, *, whole_runs: bool
+) -> Array:
+    """Return scores of runs drawn with replacement, [resamples, runs, tasks].
+
+    Args:
+        scores: [runs, tasks].
+        generator: Source of all draws.
+        resamples: How often all runs are drawn.
+        whole_runs: Whether a run's tasks are drawn together, or every task by itself.
+    """
+    tasks = 1 if whole_runs else scores.shape[1]
+    chosen = generator.integers(len(scores), size=(resamples, len(scores), tasks))
+    drawn: Array = np.take_along_axis(scores[None], chosen, axis=1)
+    return drawn

@@ -15,6 +15,11 @@ from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos
 Reduce = Callable[[Tensor], Tensor]
 
 
+def by_row(numbers: Tensor, task: Tensor, values: Tensor) -> Tensor:
+    """Return the tasks' numbers [T] for row groups of the tasks [S], to go with values [S, ...]."""
+    return numbers[task].view(-1, *[1] * (values.dim() - 1))
+
+
 class Scale(nn.Module, ABC):
     """Base of all scales.
 
@@ -49,8 +54,8 @@ class Scale(nn.Module, ABC):
         statistics = torch.zeros(count, width, dtype=torch.float64)
         self.register_buffer("statistics", statistics, persistent=False)
 
-    def check(self, network: QNetwork) -> None:
-        """Refuse a network that it cannot work with.
+    def bind(self, network: QNetwork) -> None:
+        """Take the network whose values it scales; called once, before anything is learned.
 
         Raises:
             ValueError: If that is so.
@@ -62,14 +67,17 @@ class Scale(nn.Module, ABC):
         With value v = offset + spread u, the target r + d v' of v is that of u with the reward
         (r - (1 - d) offset) / spread.
         """
-        offset = self.offset[batch.task].unsqueeze(-1)
-        spread = self.spread[batch.task].unsqueeze(-1)
+        offset = by_row(self.offset, batch.task, batch.reward)
+        spread = by_row(self.spread, batch.task, batch.reward)
         return batch._replace(reward=(batch.reward - (1.0 - batch.discount) * offset) / spread)
 
     def restored(self, values: Tensor, task: Tensor) -> Tensor:
         """Return raw values [S, ...] for values of the networks, of the tasks [S]."""
-        shape = (-1, *[1] * (values.dim() - 1))
-        return values * self.spread[task].view(shape) + self.offset[task].view(shape)
+        return values * by_row(self.spread, task, values) + by_row(self.offset, task, values)
+
+    def restored_errors(self, errors: Tensor, task: Tensor) -> Tensor:
+        """Return differences of values [S, ...] in the unit of rewards, of the tasks [S]."""
+        return errors * by_row(self.spread, task, errors)
 
     def loss_weight(self, task: Tensor) -> Tensor | None:
         """Return factors on the losses of row groups of the tasks [S], or None for none."""

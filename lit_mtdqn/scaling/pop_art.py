@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.networks import Head, QNetwork, TaskLinear
-from lit_mtdqn.scaling.base import Reduce, Scale
+from lit_mtdqn.scaling.base import Reduce, Scale, by_row
 from lit_mtdqn.types import TaskInfos, as_task_infos, require
 
 SMALLEST, LARGEST = 1e-4, 1e6
@@ -49,8 +49,8 @@ class PopArt(Scale):
         self.learning = [place for place, info in enumerate(infos) if info.learns]
         self.register_buffer("owner", torch.arange(len(infos)), persistent=False)
 
-    def check(self, network: QNetwork) -> None:
-        """Refuse heads that cannot be rewritten task by task."""
+    def bind(self, network: QNetwork) -> None:
+        """Note whose unit each task has; refuse heads that cannot be rewritten task by task."""
         head = network.head
         must = (
             "have outputs linear in its last layer for PopArt, as LinearHead does; others take "
@@ -86,8 +86,7 @@ class PopArt(Scale):
         factor, shift = spread / self.spread, (offset - self.offset) / self.spread
         for head in heads:
             head.rescale_(factor, shift)
-        shape = (-1, *[1] * (target.dim() - 1))
-        return target * factor[task].view(shape) + shift[task].view(shape)
+        return target * by_row(factor, task, target) + by_row(shift, task, target)
 
     def _move(self, sums: Tensor) -> None:
         """Take sums of means and of squares, and their numbers, [T, 3]."""

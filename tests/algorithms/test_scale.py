@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.asserts import complaint
 from helpers.batches import random_batch
 from helpers.runs import COUNTING, NETWORK, fit, small_data, small_model
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from lit_mtdqn import DQN, MultiTaskDQN
+from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.networks import C51Head
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
 from lit_mtdqn.types import Losses
@@ -131,3 +133,13 @@ def test_errors_that_are_no_differences_of_values_have_no_unit() -> None:
     model.scale.spread.fill_(50.0)
     errors = torch.rand(1, 4)
     assert torch.equal(model.raw_errors(errors, torch.tensor([0])), errors)
+
+
+def test_a_learner_that_says_no_target_is_refused_where_the_scale_follows_targets() -> None:
+    class Silent(DQN):
+        target = ValueLearner.target
+
+    tasks = small_data().task_infos
+    with pytest.raises(ValueError, match=complaint("Silent.target")):
+        Silent(tasks, network=NETWORK, scale=PopArt)
+    Silent(tasks, network=NETWORK, scale=ReturnNormaliser)

@@ -143,7 +143,7 @@ def test_padded_weights_stay_0() -> None:
 
 def test_heads_on_a_fixed_support_are_refused() -> None:
     with pytest.raises(ValueError, match=complaint("head")):
-        PopArt(INFOS).check(_network(C51Head))
+        PopArt(INFOS).bind(_network(C51Head))
 
 
 def test_tasks_with_one_head_in_common_are_refused() -> None:
@@ -152,7 +152,7 @@ def test_tasks_with_one_head_in_common_are_refused() -> None:
         for name in ("left", "right")
     ]
     with pytest.raises(ValueError, match=complaint("tasks")):
-        PopArt(infos).check(QNetwork(infos))
+        PopArt(infos).bind(QNetwork(infos))
 
 
 @pytest.mark.parametrize("step_size", [0.0, 1.5])
@@ -188,7 +188,7 @@ def test_a_task_that_does_not_learn_has_the_unit_of_the_head_it_acts_with() -> N
     infos = [*INFOS, held]
     network = QNetwork(infos, partial(MLPTorso, hidden=[8]), partial(LinearHead, init_scale=1.0))
     scale = PopArt(infos, step_size=0.3)
-    scale.check(network)
+    scale.bind(network)
     observation = torch.randn(2, 5, 3)
     task = torch.tensor([1, 3])
 
