@@ -32,6 +32,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import yaml
+from matplotlib.figure import Figure
 from scipy.stats import ttest_ind
 
 from lit_mtdqn.analysis.statistics import (
@@ -198,12 +199,10 @@ def task_table(cells: dict[str, Cell]) -> list[str]:
 
 def draw(cells: dict[str, Cell], control: str, path: Path) -> None:
     """Draw every cell's score with its interval, and its tasks as dots."""
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
     generator = np.random.default_rng(0)
     ordered = sorted(cells.values(), key=lambda c: interquartile_mean(c.scores))
-    figure, axes = pyplot.subplots(figsize=(7, 1.2 + 0.28 * len(ordered)), layout="constrained")
+    figure = Figure(figsize=(7, 1.2 + 0.28 * len(ordered)), layout="constrained")
+    axes = figure.add_subplot()
     colors = mpl.color_sequences["tab10"]
     for task, name in enumerate(ordered[0].tasks):
         values = [cell.scores[:, task].mean() for cell in ordered]
