@@ -24,6 +24,14 @@ STUDIES = {
     "noisy driving": ("noisy_driving", "noisy_driving_values"),
     "classic control": ("classic_control",),
 }
+# What names tasks, and so fits in no overlay.
+BY_TASK = {
+    "data.tasks.<task>.weight=2.0": "A fixed weight of the task's loss.",
+    "data.tasks.<task>.reward_clip=[-1, 1]": "Rewards clipped to bounds (Mnih et al. 2015).",
+    "data.tasks.<task>.n_step=3": "Returns over several steps (Sutton 1988).",
+    "data.sampler={class_path: lit_mtdqn.data.FixedShares, "
+    "init_args: {shares: {<task>: 2, <others>: 1}}}": "Fixed shares of rows or of env steps.",
+}
 QUESTIONS = {
     "What tasks share": ("sharing", "torso"),
     "How they share one update": ("balancer", "objectives"),
@@ -83,7 +91,9 @@ def table() -> list[str]:
     for question, rows in by_question.items():
         header = f"| overlay | method | {' | '.join(results)} |"
         lines += [f"## {question}", "", header, "|" + "---|" * (2 + len(results)), *rows, ""]
-    return lines
+    named = [f"| `--{argument}` | {method} |" for argument, method in BY_TASK.items()]
+    header = "| argument | method |"
+    return [*lines, "## What is said of single tasks", "", header, "|---|---|", *named, ""]
 
 
 def main() -> None:

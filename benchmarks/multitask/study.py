@@ -13,7 +13,8 @@ A study is a YAML file:
     suite: configs/multitask/classic_control.yaml
     seeds: 10..14              # none of those that choices were made by
     episodes: 100              # of the final test, per task
-    arguments: []              # for every cell, such as --data.total_env_steps=400000
+    total_env_steps: 400000    # in place of the suite's; specialists have their share of them
+    arguments: []              # for every cell
     cells:
       hard_sharing: {}         # the suite as it is
       specialists: {each_task: true}     # a network per task, as many env steps for each task
@@ -106,12 +107,19 @@ def reduced(suite: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
     return {**suite, "data": {**data, **steps, "tasks": tasks}}
 
 
+def suite_of(run: Run, study: dict[str, Any]) -> dict[str, Any]:
+    """Return the suite of a run, with the study's env steps and the run's tasks."""
+    suite = yaml.safe_load(run.suite.read_text())
+    if "total_env_steps" in study:
+        suite["data"]["total_env_steps"] = study["total_env_steps"]
+    return reduced(suite, run.only)
+
+
 def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
     """Write a run's suite beside its folder and return its command."""
-    suite = yaml.safe_load(run.suite.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(reduced(suite, run.only)))
+    config.write_text(yaml.safe_dump(suite_of(run, study)))
     return [
         *(sys.executable, "-m", "lit_mtdqn", "fit", f"--config={config}"),
         *(f"--config={overlay}" for overlay in run.overlays),
@@ -123,9 +131,8 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
 
 def definition_of(run: Run, study: dict[str, Any]) -> str:
     """Return a short hash of all that a study says of a run."""
-    suite = reduced(yaml.safe_load(run.suite.read_text()), run.only)
     overlays = [yaml.safe_load(Path(overlay).read_text()) for overlay in run.overlays]
-    parts = [suite, overlays, run.arguments, study.get("episodes", 100)]
+    parts = [suite_of(run, study), overlays, run.arguments, study.get("episodes", 100)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 

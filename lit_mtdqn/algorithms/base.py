@@ -23,6 +23,7 @@ from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import EnvStepProgressBar, EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
+from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import (
@@ -211,7 +212,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
             parameter.grad = None
-        self.accumulate_gradients(losses, batch)
+        with full_precision(self.device):
+            self.accumulate_gradients(losses, batch)
         self._step(optimizer)
         clock = self._clock
         clock.updates += 1
@@ -366,6 +368,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         self._stepped = [p for group in optimizer.param_groups for p in group["params"]]
+        if self.network.sharing is not None:
+            self.network.sharing.require_learning_rate(optimizer.param_groups[0]["lr"])
 
     def _may_step_directly(self) -> bool:
         """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.

@@ -22,6 +22,7 @@ from lit_mtdqn.functional.gradients import (
     look_ahead_steps,
     sums_by_task,
 )
+from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks import DrawsNoise, Head, QNetwork
 from lit_mtdqn.objectives import TD, Objective, TDLoss
 from lit_mtdqn.scaling import PopArt, Scale
@@ -145,9 +146,7 @@ class MultiTaskDQN(DQN):
         if self.balancer is None:
             super().accumulate_gradients(losses, batch)
             return
-        # Products of gradients need all of float32's digits.
-        with torch.autocast(self.device.type, enabled=False):
-            self.balancer.accumulate(self._task_losses(losses, batch), self)
+        self.balancer.accumulate(self._task_losses(losses, batch), self)
 
     def on_update_end(self, batch: Transition) -> None:
         """Let the balancer see what the update did."""
@@ -220,13 +219,13 @@ class MultiTaskDQN(DQN):
         """Return gradients of shared parameters by task, and of others of the mean over tasks."""
         copies, rest = list(self._copies.values()), losses.unbalanced
         inputs = [*copies, *own]
-        found = _gradients(losses.loss.sum(), inputs, retain_graph=rest is not None)
+        found = self._gradients(losses.loss.sum(), inputs, retain_graph=rest is not None)
         by_group = as_matrix(found[: len(copies)])
         by_task = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
         others = [gradient / len(losses.loss) for gradient in found[len(copies) :]]
         unbalanced = None
         if rest is not None:
-            extra = _gradients(rest, inputs)
+            extra = self._gradients(rest, inputs)
             unbalanced = self.mean_over_ranks(as_matrix(extra[: len(copies)]).sum(0))
             others = [a + b for a, b in zip(others, extra[len(copies) :], strict=True)]
         return TaskGradients(by_task, unbalanced, list(self._shared.values())), others
@@ -270,11 +269,12 @@ class MultiTaskDQN(DQN):
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
 
-
-def _gradients(loss: Tensor, inputs: list[Tensor], *, retain_graph: bool = False) -> list[Tensor]:
-    """Return the gradient of a number with respect to each input, zeros where it has none."""
-    return list(
-        torch.autograd.grad(
-            loss, inputs, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
-        )
-    )
+    def _gradients(
+        self, loss: Tensor, inputs: list[Tensor], *, retain_graph: bool = False
+    ) -> list[Tensor]:
+        """Return the gradient of a number with respect to each input, zeros where it has none."""
+        with full_precision(self.device):
+            found = torch.autograd.grad(
+                loss, inputs, retain_graph=retain_graph, allow_unused=True, materialize_grads=True
+            )
+        return list(found)

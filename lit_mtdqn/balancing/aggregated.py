@@ -31,7 +31,8 @@ class Aggregated(Balancer):
             `n_tasks` is the number of learning tasks unless it is given.
 
     Raises:
-        ValueError: If there is no such aggregator or its arguments do not fit.
+        ValueError: If there is no such aggregator or its arguments do not fit; at an update that
+            lacks a learning task, under several ranks or an aggregator that remembers tasks.
     """
 
     by_task = True
@@ -44,11 +45,13 @@ class Aggregated(Balancer):
     ) -> None:
         super().__init__(tasks, network)
         self.aggregator: Aggregator = build_part(Aggregator, aggregator, n_tasks=len(self.learning))
+        # By place in the batch, which would be another task's where one is missing.
+        self._remembers_tasks = any(hasattr(p, "reset") for p in self.aggregator.modules())
 
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
         """Fill the gradients of all parameters."""
-        if learner.world_size > 1:
-            # Ranks that drew unlike tasks would wait for one another for ever.
+        # Ranks that drew unlike tasks would wait for one another for ever.
+        if learner.world_size > 1 or self._remembers_tasks:
             self.require_every_task(losses)
         gradients = learner.backpropagate_by_task(losses)
         combined = self.aggregator(gradients.by_task)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks.rows import TaskRows, select
 from lit_mtdqn.types import require
 
 
 class TaskLinear(TaskRows):
-    """Applies to each row group the linear layer of its head.
+    """Applies to each row group the linear layer of its head, under autocast in float32, too.
 
     The layers are rows of one parameter, so that a forward pass is one batched product. They are
     saved by the heads' names, without padding.
@@ -55,8 +56,20 @@ class TaskLinear(TaskRows):
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return [S, B, out] for features [S, B, in] and the task of each group, [S]."""
+        return self._in_full(self._products, features, task)
+
+    def _products(self, features: Tensor, task: Tensor) -> Tensor:
         weight, bias = self.rows(task)
         return torch.baddbmm(bias, features, weight)
+
+    def _in_full(self, products: Callable[..., Tensor], features: Tensor, *given: Tensor) -> Tensor:
+        """Return products in the precision of the weights, autocast or not.
+
+        Eight bits of a value of 100 would not tell actions apart whose values differ by less than
+        0.5.
+        """
+        with full_precision(features.device):
+            return products(features.to(self.weight.dtype), *given)
 
     def scaled(self, features: Tensor, scale: Tensor, task: Tensor) -> Tensor:
         """Return what `forward` makes of the features multiplied by N vectors.
@@ -71,9 +84,12 @@ class TaskLinear(TaskRows):
         Returns:
             [S, B, N, out].
         """
+        return self._in_full(self._scaled_products, features, scale, task)
+
+    def _scaled_products(self, features: Tensor, scale: Tensor, task: Tensor) -> Tensor:
         weight, bias = self.rows(task)
         products = features.permute(1, 2, 0).unsqueeze(-1) * weight.permute(1, 0, 2)
-        output = torch.matmul(scale, products.flatten(2))
+        output = torch.matmul(scale.to(weight.dtype), products.flatten(2))
         groups = output.view(*output.shape[:2], len(weight), -1).permute(2, 0, 1, 3)
         return groups + bias.unsqueeze(1)
 

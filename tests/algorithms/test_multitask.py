@@ -308,6 +308,20 @@ def test_bf16_gradients_are_aggregated_near_those_of_float32(name: str, head: An
     torch.testing.assert_close(rounded, aggregator()(rows[1]))
 
 
+def test_gradients_are_not_rounded_again_on_their_way_back() -> None:
+    model, batch = _model(infos=INFOS[:2]), random_batch(INFOS[:2])
+    runner = Standalone(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.total_loss(model.losses(model.in_own_unit(batch)), batch)
+        runner.update(batch)
+    found = [parameter.grad for parameter in model.network.parameters()]
+    # From the same graph, and after autocast.
+    expected = torch.autograd.grad(loss, list(model.network.parameters()))
+    for gradient, other in zip(found, expected, strict=True):
+        assert gradient is not None
+        assert torch.equal(gradient, other)
+
+
 class Apart(QNetwork):
     """Shares nothing."""
 

@@ -126,11 +126,12 @@ def test_columns_are_pulled_at_the_learning_rate_of_the_moment_and_before_the_ta
     assert_same_state(model.target_network, model.network)
 
 
-def test_a_pull_that_would_diverge_ends_the_run_with_a_sentence() -> None:
+def test_a_pull_that_would_diverge_is_refused_before_the_first_env_step() -> None:
     data = small_data(TASKS)
     model = _model(partial(Columns, coupling="pull", strength=500.0), data)
     with pytest.raises(ValueError, match=complaint("strength")):
         fit(data, model)
+    assert data.clock.total_env_steps == 0
 
 
 class Rows(Callback):

@@ -136,3 +136,13 @@ def test_ranks_with_unlike_tasks_are_refused() -> None:
     balancer = built(partial(Aggregated, aggregator=aggregation.Mean), 3)
     with pytest.raises(ValueError, match=r"^`data.sampler` must fill every update"):
         balancer.accumulate(learner.losses(), learner)
+
+
+def test_one_that_remembers_tasks_refuses_a_batch_without_one_and_others_do_not() -> None:
+    learner = HandBackward(CONFLICT)
+    built(partial(Aggregated, aggregator=aggregation.PCGrad), 3).accumulate(
+        learner.losses(), learner
+    )
+    remembers = built(partial(Aggregated, aggregator=aggregation.GradVac), 3)
+    with pytest.raises(ValueError, match=r"^`data.sampler` must fill every update"):
+        remembers.accumulate(learner.losses(), learner)

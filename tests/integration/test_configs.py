@@ -10,6 +10,7 @@ import pytest
 import yaml
 from helpers.asserts import assert_same_state
 from helpers.runs import fit, small_data
+from methods_table import BY_TASK
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
 from lit_mtdqn.algorithms.factories import from_plain
@@ -160,6 +161,19 @@ def test_a_multi_task_method_runs_and_loads_on_two_suites(
     model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert [info.name for info in model.tasks] == TASKS[suite]
     assert model.balancer is not None or len(model.objectives) > 0
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("argument", BY_TASK)
+def test_what_is_said_of_single_tasks_runs_on_two_suites(
+    argument: str, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    task, *others = TASKS[suite]
+    ones = ", ".join(f"{name}: 1" for name in others)
+    option = argument.replace("<task>", task).replace("<others>: 1", ones)
+    smoke(tmp_path / "run", *_suite(suite, tmp_path), options=[*BRIEF, f"--{option}"])
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
 
 
 DIAGNOSTICS = Path("configs/overlays/diagnostics.yaml")

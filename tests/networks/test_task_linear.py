@@ -163,3 +163,16 @@ def test_scaling_the_weights_is_scaling_the_features(tasks: list[int], shared: b
     inputs, direction = [features, scale, *layer.parameters()], torch.randn_like(expected)
     pulls = [torch.autograd.grad((o * direction).sum(), inputs) for o in (found, expected)]
     torch.testing.assert_close(pulls[0], pulls[1])
+
+
+def test_under_autocast_the_products_have_all_digits_and_gradients_their_dtype() -> None:
+    layer, task = _layer("left", "right"), torch.tensor([0, 1])
+    features = torch.randn(2, 5, SIZE).bfloat16().requires_grad_()
+    scale = torch.randn(5, 7, SIZE).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(features, task), layer.scaled(features, scale, task)
+    expected = layer(features.float(), task), layer.scaled(features.float(), scale.float(), task)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    (gradient,) = torch.autograd.grad(found[0].sum() + found[1].sum(), features)
+    assert gradient.dtype == torch.bfloat16

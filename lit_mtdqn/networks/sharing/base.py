@@ -48,6 +48,9 @@ class Sharing(nn.Module, ABC):
     num_features: int
     one_head: bool = False
 
+    def require_learning_rate(self, learning_rate: float) -> None:
+        """Refuse a learning rate that the sharing could not stand; none unless overridden."""
+
     @abstractmethod
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""

@@ -42,7 +42,8 @@ class Columns(Sharing):
             follow in the order of tasks.
 
     Raises:
-        ValueError: If a value is out of range, or at the first update if `pull` would diverge.
+        ValueError: If a value is out of range; at the start of a fit if `pull` would diverge, or at
+            an update if a schedule raises the learning rate so far.
         TypeError: If `cross_stitch` or `lateral` meets a torso that does not name its layers.
 
     References:
@@ -116,9 +117,17 @@ class Columns(Sharing):
         Raises:
             ValueError: If the step is so large that columns would fly apart.
         """
-        columns = self.num_columns
-        share = 4.0 * columns * self.strength * learning_rate
-        must = f"keep 4 * {columns} tasks * strength * learning rate {learning_rate:g} below 2"
-        require(share < 2.0, "strength", must, self.strength)
-        if columns > 1:
-            pull_to_mean_(list(self.columns.parameters()), share)
+        self.require_learning_rate(learning_rate)
+        if self.num_columns > 1:
+            pull_to_mean_(list(self.columns.parameters()), self._pulled_share(learning_rate))
+
+    def require_learning_rate(self, learning_rate: float) -> None:
+        """Refuse a pull by which columns would fly apart."""
+        if self.coupling != "pull":
+            return
+        tasks = self.num_columns
+        must = f"keep 4 * {tasks} tasks * strength * learning rate {learning_rate:g} below 2"
+        require(self._pulled_share(learning_rate) < 2.0, "strength", must, self.strength)
+
+    def _pulled_share(self, learning_rate: float) -> float:
+        return 4.0 * self.num_columns * self.strength * learning_rate

@@ -181,11 +181,14 @@ class Experts(Sharing):
         return {"load_balance": self.balance_weight * load_balance_loss(prediction.router)}
 
     def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
-        """Return each task's weight of each expert and, if weights are shares, their entropy."""
+        """Return each task's weight of each expert.
+
+        If weights are shares, also their entropy and how unevenly experts are used, from 1 to E.
+        """
         router = prediction.router
         assert router is not None
         usage = expert_usage(router, task, len(self._names))
-        found = {}
+        found = {"load_imbalance": load_balance_loss(router)} if self.router.is_share else {}
         for index in sorted(set(task.tolist())):
             name = self._names[index]
             for expert in range(self.num_experts):

@@ -248,11 +248,12 @@ def test_without_shares_or_weight_nothing_is_added(options: Any) -> None:
     assert sharing.auxiliary(_prediction(torch.rand(2, 1, 3)), ALL) == {}
 
 
-def test_metrics_tell_usage_and_entropy_by_task() -> None:
+def test_metrics_tell_unequal_use_and_by_task_usage_and_entropy() -> None:
     router = torch.tensor([[[0.5, 0.5, 0.0]], [[0.0, 0.0, 1.0]]])
     metrics = Experts(THREE, TORSO, 3).metrics(_prediction(router), torch.tensor([2, 0]))
     found = {name: round(float(value), 4) for name, value in metrics.items()}
     assert found == {
+        "load_imbalance": 1.125,  # 3 * (0.5 * 0.25 + 0 * 0.25 + 0.5 * 0.5)
         "expert_usage/left/0": 0.0,
         "expert_usage/left/1": 0.0,
         "expert_usage/left/2": 1.0,
