@@ -13,7 +13,7 @@ A study is a YAML file:
     suite: configs/multitask/classic_control.yaml
     seeds: 10..14              # none of those that choices were made by
     episodes: 100              # of the final test, per task
-    total_env_steps: 400000    # in place of the suite's; specialists have their share of them
+    data: {total_env_steps: 400000}    # in place of the suite's; specialists have their share
     arguments: []              # for every cell
     cells:
       hard_sharing: {}         # the suite as it is
@@ -108,10 +108,9 @@ def reduced(suite: dict[str, Any], only: tuple[str, ...]) -> dict[str, Any]:
 
 
 def suite_of(run: Run, study: dict[str, Any]) -> dict[str, Any]:
-    """Return the suite of a run, with the study's env steps and the run's tasks."""
+    """Return the suite of a run, with the study's data settings and the run's tasks."""
     suite = yaml.safe_load(run.suite.read_text())
-    if "total_env_steps" in study:
-        suite["data"]["total_env_steps"] = study["total_env_steps"]
+    suite["data"].update(study.get("data", {}))
     return reduced(suite, run.only)
 
 

@@ -64,13 +64,13 @@ def test_a_suite_with_fewer_tasks_keeps_the_env_steps_of_each() -> None:
     }
 
 
-def test_the_env_steps_of_a_study_are_shared_by_specialists_and_part_of_its_definition(
+def test_the_env_steps_that_a_study_sets_are_shared_by_specialists_and_part_of_its_definition(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(SUITE))
     study = {"suite": str(path), "cells": {"all": {}, "specialists": {"each_task": True}}}
-    shorter = {**study, "total_env_steps": 300}
+    shorter = {**study, "data": {"total_env_steps": 300}}
     runs = list(studying.runs_of(shorter, [0]))
     steps = [studying.suite_of(run, shorter)["data"]["total_env_steps"] for run in runs]
     assert steps == [300, 150, 150]
