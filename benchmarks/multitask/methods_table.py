@@ -4,11 +4,13 @@
 
 reads the overlays of `configs/methods/` and the results of the studies, and writes
 `configs/methods/README.md`. A gain is the difference of mean test scores to hard sharing on the
-same suite, with the 95 % interval of Welch's t over seeds; time is the ratio of whole runs.
+same suite, with the 95 % interval of Welch's t over seeds; time is the ratio of whole runs. What
+an update costs is what `benchmarks/method_cost.py` has found.
 """
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from summary import RESULTS, Cell, gain, read_cells, relative_time
 
 METHODS = Path("configs/methods")
 CONTROL = "hard_sharing"
+COSTS = RESULTS.parent / "method_cost.csv"
+COSTED_TASKS = "3"
 # What the control has already.
 DEFAULTS = ("popart",)
 # Studies by the column that they fill.
@@ -72,8 +76,18 @@ def measured(cells: dict[str, Cell], name: str) -> str:
     return f"{middle:+.3f} ({low:+.3f}, {high:+.3f}), {time or 'time unknown'}"
 
 
+def update_costs() -> dict[str, str]:
+    """Return the ratio of an update's time to the control's, by overlay."""
+    if not COSTS.is_file():
+        return {}
+    with COSTS.open(newline="") as file:
+        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+    return {row["method"]: row["ratio"] for row in rows if row["tasks"] == COSTED_TASKS}
+
+
 def table() -> list[str]:
     """Return the lines of the page."""
+    costs = update_costs()
     results = {
         suite: [read_cells(path) for s in studies if (path := RESULTS / f"{s}.csv").is_file()]
         for suite, studies in STUDIES.items()
@@ -85,12 +99,13 @@ def table() -> list[str]:
             next(filter(None, (measured(cells, name) for cells in studies)), "")
             for studies in results.values()
         ]
-        fields = [f"`{name}.yaml`", description_of(text), *found]
+        cost = f"{costs[name]}x" if name in costs else ""
+        fields = [f"`{name}.yaml`", description_of(text), cost, *found]
         by_question[question_of(yaml.safe_load(text))].append("| " + " | ".join(fields) + " |")
     lines = []
     for question, rows in by_question.items():
-        header = f"| overlay | method | {' | '.join(results)} |"
-        lines += [f"## {question}", "", header, "|" + "---|" * (2 + len(results)), *rows, ""]
+        header = f"| overlay | method | update | {' | '.join(results)} |"
+        lines += [f"## {question}", "", header, "|" + "---|" * (3 + len(results)), *rows, ""]
     named = [f"| `--{argument}` | {method} |" for argument, method in BY_TASK.items()]
     header = "| argument | method |"
     return [*lines, "## What is said of single tasks", "", header, "|---|---|", *named, ""]
@@ -104,8 +119,9 @@ def main() -> None:
         "Lay one over a run: `lit-mtdqn fit --config <run> --config configs/methods/<overlay>`.",
         "Numbers are gains in the mean normalised score over hard sharing with equal weights and",
         "PopArt on the same suite, with the 95 % interval over seeds, and the time of a run as a",
-        "multiple of the control's. This page is the output of",
-        "`python benchmarks/multitask/methods_table.py`.",
+        "multiple of the control's. The time of an update, too, is a multiple of the control's, of",
+        "a small network on three driving tasks (`benchmarks/method_cost.py`). This page is the",
+        "output of `python benchmarks/multitask/methods_table.py`.",
         "",
     ]
     (METHODS / "README.md").write_text("\n".join([*head, *table()]))

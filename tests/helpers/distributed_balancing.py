@@ -1,5 +1,6 @@
 """Updates of every balancer on given batches: `python distributed_balancing.py FOLDER`.
 
+Some ways of sharing are among them, under one of the balancers.
 Two ranks have half of the rows each; `trained` alone is one process that has them all.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from torchjd import aggregation, scalarization
 from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
 from lit_mtdqn.callbacks import GradientAgreement, TaskAffinity
-from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import Columns, Experts, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision
 from lit_mtdqn.types import Clock, Feedback, Phase, Transition
 
@@ -47,7 +49,26 @@ BALANCERS: dict[str, Any] = {
     "famo": partial(Scalarised, scalarizer=scalarization.FAMO),
     "grad_norm": GradNorm,
     "independent": IndependentSteps,
+    "imtl_g": partial(Aggregated, aggregator=aggregation.IMTLG),
 }
+# With what they are solved by, in the extra `solvers`.
+SOLVED: dict[str, tuple[str, Any]] = {
+    "cagrad": ("cvxpy", partial(aggregation.CAGrad, c=0.5)),
+    "nash_mtl": ("ecos", aggregation.NashMTL),
+    "upgrad": ("quadprog", aggregation.UPGrad),
+}
+BALANCERS.update(
+    (name, partial(Aggregated, aggregator=aggregator))
+    for name, (solver, aggregator) in SOLVED.items()
+    if find_spec(solver) is not None
+)
+# Ways of sharing under which gradients are aggregated.
+SHARINGS: dict[str, Any] = {
+    # Each rank balances the use of experts in its own rows: products of means are not linear.
+    "experts": partial(Experts, num_experts=2, balance_weight=0.0),
+    "cross_stitch": partial(Columns, coupling="cross_stitch"),
+}
+NAMES = (*BALANCERS, *SHARINGS)
 
 
 def _phase(rank: int, world_size: int) -> Phase:
@@ -102,8 +123,8 @@ def trained(name: str, **options: Any) -> dict[str, Tensor]:
     torch.manual_seed(0)
     model = MultiTaskDQN(
         INFOS,
-        NETWORK,
-        balancer=BALANCERS[name],
+        partial(NETWORK, sharing=SHARINGS.get(name)),
+        balancer=BALANCERS["pcgrad" if name in SHARINGS else name],
         objectives=[DeepSupervision],
         optimizer=partial(Adam, lr=0.01),
         max_grad_norm=0.2,
@@ -121,6 +142,6 @@ def trained(name: str, **options: Any) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    found = {name: trained(name, devices=2, strategy="ddp") for name in BALANCERS}
+    found = {name: trained(name, devices=2, strategy="ddp") for name in NAMES}
     rank = torch.distributed.get_rank()
     torch.save(found, Path(sys.argv[1]) / f"rank_{rank}.pt")

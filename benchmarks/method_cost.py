@@ -1,11 +1,12 @@
-"""What each way of sharing one update costs, relative to equal weights.
+"""What an update costs under each method, relative to one without it.
 
-    python benchmarks/balancing_cost.py
+    python benchmarks/method_cost.py
 
-lets learners of every balancer make updates by turns, on the minibatches of one run on the driving
-tasks, and writes `benchmarks/results/balancing_cost.csv`: per number of tasks and balancer the
-median milliseconds of an update and the median ratio to the update with equal weights of the same
-round. Balancers that need solvers which are not installed are left out.
+lets a learner for each overlay of `configs/methods/` that changes the model make updates by turns,
+on the minibatches of one run on the driving tasks, and writes `benchmarks/results/method_cost.csv`:
+per number of tasks and overlay the median milliseconds of an update and the median ratio to the
+update without an overlay of the same round. Methods that need solvers which are not installed are
+left out.
 """
 
 from __future__ import annotations
@@ -16,33 +17,35 @@ import shlex
 import statistics
 import sys
 import time
-from functools import partial
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torchjd import aggregation, scalarization
 
 from lit_mtdqn import MultiTaskDQN, RolloutDataModule, TaskSpec
-from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.types import Phase, TaskInfo
 
 ENVS = ("LaneKeeping", "Pedestrian", "TrafficLight")
-RESULTS = Path(__file__).parent / "results" / "balancing_cost.csv"
-SCALARISERS = ("UW", "DWA", "IMTLL", "FAMO")
-AGGREGATORS = ("Mean", "PCGrad", "MGDA", "AlignedMTL", "IMTLG", "UPGrad", "NashMTL")
-BALANCERS: dict[str, Any] = {
-    "equal weights": None,
-    **{n: partial(Scalarised, scalarizer=getattr(scalarization, n)) for n in SCALARISERS},
-    **{n: partial(Aggregated, aggregator=getattr(aggregation, n)) for n in AGGREGATORS},
-    "CAGrad": partial(Aggregated, aggregator=partial(aggregation.CAGrad, c=0.5)),
-    "GradNorm": GradNorm,
-    "IndependentSteps": IndependentSteps,
-}
+METHODS = Path("configs/methods")
+CONTROL = "hard_sharing"
+RESULTS = Path(__file__).parent / "results" / "method_cost.csv"
+
+
+def methods() -> dict[str, dict[str, Any]]:
+    """Return the arguments that each overlay gives the model, the control's first."""
+    overlays = {p.stem: yaml.safe_load(p.read_text()) for p in sorted(METHODS.glob("*.yaml"))}
+    found = {name: o["model"].get("init_args", {}) for name, o in overlays.items() if "model" in o}
+    for arguments in found.values():
+        torso = arguments.get("network", {}).get("init_args", {}).get("torso", {})
+        if torso:
+            torso.setdefault("class_path", "lit_mtdqn.networks.MLPTorso")
+    return {CONTROL: {}, **found}
 
 
 class Guest(MultiTaskDQN):
@@ -55,11 +58,13 @@ class Guest(MultiTaskDQN):
         return self.own
 
 
-def guest(tasks: list[TaskInfo], balancer: Any, trainer: lightning.Trainer) -> Guest | None:
+def guest(
+    tasks: list[TaskInfo], arguments: dict[str, Any], trainer: lightning.Trainer
+) -> Guest | None:
     """Return a learner that is ready to update, or None if its solver is not installed."""
     torch.manual_seed(0)
     try:
-        learner = Guest(tasks, balancer=balancer)
+        learner = Guest(tasks, **arguments)
     except ImportError:
         return None
     learner.own = LightningOptimizer(learner.configure_optimizers())
@@ -79,7 +84,7 @@ class TakeTurns(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Invite the guests."""
-        found = {name: guest(pl_module.tasks, make, trainer) for name, make in BALANCERS.items()}
+        found = {n: guest(pl_module.tasks, given, trainer) for n, given in methods().items()}
         self.guests = {name: learner for name, learner in found.items() if learner is not None}
         self.seconds = {name: [] for name in self.guests}
 
@@ -98,12 +103,12 @@ class TakeTurns(Callback):
     def rows(self) -> list[tuple[str, str, str]]:
         """Return name, milliseconds and ratio of each guest."""
         counted = {name: seconds[self.skip :] for name, seconds in self.seconds.items()}
-        equal = counted["equal weights"]
+        control = counted[CONTROL]
         return [
             (
                 name,
                 f"{1e3 * statistics.median(seconds):.3f}",
-                f"{statistics.median(a / b for a, b in zip(seconds, equal, strict=True)):.2f}",
+                f"{statistics.median(a / b for a, b in zip(seconds, control, strict=True)):.2f}",
             )
             for name, seconds in counted.items()
         ]
@@ -142,11 +147,13 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=10, help="rounds of warm-up, not counted")
     found = parser.parse_args()
     configure_process()
+    # Of cvxpy's about Nash-MTL's problem.
+    warnings.filterwarnings("ignore", "You are solving a parameterized problem")
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
         file.write(f"# python {shlex.join(sys.argv)}\n")
         writer = csv.writer(file)
-        writer.writerow(["tasks", "balancer", "update_ms", "ratio"])
+        writer.writerow(["tasks", "method", "update_ms", "ratio"])
         for tasks in found.tasks:
             for row in measure(tasks, found.skip, found.rounds):
                 writer.writerow([tasks, *row])
