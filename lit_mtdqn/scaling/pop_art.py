@@ -20,8 +20,10 @@ class PopArt(Scale):
     Before every update each task's moving mean and deviation of targets move on, and the last
     layers of the online and the target network are rewritten so that their raw values stay as they
     were; then the update learns from its targets in the new unit. The first moments are plain
-    averages, until `1 / step_size` updates have been seen. For heads whose outputs are linear in
-    their last layer: of one expected value, and of quantiles.
+    averages, until `1 / step_size` updates have been seen, and count what new heads say, 0, as a
+    target before the first: targets that are all alike, such as a reward of -1 for every step,
+    would else make a unit so small that the networks could not get there. For heads whose outputs
+    are linear in their last layer: of one expected value, and of quantiles.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -93,7 +95,8 @@ class PopArt(Scale):
         number = sums[:, 2]
         seen = number > 0.0
         self.statistics[:, 2] += seen
-        rate = (1.0 / self.statistics[:, 2]).clamp(min=self.step_size).where(seen, 0.0)
+        # One more than have been seen: the zero before the first.
+        rate = (1.0 / (1.0 + self.statistics[:, 2])).clamp(min=self.step_size).where(seen, 0.0)
         moments = sums[:, :2] / number.clamp(min=SMALLEST).unsqueeze(1)
         self.statistics[:, :2].lerp_(moments, rate.unsqueeze(1))
 

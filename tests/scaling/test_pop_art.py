@@ -75,15 +75,16 @@ def test_raw_values_of_both_networks_stay_as_they_were(head: Any, dtype: torch.d
         torch.testing.assert_close(raw() / size, before / size, rtol=0, atol=tolerance)
 
 
-def test_moments_of_the_first_updates_are_plain_averages() -> None:
+def test_moments_of_the_first_updates_are_plain_averages_with_a_zero_before_them() -> None:
     scale = PopArt(INFOS[:1], step_size=1e-3)
     raw = torch.tensor([[1.0, 3.0], [5.0, 7.0]])
     network = QNetwork(INFOS[:1])
     for row in raw:
         unit = (row - scale.offset) / scale.spread
         _update(scale, unit[None], network)
-    assert_table(scale.offset, [4.0])
-    assert_table(scale.spread, [raw.std(correction=0)])
+    # Means 0, 2 and 6; mean squares 0, 5 and 37.
+    assert_table(scale.offset, [8.0 / 3.0])
+    assert_table(scale.spread, [(14.0 - 64.0 / 9.0) ** 0.5])
 
 
 def test_later_updates_move_by_the_step_size() -> None:
@@ -97,13 +98,13 @@ def test_later_updates_move_by_the_step_size() -> None:
 def test_only_the_tasks_of_an_update_move() -> None:
     scale, network = PopArt(INFOS), _network(LinearHead)
     _update(scale, torch.tensor([[4.0, 6.0], [8.0, 10.0]]), network, groups=[2, 2])
-    assert_table(scale.offset, [0.0, 0.0, 7.0])
+    assert_table(scale.offset, [0.0, 0.0, 3.5])
     assert_table(scale.spread[:2], [1.0, 1.0])
     assert_table(scale.statistics[:, 2], [0.0, 0.0, 1.0])
 
 
 def test_normalised_targets_have_mean_0_and_variance_1() -> None:
-    scale, network = PopArt(INFOS), _network(LinearHead)
+    scale, network = PopArt(INFOS, step_size=0.5), _network(LinearHead)
     raw = torch.randn(3, 2000) * torch.tensor([[1.0], [10.0], [1000.0]]) + 50.0
     for _ in range(50):
         unit = (raw - scale.offset[:, None]) / scale.spread[:, None]
@@ -125,9 +126,17 @@ def test_the_target_of_normalised_rewards_is_the_normalised_target() -> None:
     torch.testing.assert_close(scale.restored(unit, batch.task), raw)
 
 
-def test_targets_that_do_not_vary_leave_the_spread_above_0() -> None:
+def test_targets_that_do_not_vary_are_as_far_from_new_heads_as_others() -> None:
     scale, network = PopArt(INFOS[:1]), QNetwork(INFOS[:1])
-    _update(scale, torch.full((1, 4), 5.0), network)
+    found = _update(scale, torch.full((1, 4), -5.0), network)
+    assert_table(scale.offset, [-2.5])
+    assert_table(scale.spread, [2.5])
+    assert_table(found, [[-1.0, -1.0, -1.0, -1.0]])
+
+
+def test_targets_of_0_leave_the_spread_above_0() -> None:
+    scale, network = PopArt(INFOS[:1]), QNetwork(INFOS[:1])
+    _update(scale, torch.zeros(1, 4), network)
     assert float(scale.spread) > 0.0
 
 
