@@ -49,6 +49,7 @@ from lit_mtdqn.cli.seeds import parse_seeds
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "multitask"
+SCORES = Path("report", "test_scores.csv")
 # Of a task's score at evaluations: the first one to reach it counts as the time to learn the task.
 THRESHOLD = 0.95
 COLUMNS = (
@@ -151,7 +152,8 @@ def train(run: Run, study: dict[str, Any], folder: Path) -> list[dict[str, Any]]
     with folder.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    # Told to end early, a run ends well and without its report.
+    if status or not (folder / SCORES).is_file():
         raise RuntimeError(f"{folder.with_suffix('.log')} says why the run failed")
     cost = {
         "seconds": f"{time.monotonic() - started:.1f}",
@@ -169,7 +171,7 @@ def rows_of(run: Run, folder: Path) -> list[dict[str, Any]]:
     weights = checkpoint["state_dict"].items()
     parameters = sum(w.numel() for name, w in weights if name.startswith("network."))
     acting = [name for name in metrics if name.startswith("rollout/episode_return/")]
-    with (folder / "report" / "test_scores.csv").open(newline="") as file:
+    with (folder / SCORES).open(newline="") as file:
         found = [row for row in csv.DictReader(file) if row["episodes"]]
     rows = []
     for row in found:
