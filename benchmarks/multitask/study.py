@@ -138,8 +138,11 @@ def definition_of(run: Run, study: dict[str, Any]) -> str:
 
 def commit() -> str:
     """Return the commit of the working tree, with a plus where its code has been changed since."""
-    words = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    words = ["git", "rev-parse", "--short", "HEAD"]
+    version = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+    # Results change with every run that ends.
+    words = ["git", "diff", "--quiet", "HEAD", "--", ".", ":(exclude,top)benchmarks/results"]
+    return version + ("+" if subprocess.run(words, check=False).returncode else "")
 
 
 def train(run: Run, study: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
