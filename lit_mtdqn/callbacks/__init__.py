@@ -10,6 +10,7 @@ from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.run_report import RunReport
 from lit_mtdqn.callbacks.target_sync import TargetNetworkSync
 from lit_mtdqn.callbacks.task_affinity import TaskAffinity
+from lit_mtdqn.callbacks.weight_transfer import WeightTransfer
 
 __all__ = [
     "EnvStepProgressBar",
@@ -22,4 +23,5 @@ __all__ = [
     "RunReport",
     "TargetNetworkSync",
     "TaskAffinity",
+    "WeightTransfer",
 ]

@@ -74,6 +74,11 @@ class QNetwork(nn.Module):
         return self._head_factory(self._infos, in_features)
 
     @property
+    def head_names(self) -> list[str]:
+        """Name of each task's head."""
+        return [info.head or info.name for info in self._infos]
+
+    @property
     def has_noise(self) -> bool:
         """Whether some module draws noise."""
         return bool(self._noisy)

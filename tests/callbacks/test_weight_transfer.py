@@ -1,0 +1,260 @@
+import csv
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.asserts import assert_equal_tensors, complaint
+from helpers.batches import random_batch
+from helpers.counting_env import VECTOR
+from helpers.runs import fit, quiet_trainer, small_data, small_model
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
+from lit_mtdqn.callbacks import TargetNetworkSync, WeightTransfer
+from lit_mtdqn.networks import C51Head, Columns, MLPTorso, QNetwork
+from lit_mtdqn.scaling import PopArt, ReturnNormaliser
+from lit_mtdqn.types import Clock, Linear
+
+COUNT = TaskSpec(env=VECTOR)
+# Units of which none is ever without gradient.
+NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8], activation=torch.nn.LeakyReLU))
+
+
+def _saved(tmp_path: Path, tasks: Any = None, kind: Any = DQN, **options: Any) -> tuple[str, DQN]:
+    """Return a run's checkpoint and its learner."""
+    torch.manual_seed(1)
+    data = small_data(tasks)
+    model = kind(data.task_infos, **{"network": NETWORK, **options})
+    folder = tmp_path / "source" / "checkpoints"
+    fit(data, model).save_checkpoint(folder / "last.ckpt")
+    return str(folder / "last.ckpt"), model
+
+
+class Watch(Callback):
+    """Notes both networks' state before the first update and after every one."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+        self.target: dict[str, Tensor] = {}
+        self.moments = -1
+        self.rates: list[list[float]] = []
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.target = _copy(pl_module.target_network)
+        self.moments = len(trainer.optimizers[0].state)
+        self.note(pl_module)
+
+    def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
+        self.note(learner)
+        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+
+    def note(self, learner: Any) -> None:
+        self.states.append(_copy(learner.network))
+
+
+def _copy(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def _run(*callbacks: Callback, tasks: Any = None, **options: Any) -> tuple[Watch, DQN]:
+    torch.manual_seed(2)
+    data, watch = small_data(tasks), Watch()
+    model = small_model(data, **{"network": NETWORK, **options})
+    fit(data, model, *callbacks, TargetNetworkSync(1000), watch)
+    return watch, model
+
+
+def test_a_run_starts_from_the_weights_with_an_equal_target_and_no_moments(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path)
+    watch, _ = _run(WeightTransfer(path))
+    assert_equal_tensors(watch.states[0], _copy(source.network))
+    assert_equal_tensors(watch.target, _copy(source.network))
+    assert watch.moments == 0
+    last, first = watch.states[-1], watch.states[0]
+    assert all(not torch.equal(last[name], first[name]) for name in first)
+
+
+def test_a_folder_means_its_last_network_or_its_best(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path)
+    folder = Path(path).parents[1]
+    torch.save(torch.load(path, weights_only=True), folder / "checkpoints" / "best.ckpt")
+    Path(path).unlink()
+    watch, _ = _run(WeightTransfer(str(folder), checkpoint="best"))
+    assert_equal_tensors(watch.states[0], _copy(source.network))
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")):
+        _run(WeightTransfer(str(folder)))
+
+
+def test_of_several_runs_the_one_with_the_best_mean_score_is_taken(tmp_path: Path) -> None:
+    scores = {"poor": [0.9, 0.1], "good": [0.5, 0.7]}
+    for name, values in scores.items():
+        path, source = _saved(tmp_path / name)
+        report = Path(path).parents[1] / "report"
+        report.mkdir()
+        with (report / "test_scores.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["task", "score"], *(["count", s] for s in values)])
+    folders = [str(tmp_path / name / "source") for name in scores]
+    watch, _ = _run(WeightTransfer(folders))
+    assert_equal_tensors(watch.states[0], _copy(source.network))
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")):
+        _run(WeightTransfer([*folders, str(tmp_path)]))
+
+
+def test_evaluation_alone_moves_nothing() -> None:
+    data = small_data()
+    quiet_trainer(WeightTransfer("nowhere.ckpt")).validate(small_model(data), data, verbose=False)
+
+
+def test_a_resumed_run_keeps_what_it_has_learned_and_goes_on_as_it_would_have(
+    tmp_path: Path,
+) -> None:
+    path, _ = _saved(tmp_path)
+    rate = Linear(start=0.0, end=1.0, duration=40)
+
+    def run(steps: int, resumed: Path | None = None) -> tuple[Any, DQN, Watch]:
+        torch.manual_seed(3)
+        data, watch = small_data(total_env_steps=steps), Watch()
+        model = small_model(data, network=NETWORK)
+        trainer = quiet_trainer(WeightTransfer(path, parts=["trunk"], rate=rate), watch)
+        trainer.fit(model, data, ckpt_path=resumed)
+        return trainer, model, watch
+
+    trainer, first, begun = run(60)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    Path(path).unlink()
+    _, _, went_on = run(100, tmp_path / "half.ckpt")
+    assert_equal_tensors(went_on.states[0], _copy(first.network))
+    # After an update the rate is that of the next one.
+    expected = [5e-4 * update / 40 for update in range(1, len(begun.rates) + 2)]
+    found = [moved for _, moved in [*begun.rates, went_on.rates[0]]]
+    assert found == pytest.approx(expected)
+
+
+def test_what_has_rate_0_stays_and_the_rest_learns(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path)
+    watch, model = _run(WeightTransfer(path, parts=["trunk"], rate=0.0))
+    for name, first in watch.states[0].items():
+        assert torch.equal(watch.states[-1][name], first) == name.startswith("torso."), name
+    assert not any(parameter.requires_grad for parameter in model.network.torso.parameters())
+
+
+def test_a_schedule_thaws_what_was_moved(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path)
+    rate = Linear(start=0.0, end=0.5, begin=3, duration=2)
+    watch, _ = _run(WeightTransfer(path, parts=["trunk"], rate=rate))
+    name = "torso.layers.0.weight"
+    changed = [not torch.equal(state[name], watch.states[0][name]) for state in watch.states]
+    assert changed[:6] == [False] * 5 + [True]
+    # After an update the rate is that of the next one: the fifth is the first that moves.
+    shares = [moved / other for other, moved in watch.rates]
+    assert shares[:6] == pytest.approx([0.0, 0.0, 0.0, 0.25, 0.5, 0.5])
+
+
+def test_one_head_of_several_is_frozen_row_by_row(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path)
+    tasks = {"count": COUNT, "other": COUNT}
+    watch, _ = _run(WeightTransfer(path, parts=["heads"], rate=0.0), tasks=tasks)
+    for name, first in watch.states[0].items():
+        assert torch.equal(watch.states[-1][name], first) == ("count" in name), name
+
+
+def test_rows_have_no_rate_between(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path)
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.rate")):
+        _run(WeightTransfer(path, rate=0.5), tasks={"count": COUNT, "other": COUNT})
+
+
+def test_several_act_one_after_another(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path)
+    columns = partial(NETWORK, sharing=Columns)
+    tasks = {"left": COUNT, "right": COUNT}
+    callbacks = [
+        WeightTransfer(
+            path,
+            parts=[f"sharing.columns.{name}", f"head.values.{name}"],
+            names={f"sharing.columns.{name}": "torso"},
+            tasks={name: "count"},
+        )
+        for name in tasks
+    ]
+    watch, _ = _run(*callbacks, tasks=tasks, network=columns)
+    theirs = _copy(source.network)
+    for name, tensor in watch.states[0].items():
+        own = name.replace("sharing.columns.left", "torso").replace("left", "count")
+        own = own.replace("sharing.columns.right", "torso").replace("right", "count")
+        assert torch.equal(tensor, theirs[own]), name
+
+
+@pytest.mark.parametrize("own", [PopArt, None], ids=["same", "none"])
+def test_moved_heads_say_in_raw_rewards_what_they_said(own: Any, tmp_path: Path) -> None:
+    tasks = {"a": COUNT, "b": COUNT}
+    path, source = _saved(tmp_path, tasks, MultiTaskDQN)
+    data = small_data({"b": COUNT, "c": COUNT, "a": COUNT})
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=own)
+    trainer = quiet_trainer(WeightTransfer(path))
+    trainer.fit_loop.max_epochs = 0
+    trainer.fit(model, data)
+    assert float(source.scale.spread[0]) != 1.0  # type: ignore[union-attr]
+    batch = random_batch(source.tasks)
+    there = source.action_values(batch.observation, torch.tensor([0, 1]))
+    here = model.action_values(batch.observation, torch.tensor([2, 0]))
+    torch.testing.assert_close(here, there)
+
+
+def test_bounded_heads_need_the_sources_scale(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path, network=partial(NETWORK, head=C51Head), scale=ReturnNormaliser)
+    with pytest.raises(ValueError, match=complaint("model.scale")) as error:
+        _run(WeightTransfer(path), network=partial(NETWORK, head=C51Head))
+    assert "ReturnNormaliser" in str(error.value)
+    _run(WeightTransfer(path), network=partial(NETWORK, head=C51Head), scale=ReturnNormaliser)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.write_text("no checkpoint"),
+        lambda path: torch.save([1, 2], path),
+        lambda path: torch.save({"weights": {}}, path),
+        lambda path: torch.save({"state_dict": {"policy.weight": torch.zeros(2)}}, path),
+    ],
+    ids=["text", "list", "dict", "other"],
+)
+def test_files_of_others_are_refused_and_nothing_is_moved(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.ckpt"
+    make(path)
+    data = small_data()
+    model = small_model(data)
+    before = _copy(model)
+    with pytest.raises(ValueError, match=r"^`WeightTransfer.source` must be a checkpoint of this"):
+        fit(data, model, WeightTransfer(str(path)))
+    assert_equal_tensors(_copy(model), before)
+    assert data.clock.total_env_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"keep": 0.0}, "WeightTransfer.keep"),
+        ({"keep": 1.5}, "WeightTransfer.keep"),
+        ({"rate": -1.0}, "WeightTransfer.rate"),
+        ({"parts": []}, "WeightTransfer.parts"),
+        ({"source": []}, "WeightTransfer.source"),
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_refused(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=complaint(name)):
+        WeightTransfer(**{"source": "a.ckpt", **options})
+
+
+def test_less_than_all_of_what_comes_is_kept(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path)
+    watch, _ = _run(WeightTransfer(path, keep=0.5))
+    torch.manual_seed(2)
+    fresh = _copy(small_model(small_data(), network=NETWORK).network)
+    name = "torso.layers.0.weight"
+    expected = torch.lerp(fresh[name], _copy(source.network)[name], 0.5)
+    torch.testing.assert_close(watch.states[0][name], expected)

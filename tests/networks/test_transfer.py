@@ -1,0 +1,222 @@
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from helpers.asserts import assert_equal_tensors, complaint
+from torch import Tensor
+
+from lit_mtdqn import TaskInfo
+from lit_mtdqn.networks import Columns, ConvTorso, DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks.transfer import describe, names_of_parts, plan_moves, received
+
+LEFT = TaskInfo(name="left", observation_shape=(4,), num_actions=2)
+RIGHT = TaskInfo(name="right", observation_shape=(4,), num_actions=3)
+NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[5, 6]))
+
+
+def _network(*infos: TaskInfo, seed: int = 0, make: Any = NETWORK) -> QNetwork:
+    torch.manual_seed(seed)
+    network: QNetwork = make(list(infos))
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    return network
+
+
+def _moves(own: QNetwork, other: QNetwork, parts: Any = ("all",), **options: Any) -> Any:
+    wanted = names_of_parts(own, parts, options.pop("layers", None))
+    given: dict[str, Any] = {"tasks": {}, "names": {}, "exact": False, **options}
+    return plan_moves(own, other.state_dict(), wanted, **given)
+
+
+def _outcomes(moves: Any) -> dict[str, str]:
+    return {move.name: move.outcome for move in moves}
+
+
+def test_a_network_of_the_same_tasks_receives_all_and_stays_as_it_is_until_it_loads() -> None:
+    own, other = _network(LEFT, RIGHT), _network(RIGHT, LEFT, seed=1)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    moves = _moves(own, other)
+    assert set(_outcomes(moves).values()) == {"moved"}
+    state = received(own, other.state_dict(), moves, keep=1.0)
+    assert_equal_tensors(own.state_dict(), before)
+    assert_equal_tensors(state, dict(other.state_dict()))
+
+
+def test_heads_follow_their_names_and_others_are_told() -> None:
+    own = _network(LEFT, RIGHT)
+    other = _network(RIGHT, TaskInfo(name="up", observation_shape=(4,), num_actions=2), seed=1)
+    outcomes = _outcomes(_moves(own, other))
+    heads = {name: outcome for name, outcome in outcomes.items() if name.startswith("head.")}
+    assert heads == {
+        "head.values.left.weight": "re-initialised",
+        "head.values.left.bias": "re-initialised",
+        "head.values.right.weight": "moved",
+        "head.values.right.bias": "moved",
+        "head.values.up.weight": "ignored",
+        "head.values.up.bias": "ignored",
+    }
+
+
+def test_a_task_may_take_the_head_of_another_as_far_as_actions_go() -> None:
+    own, other = _network(LEFT), _network(RIGHT, seed=1)
+    moves = _moves(own, other, ["heads"], tasks={"left": "right"})
+    state = received(own, other.state_dict(), moves, keep=1.0)
+    assert _outcomes(moves)["head.values.left.weight"] == "adapted"
+    theirs = other.state_dict()["head.values.right.weight"]
+    assert torch.equal(state["head.values.left.weight"], theirs[:, :2])
+
+
+def test_what_overlaps_is_moved_and_the_rest_stays() -> None:
+    wide = TaskInfo(name="left", observation_shape=(7,), num_actions=2)
+    own, other = _network(wide), _network(LEFT, seed=1)
+    name = "torso.layers.0.weight"
+    state = received(own, other.state_dict(), _moves(own, other), keep=1.0)
+    assert torch.equal(state[name][:, :4], other.state_dict()[name])
+    assert torch.equal(state[name][:, 4:], own.state_dict()[name][:, 4:])
+
+
+def test_tensors_with_other_axes_stay() -> None:
+    own, other = _network(LEFT), _network(LEFT, seed=1).state_dict()
+    found = {**other, "torso.layers.0.weight": torch.zeros(5, 4, 1)}
+    names = list(own.state_dict())
+    moves = plan_moves(own, found, names, tasks={}, names={}, exact=False)
+    move = next(move for move in moves if move.name == "torso.layers.0.weight")
+    assert move == ("torso.layers.0.weight", None, "re-initialised", "has 2 axes, in the source 3")
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (["trunk"], {"torso.layers.0", "torso.layers.2"}),
+        (["heads"], {"head.values.left", "head.values.right"}),
+        (["torso.layers.2"], {"torso.layers.2"}),
+        (["torso.layers.0", "head.values.left"], {"torso.layers.0", "head.values.left"}),
+        (["torso.layers.0.bias"], {"torso.layers.0"}),
+    ],
+    ids=str,
+)
+def test_parts_are_the_trunk_the_heads_or_beginnings_of_names(
+    parts: list[str], expected: set[str]
+) -> None:
+    names = names_of_parts(_network(LEFT, RIGHT), parts, None)
+    assert {name.rpartition(".")[0] for name in names} == expected
+
+
+def test_a_name_that_only_begins_alike_is_another() -> None:
+    infos = [
+        TaskInfo(name=name, observation_shape=(4,), num_actions=2) for name in ("left", "left_2")
+    ]
+    names = names_of_parts(_network(*infos), ["head.values.left"], None)
+    assert names == ["head.values.left.weight", "head.values.left.bias"]
+
+
+IMAGE = TaskInfo(
+    name="left",
+    observation_shape=(3, 10, 10),
+    num_actions=2,
+    observation_kind="image",
+    observation_high=1.0,
+)
+CONV = partial(ConvTorso, channels=[2, 3], kernel_sizes=[3, 3], strides=[1, 1], hidden=4)
+
+
+@pytest.mark.parametrize(
+    ("make", "infos", "layers", "expected"),
+    [
+        (NETWORK, [LEFT], 1, ["torso.layers.0"]),
+        (NETWORK, [LEFT], 2, ["torso.layers.0", "torso.layers.2"]),
+        (
+            partial(QNetwork, torso=partial(MLPTorso, hidden=[5, 6], layer_norm=True)),
+            [LEFT],
+            1,
+            ["torso.layers.0", "torso.layers.1"],
+        ),
+        (
+            partial(QNetwork, torso=CONV),
+            [IMAGE],
+            2,
+            ["torso.convolutions.0.0", "torso.convolutions.1.0"],
+        ),
+        (
+            partial(NETWORK, sharing=Columns),
+            [LEFT, RIGHT],
+            1,
+            ["sharing.columns.left.layers.0", "sharing.columns.right.layers.0"],
+        ),
+    ],
+    ids=["mlp", "all", "normalised", "conv", "columns"],
+)
+def test_the_first_layers_are_those_of_every_torso(
+    make: Any, infos: list[TaskInfo], layers: int, expected: list[str]
+) -> None:
+    names = names_of_parts(make(infos), ["all"], layers)
+    assert sorted({name.rpartition(".")[0] for name in names}) == expected
+
+
+def test_a_torso_may_become_a_column() -> None:
+    own = _network(LEFT, RIGHT, make=partial(NETWORK, sharing=Columns))
+    other = _network(LEFT, seed=1)
+    moves = _moves(own, other, names={"sharing.columns.right": "torso"})
+    state, theirs = received(own, other.state_dict(), moves, keep=1.0), other.state_dict()
+    name = "layers.2.weight"
+    assert torch.equal(state[f"sharing.columns.right.{name}"], theirs[f"torso.{name}"])
+    assert _outcomes(moves)[f"sharing.columns.left.{name}"] == "re-initialised"
+
+
+def test_rows_of_a_task_are_found_under_the_sources_name_for_it() -> None:
+    columns = partial(NETWORK, sharing=Columns, head=DuelingHead)
+    up = TaskInfo(name="up", observation_shape=(4,), num_actions=2)
+    own, other = _network(LEFT, RIGHT, make=columns), _network(up, make=columns, seed=1)
+    moves = _moves(own, other, tasks={"left": "up"})
+    outcomes = _outcomes(moves)
+    for name, outcome in outcomes.items():
+        assert outcome == ("moved" if "left" in name else "re-initialised"), name
+    assert len(outcomes) == len(own.state_dict())
+
+
+def test_less_than_all_is_kept_of_what_comes() -> None:
+    own, other = _network(LEFT), _network(LEFT, seed=1)
+    state = received(own, other.state_dict(), _moves(own, other), keep=0.8)
+    pairs = zip(own.state_dict().values(), other.state_dict().values(), strict=True)
+    expected: list[Tensor] = [0.2 * mine + 0.8 * theirs for mine, theirs in pairs]
+    torch.testing.assert_close(list(state.values()), expected)
+
+
+def test_unlike_shapes_are_refused_where_exactness_is_asked() -> None:
+    own, other = _network(LEFT), _network(RIGHT, seed=1)
+    name = "source head.values.right.weight"
+    with pytest.raises(ValueError, match=complaint(name)) as error:
+        _moves(own, other, tasks={"left": "right"}, exact=True)
+    assert "(6, 2)" in str(error.value)
+    assert "(6, 3)" in str(error.value)
+
+
+def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
+    own, other = _network(LEFT), _network(RIGHT, seed=1)
+    with pytest.raises(ValueError, match=complaint("source")) as error:
+        _moves(own, other, ["heads"])
+    assert "head.values.left" in str(error.value)
+    assert "head.values.right" in str(error.value)
+
+
+def test_unknown_parts_are_refused_by_a_list_of_those_there_are() -> None:
+    with pytest.raises(ValueError, match=complaint("parts")) as error:
+        names_of_parts(_network(LEFT), ["encoder"], None)
+    assert "trunk, heads, torso.layers.0" in str(error.value)
+
+
+@pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0)])
+def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
+    with pytest.raises(ValueError, match=complaint("layers")):
+        names_of_parts(_network(LEFT), parts, layers)
+
+
+def test_the_table_has_a_line_for_each_module_and_reason() -> None:
+    own, other = _network(LEFT), _network(RIGHT, seed=1, make=partial(NETWORK, head=LinearHead))
+    assert describe(_moves(own, other)).splitlines() == [
+        "torso.layers.0     moved",
+        "torso.layers.2     moved",
+        "head.values.left   re-initialised  the source has no head.values.left",
+        "head.values.right  ignored         not asked for",
+    ]
