@@ -1,0 +1,122 @@
+"""How far a student's action values are from a teacher's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.functional.masking import mask_actions
+from lit_mtdqn.functional.td import action_gap
+
+MatchKind = Literal["policy_kl", "value_kl", "nll", "mse", "softened_mse"]
+
+
+def match_loss(
+    kind: MatchKind,
+    student: Tensor,
+    teacher: Tensor,
+    temperature: Tensor | float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return the distance of each row's values, 0 where the student says what the teacher says.
+
+    With values t of the teacher, s of the student and temperature T:
+
+    - `policy_kl`: KL(softmax(t / T), softmax(s)). The student's outputs become the logits of a
+      policy, no values (Rusu et al. 2015, equation 3).
+    - `value_kl`: KL(softmax(t / T), softmax(s / T)). The student's values keep the teacher's unit,
+      up to a number per state (Agarwal et al. 2022, equation 2).
+    - `nll`: minus the logarithm of softmax(s) at the teacher's best action (Rusu et al. 2015,
+      equation 1).
+    - `mse`: the mean of `(t - s)^2` over allowed actions (Rusu et al. 2015, equation 2).
+    - `softened_mse`: the sum of squares of softmax(t / T) - softmax(s / T). Its gradient vanishes
+      where both are sure of unlike actions.
+
+    Args:
+        kind: One of these.
+        student: [..., A].
+        teacher: [..., A]; receives no gradient.
+        temperature: Above 0, a number or broadcastable to `student`. Lower takes the teacher's best
+            action more for granted; higher also teaches how other actions compare.
+        mask: True where an action is allowed, broadcastable to `student`; None allows all.
+
+    Returns:
+        Float32 [...], at least 0.
+
+    References:
+        Rusu et al. 2015, "Policy Distillation", https://arxiv.org/abs/1511.06295; Agarwal et al.
+        2022, "Reincarnating Reinforcement Learning", https://arxiv.org/abs/2206.01626.
+    """
+    student, teacher = student.float(), teacher.detach().float()
+    match kind:
+        case "policy_kl":
+            return _divergence(teacher / temperature, student, mask)
+        case "value_kl":
+            return _divergence(teacher / temperature, student / temperature, mask)
+        case "nll":
+            best = mask_actions(teacher, mask).argmax(-1, keepdim=True)
+            log_policy = mask_actions(student, mask).log_softmax(-1)
+            return -log_policy.gather(-1, best).squeeze(-1)
+        case "mse":
+            return _mean_square(teacher - student, mask)
+        case "softened_mse":
+            policies = [
+                (mask_actions(v, mask) / temperature).softmax(-1) for v in (teacher, student)
+            ]
+            return (policies[0] - policies[1]).square().sum(-1)
+
+
+def relative_temperature(teacher: Tensor, factor: float, mask: Tensor | None = None) -> Tensor:
+    """Return a temperature per row group: a multiple of its mean action gap.
+
+    One factor then serves tasks whose values differ by orders of magnitude: at 1 an action that is
+    worse by a usual gap is e times less likely.
+
+    Args:
+        teacher: [S, B, A].
+        factor: Above 0.
+        mask: True where an action is allowed, broadcastable to `teacher`.
+
+    Returns:
+        [S, 1, 1], above 0.
+    """
+    gap = action_gap(teacher.float(), mask).mean(-1)
+    # Where all actions are worth the same, any temperature says so.
+    return (factor * gap).clamp(min=torch.finfo(gap.dtype).tiny ** 0.5).view(-1, 1, 1)
+
+
+def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the share of rows in which both have the same best action.
+
+    Args:
+        student: [..., B, A].
+        teacher: [..., B, A].
+        mask: True where an action is allowed, broadcastable to both.
+
+    Returns:
+        [...].
+    """
+    best = [mask_actions(values, mask).argmax(-1) for values in (student, teacher)]
+    return (best[0] == best[1]).float().mean(-1)
+
+
+def _divergence(teacher: Tensor, student: Tensor, mask: Tensor | None) -> Tensor:
+    """Return KL(softmax(teacher), softmax(student)) over allowed actions."""
+    policy = mask_actions(teacher, mask).softmax(-1)
+    log_ratio = _log_policy(teacher, mask) - _log_policy(student, mask)
+    return (policy * log_ratio).sum(-1)
+
+
+def _log_policy(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Return logarithms of a softmax over allowed actions, 0 at the others."""
+    found = mask_actions(logits, mask).log_softmax(-1)
+    return found if mask is None else found.masked_fill(~mask, 0.0)
+
+
+def _mean_square(difference: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return difference.square().mean(-1)
+    kept = mask.expand_as(difference)
+    return difference.masked_fill(~kept, 0.0).square().sum(-1) / kept.sum(-1)
