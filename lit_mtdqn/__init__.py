@@ -1,6 +1,6 @@
 """Value-based deep reinforcement learning on many tasks at once, as PyTorch Lightning parts."""
 
-from lit_mtdqn.algorithms import DQN, Adam, MultiTaskDQN, ValueLearner
+from lit_mtdqn.algorithms import DQN, Adam, MultiTaskDQN, PolicyDistillation, ValueLearner
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.types import TaskInfo, TaskSpec
 
@@ -10,6 +10,7 @@ __all__ = [
     "DQN",
     "Adam",
     "MultiTaskDQN",
+    "PolicyDistillation",
     "RolloutDataModule",
     "TaskInfo",
     "TaskSpec",

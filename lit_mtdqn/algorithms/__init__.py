@@ -1,8 +1,9 @@
 """Learners: LightningModules that turn phases into better networks."""
 
 from lit_mtdqn.algorithms.base import ValueLearner
+from lit_mtdqn.algorithms.distillation import PolicyDistillation
 from lit_mtdqn.algorithms.dqn import DQN
 from lit_mtdqn.algorithms.multitask import MultiTaskDQN
 from lit_mtdqn.algorithms.optimizers import Adam
 
-__all__ = ["DQN", "Adam", "MultiTaskDQN", "ValueLearner"]
+__all__ = ["DQN", "Adam", "MultiTaskDQN", "PolicyDistillation", "ValueLearner"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ from lit_mtdqn.types import (
     Feedback,
     Losses,
     Phase,
+    Prediction,
     ReturnSums,
     Schedule,
     TaskInfos,
@@ -117,6 +119,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._stepped: list[nn.Parameter] = []
 
     task_weight: Tensor
+    # What metrics call the loss that `losses` gives for each row.
+    loss_name = "td_loss"
 
     @abstractmethod
     def losses(
@@ -197,6 +201,10 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Draw the noise of an update, where the network has noise."""
         self.network.resample_noise()
         self.target_network.resample_noise()
+
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        """Return what a subclass has to say of a minibatch [S, B]; asked when a row is due."""
+        return {}
 
     def further_metrics(self) -> dict[str, Tensor]:
         """Return what a subclass adds to a row of training metrics, by full name."""
@@ -448,6 +456,10 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Return values [S, ...] of the network, of tasks [S], in the unit of rewards."""
         return values if self.scale is None else self.scale.restored(values, task)
 
+    def values_in_unit(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return raw values [S, ...], of tasks [S], in the unit of the network."""
+        return values if self.scale is None else self.scale.in_unit(values, task)
+
     def train(self, mode: bool = True) -> Self:
         """Set training mode everywhere but in the networks.
 
@@ -508,7 +520,11 @@ class ValueLearner(lightning.LightningModule, ABC):
     def _save_plain_hyperparameters(self) -> None:
         """Record the constructor's arguments, however they were given, as plain values."""
         self.save_hyperparameters()
-        given = {k: v for k, v in self.hparams.items() if not k.startswith("_")}
+        # A base's constructor may have arguments that a subclass has settled.
+        own = inspect.signature(type(self).__init__).parameters
+        takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own.values())
+        known = {k: v for k, v in self.hparams.items() if takes_any or k in own}
+        given = {k: v for k, v in known.items() if not k.startswith("_")}
         self.hparams.clear()
         self.save_hyperparameters({name: as_plain(value, name) for name, value in given.items()})
 

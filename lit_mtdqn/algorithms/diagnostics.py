@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_mtdqn.functional.masking import mask_actions
 from lit_mtdqn.functional.td import action_gap
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.types import Losses, TaskInfo, Transition
+from lit_mtdqn.types import Losses, Prediction, TaskInfo, Transition
 
 
 class Learner(Protocol):
@@ -19,9 +19,13 @@ class Learner(Protocol):
 
     network: QNetwork
     tasks: list[TaskInfo]
+    loss_name: str
 
     def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
         """Return values [S, B, A] of the network in the unit of rewards."""
+
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        """Return further numbers about a minibatch."""
 
 
 def phase_metrics(
@@ -41,7 +45,7 @@ def phase_metrics(
         losses: The losses of the K updates.
         grad_norm: Norm of the last update's gradient before clipping, if it was measured.
     """
-    metrics = _td_losses(learner.tasks, batches, losses)
+    metrics = _row_losses(learner, batches, losses)
     metrics.update(_value_metrics(learner, batches[-1]))
     for name, tensor in {**losses[-1].auxiliary, **losses[-1].metrics}.items():
         metrics[f"train/{name}"] = tensor.mean()
@@ -50,17 +54,18 @@ def phase_metrics(
     return metrics
 
 
-def _td_losses(
-    tasks: Sequence[TaskInfo], batches: Sequence[Transition], losses: Sequence[Losses]
+def _row_losses(
+    learner: Learner, batches: Sequence[Transition], losses: Sequence[Losses]
 ) -> dict[str, Tensor]:
+    name = f"train/{learner.loss_name}"
     loss = torch.stack([entry.td.detach().mean(-1) for entry in losses])
     task = torch.stack([batch.task for batch in batches])
     named = {
-        f"train/td_loss/{info.name}": loss[task == index].mean()
-        for index, info in enumerate(tasks)
+        f"{name}/{info.name}": loss[task == index].mean()
+        for index, info in enumerate(learner.tasks)
         if bool((task == index).any())
     }
-    return {**named, "train/td_loss": loss.mean()}
+    return {**named, name: loss.mean()}
 
 
 @torch.no_grad()
@@ -71,9 +76,8 @@ def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     mask = network.allowed_actions(batch.task, batch.extra.get("action_mask"))
     best = mask_actions(q_values, mask).amax(-1)
     gap = action_gap(q_values, mask)
-    metrics = {
-        f"train/{name}": value for name, value in network.metrics(prediction, batch.task).items()
-    }
+    found = {**network.metrics(prediction, batch.task), **learner.batch_metrics(batch, prediction)}
+    metrics = {f"train/{name}": value for name, value in found.items()}
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
         metrics[f"train/q_mean/{name}"] = best[groups].mean()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -14,13 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 import lit_mtdqn.scaling
+from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import update_target_
 from lit_mtdqn.networks.transfer import Move, describe, names_of_parts, plan_moves, received
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import Clock, Schedule, as_task_infos, require, value_at
-
-CHECKPOINTS = "checkpoints"
-ONLINE = "network."
 
 
 class WeightTransfer(Callback):
@@ -109,9 +105,10 @@ class WeightTransfer(Callback):
             self._take_rate(trainer, pl_module)
 
     def _transfer(self, learner: Any) -> None:
-        path = find_checkpoint(self.sources, self.checkpoint)
-        saved = _load(path)
-        found = _online(saved["state_dict"], path)
+        name = "WeightTransfer.source"
+        path = find_checkpoint(self.sources, self.checkpoint, name)
+        saved = read_checkpoint(path, name)
+        found = online_weights(saved["state_dict"])
         wanted = names_of_parts(learner.network, self.parts, self.layers)
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)
         self._moved = [move.name for move in moves if move.outcome in ("moved", "adapted")]
@@ -195,56 +192,6 @@ class WeightTransfer(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with what was moved."""
         self._moved = state_dict["moved"]
-
-
-def find_checkpoint(sources: Sequence[str], checkpoint: str) -> Path:
-    """Return the checkpoint that sources mean: of several runs, the one with the best mean score.
-
-    Args:
-        sources: Checkpoints or folders of runs.
-        checkpoint: `last` or `best`, of a folder.
-
-    Raises:
-        ValueError: If there is none, or several without tests to compare.
-    """
-    source = sources[0] if len(sources) == 1 else max(sources, key=_mean_score)
-    path = Path(source)
-    if path.is_dir():
-        path = path / CHECKPOINTS / f"{checkpoint}.ckpt"
-    must = "be a checkpoint, or the folder of a run that has one"
-    require(path.is_file(), "WeightTransfer.source", must, f"{source}: no file {path}")
-    return path
-
-
-def _mean_score(folder: str) -> float:
-    path = Path(folder) / "report" / "test_scores.csv"
-    must = "each be the folder of a finished run with a report, where there are several"
-    require(path.is_file(), "WeightTransfer.source", must, f"{folder}: no file {path}")
-    with path.open(newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file) if row["score"]]
-    return sum(scores) / len(scores)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        must = "be a checkpoint of this package"
-        raise ValueError(f"`WeightTransfer.source` must {must}. Got {path}: {error}.") from error
-    is_ours = isinstance(saved, dict) and "state_dict" in saved
-    found = list(saved)[:5] if isinstance(saved, dict) else type(saved).__name__
-    must = "be a checkpoint of this package, with a `state_dict`"
-    require(is_ours, "WeightTransfer.source", must, f"{path} with {found}")
-    checkpoint: dict[str, Any] = saved
-    return checkpoint
-
-
-def _online(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Return the online network's tensors by their names in it."""
-    found = {n.removeprefix(ONLINE): t for n, t in state.items() if n.startswith(ONLINE)}
-    must = f"be a checkpoint of this package, with weights under `{ONLINE}`"
-    require(bool(found), "WeightTransfer.source", must, f"{path} with {list(state)[:5]}")
-    return found
 
 
 def _tasks_of(saved: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.deep_supervision import DeepSupervision
+from lit_mtdqn.objectives.match import Match
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
-__all__ = ["TD", "DeepSupervision", "Objective", "Predict", "TDLoss"]
+__all__ = ["TD", "DeepSupervision", "Match", "Objective", "Predict", "TDLoss"]

@@ -15,7 +15,12 @@ class Objective(nn.Module, ABC):
     """Base of what a learner minimises besides its temporal-difference loss.
 
     Its parameters, such as further heads, learn along with the network's.
+
+    Attributes:
+        needs_target: Whether it needs the target of a temporal-difference loss.
     """
+
+    needs_target = False
 
     @abstractmethod
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:

@@ -33,6 +33,8 @@ class DeepSupervision(Objective):
         Lee et al. 2015, "Deeply-Supervised Nets", equation 3, https://arxiv.org/abs/1409.5185.
     """
 
+    needs_target = True
+
     def __init__(
         self,
         tasks: TaskInfos,

@@ -75,6 +75,10 @@ class Scale(nn.Module, ABC):
         """Return raw values [S, ...] for values of the networks, of the tasks [S]."""
         return values * by_row(self.spread, task, values) + by_row(self.offset, task, values)
 
+    def in_unit(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return values of the networks [S, ...] for raw values, of the tasks [S]."""
+        return (values - by_row(self.offset, task, values)) / by_row(self.spread, task, values)
+
     def restored_errors(self, errors: Tensor, task: Tensor) -> Tensor:
         """Return differences of values [S, ...] in the unit of rewards, of the tasks [S]."""
         return errors * by_row(self.spread, task, errors)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lit_mtdqn.algorithms.diagnostics import phase_metrics
 from lit_mtdqn.networks import LinearHead, QNetwork
-from lit_mtdqn.types import Losses, TaskInfo, Transition
+from lit_mtdqn.types import Losses, Prediction, TaskInfo, Transition
 
 SIZE, ROWS = 3, 2
 
@@ -16,6 +16,10 @@ SIZE, ROWS = 3, 2
 class FakeLearner:
     network: QNetwork
     tasks: list[TaskInfo]
+    loss_name: str = "td_loss"
+
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        return {}
 
     def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
         return values

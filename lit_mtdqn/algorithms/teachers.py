@@ -1,0 +1,174 @@
+"""Networks of other runs that are asked and never learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.algorithms.factories import as_factory
+from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.functional.parameters import freeze_
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.scaling import Scale
+from lit_mtdqn.types import ActionValues, TaskInfo, as_task_infos, require
+
+# By task of the student: a checkpoint, the folder of a run, or something that has values.
+TeacherSources = Mapping[str, str | ActionValues]
+
+
+class Teacher:
+    """The network of a checkpoint with its scale, frozen.
+
+    Args:
+        source: Checkpoint, or folder of a run, whose last network is taken.
+        name: What the user calls it, for complaints.
+
+    Attributes:
+        tasks: The tasks that it knows.
+
+    Raises:
+        ValueError: If it is no checkpoint of this package.
+        TypeError: If its network is not built of parts of this package and of PyTorch.
+    """
+
+    def __init__(self, source: str, name: str) -> None:
+        saved = read_checkpoint(find_checkpoint([source], "last", name), name)
+        given = saved["hyper_parameters"]
+        self.tasks = as_task_infos(given["tasks"])
+        self.network: QNetwork = as_factory(given.get("network", QNetwork))(self.tasks)
+        self.network.load_state_dict(online_weights(saved["state_dict"]))
+        freeze_(self.network)
+        self.scale: Scale | None = None
+        if given.get("scale") is not None:
+            self.scale = as_factory(given["scale"])(self.tasks)
+            assert self.scale is not None
+            self.scale.bind(self.network)
+            self.scale.set_extra_state(saved["state_dict"]["scale._extra_state"])
+
+    def to(self, device: torch.device) -> None:
+        """Move it to a device."""
+        self.network.to(device)
+        if self.scale is not None:
+            self.scale.to(device)
+
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return raw values [S, N, A] of its own tasks [S]."""
+        values = self.network.action_values(observation, task)
+        return values if self.scale is None else self.scale.restored(values, task)
+
+
+class _Place(NamedTuple):
+    """Where a task's teacher is found: its number among the teachers, and its own for the task."""
+
+    teacher: int
+    task: int
+
+
+class Teachers:
+    """The teachers of a student's tasks, as one that knows them all.
+
+    Observations are cut or padded to a teacher's own size, and so are its values to the student's.
+    A teacher of several tasks is asked once for all of them.
+
+    Args:
+        tasks: The student's tasks.
+        sources: Teachers by task of the student, for all tasks that learn.
+        names: A teacher's name for a task, by the student's; needed where they differ and the
+            teacher knows several tasks.
+
+    Raises:
+        ValueError: If a task has no teacher or its teacher does not know it, sees another kind of
+            observation or has other actions.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskInfo],
+        sources: TeacherSources,
+        names: Mapping[str, str] | None = None,
+    ) -> None:
+        known = [info.name for info in tasks]
+        learning = [info.name for info in tasks if info.learns]
+        must = f"name the tasks that learn, {learning}, and others of {known} if any"
+        is_complete = set(learning) <= set(sources) <= set(known)
+        require(is_complete, "teachers", must, sorted(sources))
+        self._num_actions = max(info.num_actions for info in tasks)
+        self._teachers: list[Teacher | ActionValues] = []
+        self._places: dict[int, _Place] = {}
+        loaded: dict[str, int] = {}
+        for place, info in enumerate(tasks):
+            source = sources.get(info.name)
+            if source is None:
+                continue
+            if not isinstance(source, str):
+                self._teachers.append(source)
+                self._places[place] = _Place(len(self._teachers) - 1, place)
+                continue
+            if source not in loaded:
+                loaded[source] = len(self._teachers)
+                self._teachers.append(Teacher(source, f"teachers.{info.name}"))
+            teacher = self._teachers[loaded[source]]
+            assert isinstance(teacher, Teacher)
+            own = _own_task(teacher, info, (names or {}).get(info.name, info.name))
+            self._places[place] = _Place(loaded[source], own)
+
+    def to(self, device: torch.device) -> None:
+        """Move them to a device."""
+        for teacher in self._teachers:
+            if isinstance(teacher, Teacher):
+                teacher.to(device)
+
+    def knows(self, task: Tensor) -> Tensor:
+        """Return which of the student's tasks [S] have a teacher, [S]."""
+        return torch.tensor([number in self._places for number in task.tolist()])
+
+    @torch.no_grad()
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return raw values [S, N, A] for observations [S, N, *O] of the student's tasks [S].
+
+        Raises:
+            KeyError: If a task has no teacher.
+        """
+        places = [self._places[number] for number in task.tolist()]
+        values = observation.new_zeros(
+            (*observation.shape[:2], self._num_actions), dtype=torch.float32
+        )
+        for number in sorted({place.teacher for place in places}):
+            teacher = self._teachers[number]
+            groups = [group for group, place in enumerate(places) if place.teacher == number]
+            own = torch.tensor([places[group].task for group in groups], device=task.device)
+            seen = observation[groups]
+            if isinstance(teacher, Teacher):
+                seen = _fitted(seen, teacher.tasks[0].observation_shape)
+            found = teacher.action_values(seen, own)
+            values[groups] = _fitted(found, (self._num_actions,)).to(values)
+        return values
+
+
+def _own_task(teacher: Teacher, info: TaskInfo, name: str) -> int:
+    """Return the number that a teacher has for a task of the student."""
+    known = [own.name for own in teacher.tasks]
+    must = f"know the task {name}, or have one task alone"
+    require(name in known or len(known) == 1, f"teachers.{info.name}", must, known)
+    place = known.index(name) if name in known else 0
+    own = teacher.tasks[place]
+    for what, theirs, ours in (
+        ("kind of observation", own.observation_kind, info.observation_kind),
+        ("number of actions", own.num_actions, info.num_actions),
+    ):
+        require(theirs == ours, f"teachers.{info.name}", f"have the {what} {ours}", theirs)
+    return place
+
+
+def _fitted(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return a tensor [S, N, *shape]: the last axes cut, or filled up with zeros."""
+    if tuple(tensor.shape[2:]) == tuple(shape):
+        return tensor
+    cut = tensor[(slice(None), slice(None), *(slice(size) for size in shape))]
+    missing = [wanted - had for wanted, had in zip(shape, cut.shape[2:], strict=True)]
+    widths = [width for pair in ((0, gap) for gap in reversed(missing)) for width in pair]
+    padded: Tensor = torch.nn.functional.pad(cut, widths)
+    return padded

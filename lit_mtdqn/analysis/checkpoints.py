@@ -1,0 +1,77 @@
+"""What another run has left: its checkpoints."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.types import require
+
+CHECKPOINTS = "checkpoints"
+ONLINE = "network."
+
+
+def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:
+    """Return the checkpoint that sources mean: of several runs, the one with the best mean score.
+
+    Args:
+        sources: Checkpoints or folders of runs.
+        which: `last` or `best`, of a folder.
+        name: What the user calls them, for complaints.
+
+    Raises:
+        ValueError: If there is none, or several without tests to compare.
+    """
+    source = sources[0]
+    if len(sources) > 1:
+        source = max(sources, key=lambda folder: _mean_score(folder, name))
+    path = Path(source)
+    if path.is_dir():
+        path = path / CHECKPOINTS / f"{which}.ckpt"
+    must = "be a checkpoint, or the folder of a run that has one"
+    require(path.is_file(), name, must, f"{source}: no file {path}")
+    return path
+
+
+def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
+    """Return what a checkpoint holds; nothing that it names is imported or run.
+
+    Args:
+        path: The file.
+        name: What the user calls it, for complaints.
+
+    Raises:
+        ValueError: If it is no checkpoint of this package.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        must = "be a checkpoint of this package"
+        raise ValueError(f"`{name}` must {must}. Got {path}: {error}.") from error
+    is_ours = isinstance(saved, dict) and "state_dict" in saved
+    found = list(saved)[:5] if isinstance(saved, dict) else type(saved).__name__
+    require(is_ours, name, "be a checkpoint of this package, with a `state_dict`", (path, found))
+    weights = online_weights(saved["state_dict"])
+    must = f"be a checkpoint of this package, with weights under `{ONLINE}`"
+    require(bool(weights), name, must, (path, list(saved["state_dict"])[:5]))
+    checkpoint: dict[str, Any] = saved
+    return checkpoint
+
+
+def online_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the online network's tensors of a learner's state by their names in the network."""
+    return {n.removeprefix(ONLINE): t for n, t in state.items() if n.startswith(ONLINE)}
+
+
+def _mean_score(folder: str, name: str) -> float:
+    path = Path(folder) / "report" / "test_scores.csv"
+    must = "each be the folder of a finished run with a report, where there are several"
+    require(path.is_file(), name, must, f"{folder}: no file {path}")
+    with path.open(newline="") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file) if row["score"]]
+    return sum(scores) / len(scores)

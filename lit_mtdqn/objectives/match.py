@@ -1,0 +1,93 @@
+"""Learning to say what a teacher says."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from lit_mtdqn.functional.distillation import (
+    MatchKind,
+    agreement,
+    match_loss,
+    relative_temperature,
+)
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require, value_at
+
+KINDS: tuple[str, ...] = get_args(MatchKind)
+# Those after which the student's outputs are values and not the logits of a policy.
+OF_VALUES = ("value_kl", "mse", "softened_mse")
+
+
+class Match(nn.Module):
+    """Draws a student's action values to a teacher's.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        network: The student's network; given by the learner.
+        kind: The distance, of `match_loss`. `policy_kl` and `nll` make a policy student: only the
+            teacher's values are sharpened by the temperature, and the student's outputs are logits.
+            `value_kl`, `mse` and `softened_mse` make a value student, which may go on learning
+            from rewards.
+        temperature: Above 0. Lower takes the teacher's best action more for granted; higher also
+            teaches how the others compare. `mse` and, but for the best action, `nll` have none.
+        relative: Whether the temperature is a multiple of each task's mean action gap in the
+            minibatch, as the teacher sees it, so that one value serves tasks of any scale.
+
+    Raises:
+        ValueError: If a value is unknown or out of range.
+
+    References:
+        Rusu et al. 2015, "Policy Distillation", https://arxiv.org/abs/1511.06295.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        kind: MatchKind = "policy_kl",
+        temperature: float | Schedule = 0.5,
+        relative: bool = True,
+    ) -> None:
+        super().__init__()
+        require(kind in KINDS, "match.kind", f"be one of {', '.join(KINDS)}", kind)
+        is_positive = isinstance(temperature, Schedule) or temperature > 0.0
+        require(is_positive, "match.temperature", "be above 0", temperature)
+        self.kind, self.temperature, self.relative = kind, temperature, relative
+        # In a list, lest its parameters be taken for this module's.
+        self._network = [network]
+
+    @property
+    def makes_values(self) -> bool:
+        """Whether the student's outputs are values."""
+        return self.kind in OF_VALUES
+
+    def distance(
+        self, batch: Transition, prediction: Prediction, teacher: Tensor, updates: int = 0
+    ) -> Tensor:
+        """Return how far the student is from the teacher, [S, B].
+
+        Args:
+            batch: Leading shape [S, B].
+            prediction: Of the student at `observation`.
+            teacher: Values [S, B, A] at `observation`, in the student's unit.
+            updates: Made so far, for a temperature on a schedule.
+        """
+        mask = self._mask(batch)
+        factor = value_at(self.temperature, updates)
+        require(factor > 0.0, "match.temperature", "be above 0", factor)
+        temperature = relative_temperature(teacher, factor, mask) if self.relative else factor
+        return match_loss(self.kind, self._values(prediction), teacher, temperature, mask)
+
+    @torch.no_grad()
+    def agreement(self, batch: Transition, prediction: Prediction, teacher: Tensor) -> Tensor:
+        """Return in which share of the rows both would act alike, [S]."""
+        return agreement(self._values(prediction), teacher, self._mask(batch))
+
+    def _values(self, prediction: Prediction) -> Tensor:
+        return self._network[0].q_values(prediction)
+
+    def _mask(self, batch: Transition) -> Tensor | None:
+        return self._network[0].allowed_actions(batch.task, batch.extra.get("action_mask"))

@@ -1,0 +1,132 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.asserts import complaint
+from helpers.counting_env import VECTOR
+from helpers.runs import fit, small_data
+from torch import Tensor
+
+from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn.algorithms.teachers import Teachers
+from lit_mtdqn.networks import MLPTorso, QNetwork
+from lit_mtdqn.scaling import PopArt
+
+NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8]))
+COUNT = TaskSpec(env=VECTOR)
+THREE_ACTIONS = TaskSpec(env=VECTOR, kwargs={"num_actions": 3})
+
+
+def _student(**actions: int) -> list[TaskInfo]:
+    """Return tasks that see more than their teachers do."""
+    return [
+        TaskInfo(name=name, observation_shape=(5,), num_actions=count)
+        for name, count in actions.items()
+    ]
+
+
+def _run(folder: Path, tasks: dict[str, TaskSpec], **options: Any) -> tuple[str, DQN]:
+    data = small_data(tasks)
+    model = MultiTaskDQN(data.task_infos, NETWORK, **{"scale": PopArt, **options})
+    path = folder / "checkpoints" / "last.ckpt"
+    fit(data, model).save_checkpoint(path)
+    return str(folder), model
+
+
+def _observation(groups: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    observation = torch.randn(groups, 4, 5, generator=generator)
+    observation[..., 3:] = 0.0
+    return observation
+
+
+def test_specialists_and_generalists_answer_as_one_in_raw_values(tmp_path: Path) -> None:
+    both, model = _run(tmp_path / "both", {"a": COUNT, "b": THREE_ACTIONS})
+    single, other = _run(tmp_path / "single", {"c": COUNT})
+    infos = _student(b=3, c=2, a=2)
+    teachers = Teachers(infos, {"a": both, "b": both, "c": single})
+    observation = _observation(4)
+    found = teachers.action_values(observation, torch.tensor([2, 0, 1, 2]))
+    assert found.shape == (4, 4, 3)
+    seen = observation[..., :3]
+    expected = model.action_values(seen[[0, 1, 3]], torch.tensor([0, 1, 0]))
+    for group, values in zip((0, 1, 3), expected, strict=True):
+        torch.testing.assert_close(found[group], values)
+    alone = other.action_values(seen[2:3], torch.tensor([0]))[0]
+    torch.testing.assert_close(found[2, :, :2], alone)
+    assert (found[2, :, 2] == 0.0).all()
+
+
+def test_smaller_students_are_seen_with_zeros_where_a_teacher_sees_more(tmp_path: Path) -> None:
+    path, model = _run(tmp_path, {"a": COUNT})
+    infos = [TaskInfo(name="a", observation_shape=(2,), num_actions=2)]
+    observation = torch.randn(1, 4, 2)
+    found = Teachers(infos, {"a": path}).action_values(observation, torch.tensor([0]))
+    padded = torch.cat([observation, torch.zeros(1, 4, 1)], -1)
+    torch.testing.assert_close(found, model.action_values(padded, torch.tensor([0])))
+
+
+def test_a_teacher_is_asked_under_its_own_name_for_a_task(tmp_path: Path) -> None:
+    path, model = _run(tmp_path, {"a": COUNT, "b": COUNT})
+    teachers = Teachers(_student(mine=2), {"mine": path}, {"mine": "b"})
+    observation = _observation(1)
+    found = teachers.action_values(observation, torch.tensor([0]))
+    expected = model.action_values(observation[..., :3], torch.tensor([1]))
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_teacher_of_one_task_needs_no_name(tmp_path: Path) -> None:
+    path, _ = _run(tmp_path, {"a": COUNT})
+    teachers = Teachers(_student(mine=2), {"mine": path})
+    assert teachers.knows(torch.tensor([0])).tolist() == [True]
+
+
+def test_anything_that_has_values_may_teach() -> None:
+    class Constant:
+        def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+            return task.view(-1, 1, 1).expand(-1, observation.shape[1], 2).float()
+
+    infos = [*_student(a=2), TaskInfo(name="b", observation_shape=(5,), num_actions=2)]
+    teachers = Teachers(infos, {"a": Constant(), "b": Constant()})
+    found = teachers.action_values(_observation(2), torch.tensor([1, 0]))
+    assert found[:, 0].tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
+def test_held_out_tasks_need_none() -> None:
+    infos = [
+        *_student(a=2),
+        TaskInfo(name="b", observation_shape=(5,), num_actions=2, learns=False),
+    ]
+    teachers = Teachers(infos, {"a": DQN(infos, NETWORK)})
+    assert teachers.knows(torch.tensor([1, 0, 1])).tolist() == [False, True, False]
+
+
+def test_teachers_are_frozen(tmp_path: Path) -> None:
+    path, _ = _run(tmp_path, {"a": COUNT})
+    (teacher,) = Teachers(_student(a=2), {"a": path})._teachers
+    assert not any(p.requires_grad for p in teacher.network.parameters())  # type: ignore[union-attr]
+    assert not teacher.network.training  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("sources", [{}, {"a": "x"}, {"a": "x", "b": "y", "c": "z"}], ids=str)
+def test_tasks_without_a_teacher_and_teachers_without_a_task_are_refused(
+    sources: dict[str, str],
+) -> None:
+    with pytest.raises(ValueError, match=complaint("teachers")):
+        Teachers(_student(a=2, b=2), sources)
+
+
+def test_teachers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
+    path, _ = _run(tmp_path, {"a": COUNT, "b": COUNT})
+    image = TaskInfo(name="a", observation_shape=(1, 4, 4), num_actions=2, observation_kind="image")
+    for infos, number in ((_student(c=2), "know the task c"), (_student(a=3), "actions 3")):
+        (name,) = (info.name for info in infos)
+        with pytest.raises(ValueError, match=complaint(f"teachers.{name}")) as error:
+            Teachers(infos, {name: path})
+        assert number in str(error.value)
+    with pytest.raises(ValueError, match=complaint("teachers.a")):
+        Teachers([image], {"a": path})
+    with pytest.raises(ValueError, match=complaint("teachers.a")):
+        Teachers(_student(a=2), {"a": str(tmp_path / "nowhere")})
