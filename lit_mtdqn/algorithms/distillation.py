@@ -114,8 +114,10 @@ class PolicyDistillation(MultiTaskDQN):
     def on_fit_start(self) -> None:
         """Load the teachers."""
         super().on_fit_start()
-        self._teachers = Teachers(self.tasks, self._sources, self._teacher_tasks)
-        self._teachers.to(self.device)
+        learning = [info.name for info in self.tasks if info.learns]
+        missing = [name for name in learning if name not in self._sources]
+        require(not missing, "teachers", f"name all tasks that learn, {learning}", missing)
+        self._teachers = self.load_teachers(self._sources, self._teacher_tasks)
 
     def losses(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from lit_mtdqn.algorithms.base import Parameters
 from lit_mtdqn.algorithms.dqn import DQN
 from lit_mtdqn.algorithms.factories import as_factory
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
+from lit_mtdqn.algorithms.teachers import Teachers, TeacherSources
 from lit_mtdqn.balancing import Balancer, TaskGradients, TaskLosses
 from lit_mtdqn.functional.gradients import (
     GroupParameters,
@@ -116,8 +117,11 @@ class MultiTaskDQN(DQN):
                 module.resample_noise()
 
     def on_fit_start(self) -> None:
-        """Find out what tasks share."""
+        """Find out what tasks share, and let objectives prepare."""
         super().on_fit_start()
+        for objective in self.objectives:
+            assert isinstance(objective, Objective)
+            objective.bind(self)
         shared = set(self.network.shared_parameters())
         named = {n: p for n, p in self.network.named_parameters() if p in shared}
         self._shared = {name: p for name, p in named.items() if p.requires_grad}
@@ -130,6 +134,19 @@ class MultiTaskDQN(DQN):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         must = f"scale no losses under {name}, as 32-true and bf16-mixed do not"
         require(scaler is None, "trainer.precision", must, self.trainer.precision)
+
+    def load_teachers(
+        self, sources: TeacherSources, names: Mapping[str, str] | None = None
+    ) -> Teachers:
+        """Return the teachers of its tasks, frozen and on its device.
+
+        Args:
+            sources: Teachers by task.
+            names: A teacher's name for a task, by its own.
+        """
+        teachers = Teachers(self.tasks, sources, names)
+        teachers.to(self.device)
+        return teachers
 
     def update_parameters(self, batch: Transition) -> Parameters | None:
         """Return a copy of the shared parameters per row group, where a balancer needs them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,6 +22,9 @@ class Objective(nn.Module, ABC):
     """
 
     needs_target = False
+
+    def bind(self, learner: Any) -> None:
+        """Take what it needs of its learner, when a fit starts; nothing unless overridden."""
 
     @abstractmethod
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lit_mtdqn.types.batch import Feedback
 from lit_mtdqn.types.clock import Clock
 from lit_mtdqn.types.schedule import Schedule
+from lit_mtdqn.types.task_scores import TaskScores
 
 
 @runtime_checkable
@@ -59,6 +60,7 @@ class ExperienceSource(Protocol):
 
     clock: Clock
     exploration: Exploration
+    scores: TaskScores
 
     @property
     def is_finished(self) -> bool:

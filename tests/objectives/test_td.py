@@ -156,10 +156,29 @@ def test_the_online_network_sees_the_next_observation_only_for_double_and_withou
 
 
 @BOOTSTRAPS
-def test_targets_and_losses_stay_float32_under_autocast(bootstrap: Bootstrap) -> None:
+def test_values_targets_and_losses_are_float32_under_autocast(bootstrap: Bootstrap) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert _network(ONLINE)(_batch().observation, _batch().task).output.dtype == torch.bfloat16
-        loss, error, *_ = TD(bootstrap)(_batch(), _network(ONLINE), _network(TARGET))
+        loss, error, prediction, target = TD(bootstrap)(
+            _batch(), _network(ONLINE), _network(TARGET)
+        )
+    found = {tensor.dtype for tensor in (loss, error, prediction.output, target)}
+    assert found == {torch.float32}
+
+
+class Rounded(QNetwork):
+    """Says all in 8 bits."""
+
+    def forward(self, observation: Tensor, task: Tensor) -> Prediction:
+        prediction = super().forward(observation, task)
+        return prediction._replace(output=prediction.output.bfloat16())
+
+
+@BOOTSTRAPS
+def test_targets_and_losses_of_other_heads_are_float32(bootstrap: Bootstrap) -> None:
+    networks = [_network(values) for values in (ONLINE, TARGET)]
+    for network in networks:
+        network.__class__ = Rounded
+    loss, error, *_ = TD(bootstrap)(_batch(), *networks)
     assert {loss.dtype, error.dtype} == {torch.float32}
 
 

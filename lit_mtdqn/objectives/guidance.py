@@ -1,0 +1,107 @@
+"""Learning from rewards beside a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.functional.distillation import MatchKind
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.match import OF_VALUES, Match
+from lit_mtdqn.objectives.td import TDLoss
+from lit_mtdqn.types import Schedule, TaskInfos, Transition, as_task_infos, require, value_at
+
+
+class Guidance(Objective):
+    """Draws a network that learns from rewards to what teachers say, less and less.
+
+    Adds `weight * distance` to each task's temporal-difference loss. On a schedule to 0 that is
+    kickstarting; with `by_gap` the weight falls with what the task lacks to its teacher, as in
+    QDagger, and is gone when it is reached. A constant weight holds a student below a teacher that
+    it could beat. Tasks without a teacher learn from rewards alone. Teachers are loaded when a fit
+    starts and are no part of checkpoints.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
+        teachers: Checkpoint or folder of a run by task.
+        teacher_tasks: A teacher's name for a task, by the learner's, where a teacher of several
+            tasks has another.
+        weight: Factor on the distances, over updates, at least 0. Larger stays closer.
+        by_gap: Whether the weight is multiplied by `max(1 - score / teacher's score, 0)` of each
+            task, with scores as `TaskSpec.score_range` or success tells them: 0 as a random policy.
+        teacher_scores: The teachers' scores by task, above 0; those not named have 1.
+        kind: The distance, one that keeps the student's outputs values: `value_kl`, `mse` or
+            `softened_mse`.
+        temperature: As of `Match`.
+        relative: As of `Match`.
+
+    Raises:
+        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit.
+
+    References:
+        Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
+        https://arxiv.org/abs/1803.03835; Agarwal et al. 2022, "Reincarnating Reinforcement
+        Learning", section 4.2, https://arxiv.org/abs/2206.01626.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        teachers: Mapping[str, str],
+        teacher_tasks: Mapping[str, str] | None = None,
+        weight: float | Schedule = 1.0,
+        by_gap: bool = False,
+        teacher_scores: Mapping[str, float] | None = None,
+        kind: MatchKind = "value_kl",
+        temperature: float | Schedule = 0.5,
+        relative: bool = True,
+    ) -> None:
+        super().__init__()
+        self.names = [info.name for info in as_task_infos(tasks)]
+        known, of_values = set(self.names), ", ".join(OF_VALUES)
+        require(kind in OF_VALUES, "Guidance.kind", f"be one of {of_values}", kind)
+        is_weight = isinstance(weight, Schedule) or weight >= 0.0
+        require(is_weight, "Guidance.weight", "be at least 0", weight)
+        scores = dict(teacher_scores or {})
+        must = f"hold scores above 0 of tasks among {self.names}"
+        are_scores = set(scores) <= known and all(score > 0.0 for score in scores.values())
+        require(are_scores, "Guidance.teacher_scores", must, scores)
+        self.match = Match(tasks, network, kind, temperature, relative)
+        self.weight, self.by_gap = weight, by_gap
+        self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
+        self._given = dict(teachers), dict(teacher_tasks or {})
+        self._learner: list[Any] = []
+        self._teachers: Any = None
+
+    def bind(self, learner: Any) -> None:
+        """Load the teachers."""
+        self._learner = [learner]
+        self._teachers = learner.load_teachers(*self._given)
+
+    def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
+        """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
+        (learner,) = self._learner
+        updates = learner.source.clock.updates
+        weight = value_at(self.weight, updates) * self._shares(batch.task)
+        teacher = self._teachers.action_values(batch.observation, batch.task)
+        in_unit = learner.values_in_unit(teacher, batch.task)
+        distance = self.match.distance(batch, td.prediction, in_unit, updates)
+        return {"guidance": weight.unsqueeze(-1) * distance * batch.weight}
+
+    def _shares(self, task: Tensor) -> Tensor:
+        """Return what gaps leave of the weight of each row group, [S]."""
+        shares: Tensor = self._teachers.knows(task).to(task.device, torch.float32)
+        if not self.by_gap:
+            return shares
+        scores = self._learner[0].source.scores
+        gaps = [
+            max(1.0 - scores.score(self.names[number]) / self._teacher_scores[number], 0.0)
+            for number in task.tolist()
+        ]
+        return shares * torch.tensor(gaps, device=task.device)

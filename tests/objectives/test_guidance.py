@@ -1,0 +1,175 @@
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.asserts import assert_table, complaint
+from helpers.batches import random_batch
+from helpers.counting_env import VECTOR
+from helpers.runs import fit, quiet_trainer, small_data
+from helpers.standalone import Standalone
+from torch import Tensor
+from torchjd import aggregation
+
+from lit_mtdqn import MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn.algorithms.teachers import Teachers
+from lit_mtdqn.balancing import Aggregated
+from lit_mtdqn.functional.distillation import match_loss
+from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.objectives import Guidance
+from lit_mtdqn.scaling import PopArt
+from lit_mtdqn.types import Linear, TaskScores
+
+INFOS = [
+    TaskInfo(name="wide", observation_shape=(3,), num_actions=4),
+    TaskInfo(name="narrow", observation_shape=(3,), num_actions=2),
+]
+NETWORK = partial(
+    QNetwork, torso=partial(MLPTorso, hidden=[6]), head=partial(LinearHead, init_scale=1.0)
+)
+COUNT = TaskSpec(env=VECTOR, score_range=(0.0, 10.0))
+
+
+class Fixed:
+    """Says what it was told to, whatever it sees."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.values = torch.randn(2, 1, 4, generator=generator)
+
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        return self.values[task].expand(-1, observation.shape[1], -1)
+
+
+def _guided(teachers: Any = ("wide", "narrow"), **options: Any) -> tuple[MultiTaskDQN, Fixed]:
+    """Return a learner on given batches, guided in some tasks."""
+    torch.manual_seed(0)
+    settled = {name: options.pop(name) for name in ("scale", "balancer") if name in options}
+    nobody: dict[str, str] = {}
+    guidance = partial(Guidance, teachers=nobody, **options)
+    model = MultiTaskDQN(INFOS, NETWORK, **{"objectives": [guidance], "scale": None, **settled})
+    runner = Standalone(model)
+    scores = TaskScores(info.name for info in INFOS)
+    model.trainer.datamodule.scores = scores  # type: ignore[attr-defined]
+    fixed = Fixed()
+    (objective,) = model.objectives
+    assert isinstance(objective, Guidance)
+    objective._teachers = Teachers(INFOS, dict.fromkeys(teachers, fixed))
+    assert runner.model is model
+    return model, fixed
+
+
+def _term(model: MultiTaskDQN, updates: int = 0) -> Tensor:
+    model.source.clock.updates = updates
+    return model.losses(random_batch(INFOS)).auxiliary["guidance"].detach()
+
+
+def _distance(model: MultiTaskDQN, fixed: Fixed, group: int, count: int) -> Tensor:
+    """Return the weighted distances of a task in raw values."""
+    batch = random_batch(INFOS)
+    values = model.raw_values(
+        model.network.q_values(model.network(batch.observation, batch.task)), batch.task
+    )
+    theirs = fixed.values[group].expand(4, -1)[:, :count]
+    found = match_loss("value_kl", values[group, :, :count].detach(), theirs, 0.3)
+    return found * batch.weight[group]
+
+
+def test_the_term_is_the_weighted_distance_to_the_teacher_beside_the_td_loss() -> None:
+    model, fixed = _guided(weight=2.0, temperature=0.3, relative=False)
+    plain = MultiTaskDQN(INFOS, NETWORK, scale=None)
+    plain.load_state_dict(model.state_dict(), strict=False)
+    batch = random_batch(INFOS)
+    assert torch.equal(model.losses(batch).td, plain.losses(batch).td)
+    for group, count in enumerate((4, 2)):
+        assert_table(_term(model)[group], 2.0 * _distance(model, fixed, group, count))
+
+
+def test_the_weight_may_fall_to_0_on_a_schedule_of_updates() -> None:
+    schedule = Linear(start=1.0, end=0.0, duration=10)
+    model, _ = _guided(weight=schedule)
+    full = _term(model)
+    assert_table(_term(model, 5), 0.5 * full)
+    assert (_term(model, 10) == 0.0).all()
+
+
+def test_the_weight_may_follow_what_a_task_lacks_to_its_teacher() -> None:
+    plain, _ = _guided()
+    model, _ = _guided(by_gap=True, teacher_scores={"narrow": 0.8})
+    scores = model.source.scores
+    scores.add_score("wide", 0.25)
+    scores.add_score("narrow", 0.6)
+    expected = _term(plain) * torch.tensor([0.75, 0.25]).view(2, 1)
+    assert_table(_term(model), expected)
+    scores.add_score("narrow", 0.9)
+    assert (_term(model)[1] == 0.0).all()
+
+
+def test_tasks_without_a_teacher_learn_from_rewards_alone() -> None:
+    model, _ = _guided(["narrow"])
+    term = _term(model)
+    assert (term[0] == 0.0).all()
+    assert (term[1] > 0.0).all()
+
+
+def test_teachers_are_followed_in_raw_values_whatever_the_scale() -> None:
+    model, fixed = _guided(scale=PopArt, temperature=0.3, relative=True)
+    assert model.scale is not None
+    relative = _term(model)
+    model.scale.spread.copy_(torch.tensor([10.0, 0.5]))
+    model.scale.offset.copy_(torch.tensor([3.0, -20.0]))
+    with torch.no_grad():
+        # The same raw values in the new unit.
+        spread, offset = model.scale.spread, model.scale.offset
+        model.network.head.rescale_(1.0 / spread, -offset / spread)
+    torch.testing.assert_close(_term(model), relative, rtol=1e-4, atol=1e-5)
+    assert fixed.values.requires_grad is False
+
+
+def test_it_is_balanced_with_its_task() -> None:
+    balancer = partial(Aggregated, aggregator=aggregation.Mean)
+    gradients = []
+    for options in ({}, {"balancer": balancer}):
+        model, _ = _guided(**options)
+        Standalone(model)
+        (objective,) = model.objectives
+        objective._teachers = Teachers(INFOS, dict.fromkeys(("wide", "narrow"), Fixed()))  # type: ignore[assignment]
+        losses = model.losses(random_batch(INFOS), model.update_parameters(random_batch(INFOS)))
+        model.accumulate_gradients(losses, random_batch(INFOS))
+        gradients.append([p.grad.clone() for p in model.network.parameters()])  # type: ignore[union-attr]
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_run_is_guided_by_the_folder_of_another(tmp_path: Path) -> None:
+    data = small_data({"a": COUNT, "b": COUNT})
+    teacher = MultiTaskDQN(data.task_infos, NETWORK)
+    folder = tmp_path / "teacher"
+    fit(data, teacher).save_checkpoint(folder / "checkpoints" / "last.ckpt")
+    guidance = partial(Guidance, teachers={"b": str(folder)}, by_gap=True)
+    data = small_data({"a": COUNT, "b": COUNT})
+    model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[guidance])
+    trainer = fit(data, model, log_every_n_steps=1)
+    assert float(trainer.callback_metrics["train/guidance"]) > 0.0
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    loaded = MultiTaskDQN.load_from_checkpoint(tmp_path / "last.ckpt")
+    quiet_trainer().test(loaded, small_data({"a": COUNT, "b": COUNT}), verbose=False)
+    with pytest.raises(ValueError, match=complaint("teachers.b")):
+        fit(small_data({"a": COUNT, "b": COUNT}), loaded)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"kind": "policy_kl"}, "Guidance.kind"),
+        ({"weight": -1.0}, "Guidance.weight"),
+        ({"teacher_scores": {"wide": 0.0}}, "Guidance.teacher_scores"),
+        ({"teacher_scores": {"other": 1.0}}, "Guidance.teacher_scores"),
+        ({"temperature": 0.0}, "match.temperature"),
+    ],
+    ids=str,
+)
+def test_values_out_of_range_are_refused(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=complaint(name)):
+        Guidance(INFOS, NETWORK(INFOS), {}, **options)
