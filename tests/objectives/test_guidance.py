@@ -45,18 +45,20 @@ class Fixed:
 def _guided(teachers: Any = ("wide", "narrow"), **options: Any) -> tuple[MultiTaskDQN, Fixed]:
     """Return a learner on given batches, guided in some tasks."""
     torch.manual_seed(0)
-    settled = {name: options.pop(name) for name in ("scale", "balancer") if name in options}
+    settled: dict[str, Any] = {
+        name: options.pop(name) for name in ("scale", "balancer") if name in options
+    }
     nobody: dict[str, str] = {}
-    guidance = partial(Guidance, teachers=nobody, **options)
-    model = MultiTaskDQN(INFOS, NETWORK, **{"objectives": [guidance], "scale": None, **settled})
-    runner = Standalone(model)
+    guidance: Any = partial(Guidance, teachers=nobody, **options)
+    given: dict[str, Any] = {"objectives": [guidance], "scale": None, **settled}
+    model = MultiTaskDQN(INFOS, NETWORK, **given)
+    Standalone(model)
     scores = TaskScores(info.name for info in INFOS)
     model.trainer.datamodule.scores = scores  # type: ignore[attr-defined]
     fixed = Fixed()
     (objective,) = model.objectives
     assert isinstance(objective, Guidance)
     objective._teachers = Teachers(INFOS, dict.fromkeys(teachers, fixed))
-    assert runner.model is model
     return model, fixed
 
 

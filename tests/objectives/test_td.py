@@ -175,10 +175,9 @@ class Rounded(QNetwork):
 
 @BOOTSTRAPS
 def test_targets_and_losses_of_other_heads_are_float32(bootstrap: Bootstrap) -> None:
-    networks = [_network(values) for values in (ONLINE, TARGET)]
-    for network in networks:
-        network.__class__ = Rounded
-    loss, error, *_ = TD(bootstrap)(_batch(), *networks)
+    online, target = _network(ONLINE), _network(TARGET)
+    online.__class__ = target.__class__ = Rounded
+    loss, error, *_ = TD(bootstrap)(_batch(), online, target)
     assert {loss.dtype, error.dtype} == {torch.float32}
 
 
