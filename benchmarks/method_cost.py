@@ -93,7 +93,11 @@ class TakeTurns(Callback):
     ) -> None:
         """Let each guest update."""
         *_, minibatch = batch.transitions.minibatches()
-        for name, learner in self.guests.items():
+        # Each in turn begins, with what the rollout has left in the caches.
+        names = list(self.guests)
+        first = batch_idx % len(names)
+        for name in (*names[first:], *names[:first]):
+            learner = self.guests[name]
             started = time.perf_counter()
             learner.update(minibatch, learner.own)
             self.seconds[name].append(time.perf_counter() - started)

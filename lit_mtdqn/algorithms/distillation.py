@@ -135,8 +135,14 @@ class PolicyDistillation(MultiTaskDQN):
     def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
         """Return in which share of a minibatch student and teacher would act alike, by task."""
         agreed = self.match.agreement(batch, prediction, self.teacher_values(batch))
-        groups = zip(batch.task.tolist(), agreed, strict=True)
-        return {f"agreement/{self.tasks[number].name}": share for number, share in groups}
+        return {
+            f"agreement/{self.tasks[number].name}": agreed[batch.task == number].mean()
+            for number in sorted(set(batch.task.tolist()))
+        }
+
+    def raw_errors(self, errors: Tensor, task: Tensor) -> Tensor:
+        """Return the distances as they are: they have no unit of rewards."""
+        return errors
 
     def teacher_values(self, batch: Transition) -> Tensor:
         """Return what the teachers say at the observations of a minibatch, in the student's unit.

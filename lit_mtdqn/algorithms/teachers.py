@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import ActionValues, TaskInfo, as_task_infos, require
 
 # By task of the student: a checkpoint, the folder of a run, or something that has values.
-TeacherSources = Mapping[str, str | ActionValues]
+TeacherSources = Mapping[str, str | Path | ActionValues]
 
 
 class Teacher:
@@ -38,7 +39,7 @@ class Teacher:
         saved = read_checkpoint(find_checkpoint([source], "last", name), name)
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])
-        self.network: QNetwork = as_factory(given.get("network", QNetwork))(self.tasks)
+        self.network: QNetwork = as_factory(given["network"])(self.tasks)
         self.network.load_state_dict(online_weights(saved["state_dict"]))
         freeze_(self.network)
         self.scale: Scale | None = None
@@ -96,6 +97,7 @@ class Teachers:
         known = [info.name for info in tasks]
         must = f"name tasks among {known}"
         require(set(sources) <= set(known), "teachers", must, sorted(sources))
+        require(set(names or {}) <= set(sources), "teacher_tasks", must, sorted(names or {}))
         self._num_actions = max(info.num_actions for info in tasks)
         self._teachers: list[Teacher | ActionValues] = []
         self._places: dict[int, _Place] = {}
@@ -104,10 +106,15 @@ class Teachers:
             source = sources.get(info.name)
             if source is None:
                 continue
-            if not isinstance(source, str):
-                self._teachers.append(source)
-                self._places[place] = _Place(len(self._teachers) - 1, place)
+            if not isinstance(source, str | Path):
+                must = "be a checkpoint, the folder of a run or have `action_values`"
+                can = isinstance(source, ActionValues)
+                require(can, f"teachers.{info.name}", must, type(source).__name__)
+                if source not in self._teachers:
+                    self._teachers.append(source)
+                self._places[place] = _Place(self._teachers.index(source), place)
                 continue
+            source = str(source)
             if source not in loaded:
                 loaded[source] = len(self._teachers)
                 self._teachers.append(Teacher(source, f"teachers.{info.name}"))

@@ -53,12 +53,20 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
     except Exception as error:
         must = "be a checkpoint of this package"
         raise ValueError(f"`{name}` must {must}. Got {path}: {error}.") from error
-    is_ours = isinstance(saved, dict) and "state_dict" in saved
+    state = saved.get("state_dict") if isinstance(saved, dict) else None
     found = list(saved)[:5] if isinstance(saved, dict) else type(saved).__name__
-    require(is_ours, name, "be a checkpoint of this package, with a `state_dict`", (path, found))
-    weights = online_weights(saved["state_dict"])
+    must = "be a checkpoint of this package, with a `state_dict`"
+    require(isinstance(state, Mapping), name, must, (str(path), found))
+    assert isinstance(state, Mapping)
+    weights = online_weights(state)
     must = f"be a checkpoint of this package, with weights under `{ONLINE}`"
-    require(bool(weights), name, must, (path, list(saved["state_dict"])[:5]))
+    require(bool(weights), name, must, (str(path), list(state)[:5]))
+    given = saved.get("hyper_parameters", {})
+    must = "be a checkpoint of this package, with `hyper_parameters` that name tasks and network"
+    require({"tasks", "network"} <= set(given), name, must, (str(path), list(given)[:5]))
+    must = "name the `scale` that it has statistics of"
+    is_told = given.get("scale") is not None or "scale._extra_state" not in state
+    require(is_told, name, must, (str(path), given.get("scale")))
     checkpoint: dict[str, Any] = saved
     return checkpoint
 
@@ -73,5 +81,6 @@ def _mean_score(folder: str, name: str) -> float:
     must = "each be the folder of a finished run with a report, where there are several"
     require(path.is_file(), name, must, f"{folder}: no file {path}")
     with path.open(newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file) if row["score"]]
+        scores = [float(row["score"]) for row in csv.DictReader(file) if row.get("score")]
+    require(bool(scores), name, "each have tested scores, where there are several", folder)
     return sum(scores) / len(scores)

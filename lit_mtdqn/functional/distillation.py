@@ -20,7 +20,7 @@ def match_loss(
     temperature: Tensor | float,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Return the distance of each row's values, 0 where the student says what the teacher says.
+    """Return the distance of each row's values; none is negative, and all but `nll` reach 0.
 
     With values t of the teacher, s of the student and temperature T:
 
@@ -72,7 +72,8 @@ def relative_temperature(teacher: Tensor, factor: float, mask: Tensor | None = N
     """Return a temperature per row group: a multiple of its mean action gap.
 
     One factor then serves tasks whose values differ by orders of magnitude: at 1 an action that is
-    worse by a usual gap is e times less likely.
+    worse by a usual gap is e times less likely. A gap counts as at least a thousandth of the
+    largest value: a teacher to whom all actions are alike would sharpen nothing but its rounding.
 
     Args:
         teacher: [S, B, A].
@@ -82,9 +83,11 @@ def relative_temperature(teacher: Tensor, factor: float, mask: Tensor | None = N
     Returns:
         [S, 1, 1], above 0.
     """
-    gap = action_gap(teacher.float(), mask).mean(-1)
-    # Where all actions are worth the same, any temperature says so.
-    return (factor * gap).clamp(min=torch.finfo(gap.dtype).tiny ** 0.5).view(-1, 1, 1)
+    values = teacher.float()
+    gap = action_gap(values, mask).mean(-1)
+    allowed = values if mask is None else values.masked_fill(~mask, 0.0)
+    least = 1e-3 * allowed.abs().amax((-2, -1)).clamp(min=1e-6)
+    return (factor * torch.maximum(gap, least)).view(-1, 1, 1)
 
 
 def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ from lit_mtdqn.networks.rows import NamedRows
 from lit_mtdqn.networks.torsos import LayeredTorso
 from lit_mtdqn.types import require
 
-Outcome = Literal["moved", "adapted", "re-initialised", "ignored"]
+Outcome = Literal["moved", "adapted", "kept", "ignored"]
 
 
 class Move(NamedTuple):
@@ -22,8 +22,8 @@ class Move(NamedTuple):
     Attributes:
         name: Its name: the receiving network's, or of what is ignored the giving one's.
         source: Name under which the giving network has it, or None.
-        outcome: `moved` as it is; `adapted`, as much of it as fits; `re-initialised`, nothing came
-            and it stays as it was; `ignored`, nothing wants it.
+        outcome: `moved` as it is; `adapted`, as much of it as fits; `kept` as it was, for nothing
+            came; `ignored`, nothing has taken it.
         reason: Why.
     """
 
@@ -48,15 +48,16 @@ def names_of_parts(network: nn.Module, parts: Sequence[str], layers: int | None)
     known = ["all", "trunk", "heads", *dict.fromkeys(_modules(every))]
     for part in parts:
         must = f"name parts among {', '.join(known)}"
-        require(part in known[:3] or any(_is_in(n, part) for n in every), "parts", must, part)
+        is_known = part in known[:3] or any(_is_in(name, part) for name in every)
+        require(is_known, "WeightTransfer.parts", must, part)
     found = [name for name in every if any(_is_in(name, part) for part in parts)]
     if layers is None:
         return found
-    require(layers >= 1, "layers", "be at least 1 or null", layers)
+    require(layers >= 1, "WeightTransfer.layers", "be at least 1 or null", layers)
     first = _first_layers(network, layers)
     found = [name for name in found if name in first]
     must = "reach into a torso that names its layers, as a LayeredTorso does"
-    require(bool(found), "layers", must, f"none of them in {list(parts)}")
+    require(bool(found), "WeightTransfer.layers", must, f"none of them in {list(parts)}")
     return found
 
 
@@ -80,17 +81,24 @@ def plan_moves(
         exact: Whether a tensor of another shape is refused rather than adapted.
 
     Raises:
-        ValueError: If shapes differ and must not, or nothing at all fits.
+        ValueError: If a task or name is unknown, shapes differ and must not, or nothing at all
+            fits.
     """
     own = network.state_dict()
+    rows = {row for _, row in _rows(network)}
+    must = f"name tasks and heads among {sorted(rows)}"
+    require(set(tasks) <= rows, "WeightTransfer.tasks", must, sorted(tasks))
+    for beginning in names:
+        must = f"name beginnings of {_modules(own)}"
+        is_known = any(_is_in(name, beginning) for name in own)
+        require(is_known, "WeightTransfer.names", must, beginning)
     sources = {name: _source_of(network, name, tasks, names) for name in wanted}
     moves = [_move(name, own[name], sources[name], found, exact=exact) for name in wanted]
     must = f"have some of {_modules(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
-    require(fits, "source", must, _modules(found))
-    taken = set(sources.values())
-    rest = [name for name in found if name not in taken]
-    return [*moves, *(Move(name, name, "ignored", "not asked for") for name in rest)]
+    require(fits, "WeightTransfer.source", must, _modules(found))
+    taken = {move.source for move in moves}
+    return [*moves, *(_ignored(name, own) for name in found if name not in taken)]
 
 
 def received(
@@ -108,9 +116,18 @@ def received(
     for name, source, outcome, _ in moves:
         if outcome in ("moved", "adapted") and source is not None:
             common = _common(state[name], found[source])
-            mixed = torch.lerp(state[name][common], found[source][common].to(state[name]), keep)
-            state[name][common] = mixed
+            came = found[source][common].to(state[name])
+            if came.is_floating_point():
+                came = torch.lerp(state[name][common], came, keep)
+            state[name][common] = came
     return state
+
+
+def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
+    """Return the names of heads of which something has come."""
+    came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
+    rows = [(prefix, row) for prefix, row in _rows(network) if prefix.startswith("head.")]
+    return {row for prefix, row in rows if any(_is_in(name, f"{prefix}.{row}") for name in came)}
 
 
 def describe(moves: Iterable[Move]) -> str:
@@ -126,16 +143,21 @@ def describe(moves: Iterable[Move]) -> str:
 
 def _move(name: str, own: Tensor, source: str, found: Mapping[str, Tensor], *, exact: bool) -> Move:
     if source not in found:
-        return Move(name, None, "re-initialised", f"the source has no {_module(source)}")
+        return Move(name, None, "kept", f"the source has no {_module(source)}")
     shapes = tuple(found[source].shape), tuple(own.shape)
     if shapes[0] == shapes[1]:
         return Move(name, source, "moved", "")
     must = f"have the shape {shapes[1]} of the model's {name}, unless `exact` is false"
-    require(not exact, f"source {source}", must, shapes[0])
+    require(not exact, f"WeightTransfer.source: {source}", must, shapes[0])
     if len(shapes[0]) != len(shapes[1]):
         reason = f"has {len(shapes[1])} axes, in the source {len(shapes[0])}"
-        return Move(name, None, "re-initialised", reason)
+        return Move(name, None, "kept", reason)
     return Move(name, source, "adapted", f"{shapes[1]}, in the source {shapes[0]}")
+
+
+def _ignored(name: str, own: Mapping[str, Tensor]) -> Move:
+    reason = "not asked for" if name in own else f"the model has no {_module(name)}"
+    return Move(name, name, "ignored", reason)
 
 
 def _common(own: Tensor, other: Tensor) -> tuple[slice, ...]:
@@ -168,12 +190,17 @@ def _source_of(
     for own in sorted(names, key=len, reverse=True):
         if _is_in(name, own):
             return names[own] + name.removeprefix(own)
-    for prefix, module in network.named_modules():
-        if isinstance(module, NamedRows):
-            for own in set(module.row_names) & set(tasks):
-                if _is_in(name, f"{prefix}.{own}"):
-                    return f"{prefix}.{tasks[own]}{name.removeprefix(f'{prefix}.{own}')}"
+    for prefix, own in _rows(network):
+        if own in tasks and _is_in(name, f"{prefix}.{own}"):
+            return f"{prefix}.{tasks[own]}{name.removeprefix(f'{prefix}.{own}')}"
     return name
+
+
+def _rows(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the names of all modules of rows, with each of their rows."""
+    named = network.named_modules()
+    stacks = [(prefix, module) for prefix, module in named if isinstance(module, NamedRows)]
+    return [(prefix, row) for prefix, stack in stacks for row in stack.row_names]
 
 
 def _first_layers(network: nn.Module, count: int) -> set[str]:

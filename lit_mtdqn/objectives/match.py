@@ -32,7 +32,7 @@ class Match(nn.Module):
             `value_kl`, `mse` and `softened_mse` make a value student, which may go on learning
             from rewards.
         temperature: Above 0. Lower takes the teacher's best action more for granted; higher also
-            teaches how the others compare. `mse` and, but for the best action, `nll` have none.
+            teaches how the others compare. `mse` and `nll` have none.
         relative: Whether the temperature is a multiple of each task's mean action gap in the
             minibatch, as the teacher sees it, so that one value serves tasks of any scale.
 

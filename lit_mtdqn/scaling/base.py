@@ -35,6 +35,8 @@ class Scale(nn.Module, ABC):
         offset: Raw value that the networks call 0, [T].
         spread: Raw values per unit of the networks, above 0, [T].
         statistics: What offset and spread follow from, [T, width], float64.
+        keeps_values: Whether a network's raw values stay as they are while the scale learns: its
+            unit is fixed, or heads are rewritten with it.
         needs_returns: Whether it learns from the returns of training episodes.
         follows_targets: Whether it learns from the targets of every update.
     """
@@ -42,6 +44,7 @@ class Scale(nn.Module, ABC):
     offset: Tensor
     spread: Tensor
     statistics: Tensor
+    keeps_values = True
     needs_returns = False
     follows_targets = False
 

@@ -28,6 +28,8 @@ class ReturnNormaliser(ReturnScale):
         Efficient Multi-Task Learners", https://arxiv.org/abs/2505.23150.
     """
 
+    keeps_values = False
+
     def __init__(self, tasks: TaskInfos, v_max: float = 10.0) -> None:
         require(v_max > 0.0, "v_max", "be above 0", v_max)
         super().__init__(tasks)

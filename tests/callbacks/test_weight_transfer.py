@@ -1,4 +1,6 @@
 import csv
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,18 @@ from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
 from lit_mtdqn.callbacks import TargetNetworkSync, WeightTransfer
 from lit_mtdqn.networks import C51Head, Columns, MLPTorso, QNetwork
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
-from lit_mtdqn.types import Clock, Linear
+from lit_mtdqn.types import Clock
 
 COUNT = TaskSpec(env=VECTOR)
 # Units of which none is ever without gradient.
 NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8], activation=torch.nn.LeakyReLU))
 
 
-def _saved(tmp_path: Path, tasks: Any = None, kind: Any = DQN, **options: Any) -> tuple[str, DQN]:
+def _saved(
+    tmp_path: Path, tasks: Any = None, kind: Any = DQN, seed: int = 1, **options: Any
+) -> tuple[str, DQN]:
     """Return a run's checkpoint and its learner."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     data = small_data(tasks)
     model = kind(data.task_infos, **{"network": NETWORK, **options})
     folder = tmp_path / "source" / "checkpoints"
@@ -40,7 +44,6 @@ class Watch(Callback):
         self.states: list[dict[str, Tensor]] = []
         self.target: dict[str, Tensor] = {}
         self.moments = -1
-        self.rates: list[list[float]] = []
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.target = _copy(pl_module.target_network)
@@ -49,7 +52,6 @@ class Watch(Callback):
 
     def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
         self.note(learner)
-        self.rates.append([group["lr"] for group in trainer.optimizers[0].param_groups])
 
     def note(self, learner: Any) -> None:
         self.states.append(_copy(learner.network))
@@ -89,16 +91,17 @@ def test_a_folder_means_its_last_network_or_its_best(tmp_path: Path) -> None:
 
 
 def test_of_several_runs_the_one_with_the_best_mean_score_is_taken(tmp_path: Path) -> None:
-    scores = {"poor": [0.9, 0.1], "good": [0.5, 0.7]}
-    for name, values in scores.items():
-        path, source = _saved(tmp_path / name)
+    scores = {"good": [0.5, 0.7], "poor": [0.9, 0.1]}
+    sources = {}
+    for seed, (name, values) in enumerate(scores.items()):
+        path, sources[name] = _saved(tmp_path / name, seed=seed)
         report = Path(path).parents[1] / "report"
         report.mkdir()
         with (report / "test_scores.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["task", "score"], *(["count", s] for s in values)])
     folders = [str(tmp_path / name / "source") for name in scores]
     watch, _ = _run(WeightTransfer(folders))
-    assert_equal_tensors(watch.states[0], _copy(source.network))
+    assert_equal_tensors(watch.states[0], _copy(sources["good"].network))
     with pytest.raises(ValueError, match=complaint("WeightTransfer.source")):
         _run(WeightTransfer([*folders, str(tmp_path)]))
 
@@ -108,63 +111,32 @@ def test_evaluation_alone_moves_nothing() -> None:
     quiet_trainer(WeightTransfer("nowhere.ckpt")).validate(small_model(data), data, verbose=False)
 
 
-def test_a_resumed_run_keeps_what_it_has_learned_and_goes_on_as_it_would_have(
-    tmp_path: Path,
-) -> None:
+def test_a_resumed_run_keeps_what_it_has_learned_and_needs_no_source(tmp_path: Path) -> None:
     path, _ = _saved(tmp_path)
-    rate = Linear(start=0.0, end=1.0, duration=40)
 
     def run(steps: int, resumed: Path | None = None) -> tuple[Any, DQN, Watch]:
         torch.manual_seed(3)
         data, watch = small_data(total_env_steps=steps), Watch()
         model = small_model(data, network=NETWORK)
-        trainer = quiet_trainer(WeightTransfer(path, parts=["trunk"], rate=rate), watch)
+        trainer = quiet_trainer(WeightTransfer(path), watch)
         trainer.fit(model, data, ckpt_path=resumed)
         return trainer, model, watch
 
-    trainer, first, begun = run(60)
+    trainer, first, _ = run(60)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     Path(path).unlink()
     _, _, went_on = run(100, tmp_path / "half.ckpt")
     assert_equal_tensors(went_on.states[0], _copy(first.network))
-    # After an update the rate is that of the next one.
-    expected = [5e-4 * update / 40 for update in range(1, len(begun.rates) + 2)]
-    found = [moved for _, moved in [*begun.rates, went_on.rates[0]]]
-    assert found == pytest.approx(expected)
 
 
-def test_what_has_rate_0_stays_and_the_rest_learns(tmp_path: Path) -> None:
+def test_a_second_fit_goes_on_with_what_was_learned(tmp_path: Path) -> None:
     path, _ = _saved(tmp_path)
-    watch, model = _run(WeightTransfer(path, parts=["trunk"], rate=0.0))
-    for name, first in watch.states[0].items():
-        assert torch.equal(watch.states[-1][name], first) == name.startswith("torso."), name
-    assert not any(parameter.requires_grad for parameter in model.network.torso.parameters())
-
-
-def test_a_schedule_thaws_what_was_moved(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path)
-    rate = Linear(start=0.0, end=0.5, begin=3, duration=2)
-    watch, _ = _run(WeightTransfer(path, parts=["trunk"], rate=rate))
-    name = "torso.layers.0.weight"
-    changed = [not torch.equal(state[name], watch.states[0][name]) for state in watch.states]
-    assert changed[:6] == [False] * 5 + [True]
-    # After an update the rate is that of the next one: the fifth is the first that moves.
-    shares = [moved / other for other, moved in watch.rates]
-    assert shares[:6] == pytest.approx([0.0, 0.0, 0.0, 0.25, 0.5, 0.5])
-
-
-def test_one_head_of_several_is_frozen_row_by_row(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path)
-    tasks = {"count": COUNT, "other": COUNT}
-    watch, _ = _run(WeightTransfer(path, parts=["heads"], rate=0.0), tasks=tasks)
-    for name, first in watch.states[0].items():
-        assert torch.equal(watch.states[-1][name], first) == ("count" in name), name
-
-
-def test_rows_have_no_rate_between(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path)
-    with pytest.raises(ValueError, match=complaint("WeightTransfer.rate")):
-        _run(WeightTransfer(path, rate=0.5), tasks={"count": COUNT, "other": COUNT})
+    transfer, data = WeightTransfer(path), small_data()
+    model = small_model(data, network=NETWORK)
+    fit(data, model, transfer)
+    learned, watch = _copy(model.network), Watch()
+    fit(small_data(), model, transfer, watch)
+    assert_equal_tensors(watch.states[0], learned)
 
 
 def test_several_act_one_after_another(tmp_path: Path) -> None:
@@ -188,15 +160,30 @@ def test_several_act_one_after_another(tmp_path: Path) -> None:
         assert torch.equal(tensor, theirs[own]), name
 
 
+def _move(data: Any, model: Any, path: str, parts: Any = ("all",), **options: Any) -> None:
+    """Move weights and train nothing."""
+    trainer = quiet_trainer(WeightTransfer(path, parts, **options))
+    trainer.fit_loop.max_epochs = 0
+    trainer.fit(model, data)
+
+
+def _refused(path: str, name: str, **options: Any) -> None:
+    """Assert that a transfer is refused, and that nothing has been moved."""
+    data = small_data()
+    model = small_model(data, **{"network": NETWORK, **options})
+    before = deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=complaint(name)):
+        _move(data, model, path)
+    assert_equal_tensors(model.state_dict(), before)
+
+
 @pytest.mark.parametrize("own", [PopArt, None], ids=["same", "none"])
 def test_moved_heads_say_in_raw_rewards_what_they_said(own: Any, tmp_path: Path) -> None:
     tasks = {"a": COUNT, "b": COUNT}
     path, source = _saved(tmp_path, tasks, MultiTaskDQN)
     data = small_data({"b": COUNT, "c": COUNT, "a": COUNT})
     model = MultiTaskDQN(data.task_infos, NETWORK, scale=own)
-    trainer = quiet_trainer(WeightTransfer(path))
-    trainer.fit_loop.max_epochs = 0
-    trainer.fit(model, data)
+    _move(data, model, path)
     assert float(source.scale.spread[0]) != 1.0  # type: ignore[union-attr]
     batch = random_batch(source.tasks)
     there = source.action_values(batch.observation, torch.tensor([0, 1]))
@@ -204,12 +191,61 @@ def test_moved_heads_say_in_raw_rewards_what_they_said(own: Any, tmp_path: Path)
     torch.testing.assert_close(here, there)
 
 
-def test_bounded_heads_need_the_sources_scale(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path, network=partial(NETWORK, head=C51Head), scale=ReturnNormaliser)
-    with pytest.raises(ValueError, match=complaint("model.scale")) as error:
-        _run(WeightTransfer(path), network=partial(NETWORK, head=C51Head))
-    assert "ReturnNormaliser" in str(error.value)
-    _run(WeightTransfer(path), network=partial(NETWORK, head=C51Head), scale=ReturnNormaliser)
+def test_bounded_heads_take_the_sources_scale_with_them_and_refuse_any_other(
+    tmp_path: Path,
+) -> None:
+    head = partial(NETWORK, head=C51Head)
+    path, source = _saved(tmp_path, network=head, scale=ReturnNormaliser)
+    assert source.scale is not None
+    assert float(source.scale.spread[0]) != 1.0
+    _refused(path, "model.scale", network=head)
+    _refused(path, "model.scale", network=head, scale=partial(ReturnNormaliser, v_max=1.0))
+    data = small_data()
+    model = small_model(data, network=head, scale=ReturnNormaliser)
+    _move(data, model, path)
+    observation = torch.randn(1, 4, 3)
+    task = torch.tensor([0])
+    found = model.action_values(observation, task)
+    torch.testing.assert_close(found, source.action_values(observation, task))
+
+
+def test_heads_do_not_move_under_a_scale_that_would_misread_them(tmp_path: Path) -> None:
+    sources: list[dict[str, Any]] = [{}, {"kind": MultiTaskDQN, "scale": PopArt}]
+    for options in sources:
+        path, _ = _saved(tmp_path, **options)
+        _refused(path, "model.scale", scale=ReturnNormaliser)
+        data = small_data()
+        _move(data, small_model(data, network=NETWORK, scale=ReturnNormaliser), path, ["trunk"])
+
+
+def test_heads_of_another_kind_stay(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path, network=partial(NETWORK, head=C51Head))
+    data = small_data()
+    model = small_model(data, network=NETWORK)
+    before = _copy(model.network)
+    _move(data, model, path)
+    for name, tensor in _copy(model.network).items():
+        theirs = before if name.startswith("head.") else _copy(source.network)
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_the_unit_of_a_held_out_task_is_that_of_the_task_whose_head_it_has(tmp_path: Path) -> None:
+    held = replace(COUNT, head="h", learns=False)
+    tasks = {"a": replace(COUNT, head="h"), "z": held}
+    path, source = _saved(tmp_path, tasks, MultiTaskDQN)
+    data = small_data({"new": COUNT})
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=None)
+    _move(data, model, path, tasks={"new": "h"})
+    observation = torch.randn(1, 4, 3)
+    found = model.action_values(observation, torch.tensor([0]))
+    torch.testing.assert_close(found, source.action_values(observation, torch.tensor([0])))
+
+
+def test_tasks_of_which_the_source_knows_nothing_are_asked_for(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path, {"a": COUNT}, MultiTaskDQN)
+    for tasks, name in (({"count": "b"}, "WeightTransfer.source"), ({"x": "a"}, "tasks")):
+        with pytest.raises(ValueError, match=name):
+            _run(WeightTransfer(path, ["heads"], tasks=tasks), scale=PopArt)
 
 
 @pytest.mark.parametrize(
@@ -218,9 +254,11 @@ def test_bounded_heads_need_the_sources_scale(tmp_path: Path) -> None:
         lambda path: path.write_text("no checkpoint"),
         lambda path: torch.save([1, 2], path),
         lambda path: torch.save({"weights": {}}, path),
+        lambda path: torch.save({"state_dict": [1]}, path),
         lambda path: torch.save({"state_dict": {"policy.weight": torch.zeros(2)}}, path),
+        lambda path: torch.save({"state_dict": {"network.a": torch.zeros(2)}}, path),
     ],
-    ids=["text", "list", "dict", "other"],
+    ids=["text", "list", "dict", "state", "other", "arguments"],
 )
 def test_files_of_others_are_refused_and_nothing_is_moved(make: Any, tmp_path: Path) -> None:
     path = tmp_path / "foreign.ckpt"
@@ -239,7 +277,6 @@ def test_files_of_others_are_refused_and_nothing_is_moved(make: Any, tmp_path: P
     [
         ({"keep": 0.0}, "WeightTransfer.keep"),
         ({"keep": 1.5}, "WeightTransfer.keep"),
-        ({"rate": -1.0}, "WeightTransfer.rate"),
         ({"parts": []}, "WeightTransfer.parts"),
         ({"source": []}, "WeightTransfer.source"),
     ],

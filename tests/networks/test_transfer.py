@@ -49,8 +49,8 @@ def test_heads_follow_their_names_and_others_are_told() -> None:
     outcomes = _outcomes(_moves(own, other))
     heads = {name: outcome for name, outcome in outcomes.items() if name.startswith("head.")}
     assert heads == {
-        "head.values.left.weight": "re-initialised",
-        "head.values.left.bias": "re-initialised",
+        "head.values.left.weight": "kept",
+        "head.values.left.bias": "kept",
         "head.values.right.weight": "moved",
         "head.values.right.bias": "moved",
         "head.values.up.weight": "ignored",
@@ -82,7 +82,7 @@ def test_tensors_with_other_axes_stay() -> None:
     names = list(own.state_dict())
     moves = plan_moves(own, found, names, tasks={}, names={}, exact=False)
     move = next(move for move in moves if move.name == "torso.layers.0.weight")
-    assert move == ("torso.layers.0.weight", None, "re-initialised", "has 2 axes, in the source 3")
+    assert move == ("torso.layers.0.weight", None, "kept", "has 2 axes, in the source 3")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_torso_may_become_a_column() -> None:
     state, theirs = received(own, other.state_dict(), moves, keep=1.0), other.state_dict()
     name = "layers.2.weight"
     assert torch.equal(state[f"sharing.columns.right.{name}"], theirs[f"torso.{name}"])
-    assert _outcomes(moves)[f"sharing.columns.left.{name}"] == "re-initialised"
+    assert _outcomes(moves)[f"sharing.columns.left.{name}"] == "kept"
 
 
 def test_rows_of_a_task_are_found_under_the_sources_name_for_it() -> None:
@@ -171,7 +171,7 @@ def test_rows_of_a_task_are_found_under_the_sources_name_for_it() -> None:
     moves = _moves(own, other, tasks={"left": "up"})
     outcomes = _outcomes(moves)
     for name, outcome in outcomes.items():
-        assert outcome == ("moved" if "left" in name else "re-initialised"), name
+        assert outcome == ("moved" if "left" in name else "kept"), name
     assert len(outcomes) == len(own.state_dict())
 
 
@@ -185,7 +185,7 @@ def test_less_than_all_is_kept_of_what_comes() -> None:
 
 def test_unlike_shapes_are_refused_where_exactness_is_asked() -> None:
     own, other = _network(LEFT), _network(RIGHT, seed=1)
-    name = "source head.values.right.weight"
+    name = "WeightTransfer.source: head.values.right.weight"
     with pytest.raises(ValueError, match=complaint(name)) as error:
         _moves(own, other, tasks={"left": "right"}, exact=True)
     assert "(6, 2)" in str(error.value)
@@ -194,21 +194,21 @@ def test_unlike_shapes_are_refused_where_exactness_is_asked() -> None:
 
 def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
     own, other = _network(LEFT), _network(RIGHT, seed=1)
-    with pytest.raises(ValueError, match=complaint("source")) as error:
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
         _moves(own, other, ["heads"])
     assert "head.values.left" in str(error.value)
     assert "head.values.right" in str(error.value)
 
 
 def test_unknown_parts_are_refused_by_a_list_of_those_there_are() -> None:
-    with pytest.raises(ValueError, match=complaint("parts")) as error:
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.parts")) as error:
         names_of_parts(_network(LEFT), ["encoder"], None)
     assert "trunk, heads, torso.layers.0" in str(error.value)
 
 
 @pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0)])
 def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
-    with pytest.raises(ValueError, match=complaint("layers")):
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.layers")):
         names_of_parts(_network(LEFT), parts, layers)
 
 
@@ -217,6 +217,6 @@ def test_the_table_has_a_line_for_each_module_and_reason() -> None:
     assert describe(_moves(own, other)).splitlines() == [
         "torso.layers.0     moved",
         "torso.layers.2     moved",
-        "head.values.left   re-initialised  the source has no head.values.left",
-        "head.values.right  ignored         not asked for",
+        "head.values.left   kept     the source has no head.values.left",
+        "head.values.right  ignored  the model has no head.values.right",
     ]
