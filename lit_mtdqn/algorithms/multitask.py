@@ -290,6 +290,7 @@ class MultiTaskDQN(DQN):
         self, loss: Tensor, inputs: list[Tensor], *, retain_graph: bool = False
     ) -> list[Tensor]:
         """Return the gradient of a number with respect to each input, zeros where it has none."""
+        # Diagnostics come here without the update around it.
         with full_precision(self.device):
             found = torch.autograd.grad(
                 loss, inputs, retain_graph=retain_graph, allow_unused=True, materialize_grads=True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.types import require
 
 CHECKPOINTS = "checkpoints"
@@ -50,7 +50,7 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # Unpickling what is no checkpoint may raise anything.
         must = "be a checkpoint of this package"
         raise ValueError(f"`{name}` must {must}. Got {path}: {error}.") from error
     state = saved.get("state_dict") if isinstance(saved, dict) else None
@@ -77,10 +77,7 @@ def online_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _mean_score(folder: str, name: str) -> float:
-    path = Path(folder) / "report" / "test_scores.csv"
-    must = "each be the folder of a finished run with a report, where there are several"
-    require(path.is_file(), name, must, f"{folder}: no file {path}")
-    with path.open(newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file) if row.get("score")]
-    require(bool(scores), name, "each have tested scores, where there are several", folder)
+    scores = [float(row["score"]) for row in read_tests(folder) if row.get("score")]
+    must = "each be the folder of a finished run whose report has scores, where there are several"
+    require(bool(scores), name, must, folder)
     return sum(scores) / len(scores)

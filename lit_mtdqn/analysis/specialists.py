@@ -29,7 +29,7 @@ def specialist_scores(
     scores = {}
     for task, folder in folders.items():
         require(task in by_name, name, f"name tasks among {list(by_name)}", task)
-        row = _test_of(task, Path(folder) / "report" / "test_scores.csv")
+        row = next((row for row in read_tests(folder) if row["task"] == task), None)
         must = f"be the folder of a finished run whose report has a test of {task}"
         require(row is not None, f"{name}.{task}", must, folder)
         assert row is not None
@@ -38,11 +38,13 @@ def specialist_scores(
     return scores
 
 
-def _test_of(task: str, path: Path) -> dict[str, str] | None:
+def read_tests(folder: str) -> list[dict[str, str]]:
+    """Return the rows of the test in the report of a run's folder; none where there is none."""
+    path = Path(folder) / "report" / "test_scores.csv"
     if not path.is_file():
-        return None
+        return []
     with path.open(newline="") as file:
-        return next((row for row in csv.DictReader(file) if row["task"] == task), None)
+        return list(csv.DictReader(file))
 
 
 def of_specialists(

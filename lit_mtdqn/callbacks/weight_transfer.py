@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 import lit_mtdqn.scaling
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
@@ -108,21 +108,18 @@ class WeightTransfer(Callback):
         if _head_kind(saved["hyper_parameters"]) != _head_kind(learner.hparams):
             wanted = [name for name in wanted if not name.startswith("head.")]
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)
-        unit = self._change_of_unit(learner, saved, moves)
-        state = received(learner.network, found, moves, self.keep)
-        learner.network.load_state_dict(state)
-        if unit is not None:
-            learner.network.head.rescale_(unit.factor, unit.shift)
-        if unit is not None and unit.statistics:
-            learner.scale.set_extra_state(unit.statistics)
+        change_unit = self._change_of_unit(learner, saved, moves)
+        learner.network.load_state_dict(received(learner.network, found, moves, self.keep))
+        if change_unit is not None:
+            change_unit()
         update_target_(learner.target_network, learner.network)
         self._has_moved = True
         rank_zero_info(f"Weights of {path}:\n{describe(moves)}")
 
     def _change_of_unit(
         self, learner: Any, saved: Mapping[str, Any], moves: Sequence[Move]
-    ) -> _Unit | None:
-        """Return what lets moved heads say in raw rewards what they said in the source.
+    ) -> Callable[[], None] | None:
+        """Return what will let moved heads say in raw rewards what they said in the source.
 
         Raises:
             ValueError: If nothing would.
@@ -154,8 +151,7 @@ class WeightTransfer(Callback):
             same = torch.allclose(then.restored(given, torch.tensor(list(sources))), raw)
             must = f"have the unit of the source's {kind}, whose heads it would else misread"
             require(same, "model.scale", must, type(own).__name__)
-            ones = torch.ones(len(learner.tasks), device=learner.device)
-            return _Unit(ones, torch.zeros_like(ones), moving)
+            return partial(own.set_extra_state, moving)
         must = f"be that of the source, {kind}, or one under which heads keep their values"
         require(own is None or own.keeps_values, "model.scale", must, type(own).__name__)
         head = learner.network.head
@@ -164,7 +160,7 @@ class WeightTransfer(Callback):
         factor, shift = torch.ones(len(learner.tasks)), torch.zeros(len(learner.tasks))
         rows = list(sources)
         factor[rows], shift[rows] = raw[:, 1] - raw[:, 0], raw[:, 0]
-        return _Unit(factor.to(learner.device), shift.to(learner.device), {})
+        return partial(head.rescale_, factor.to(learner.device), shift.to(learner.device))
 
     def _source_task(self, task: str, head: str, infos: Sequence[TaskInfo]) -> int:
         """Return the source's number of the task that a head has learned."""
@@ -178,16 +174,8 @@ class WeightTransfer(Callback):
         return place if infos[place].learns or not owners else owners[0]
 
 
-class _Unit(NamedTuple):
-    """What a change of unit does: to values of tasks, [T], and to the statistics of a scale."""
-
-    factor: Tensor
-    shift: Tensor
-    statistics: dict[str, Tensor]
-
-
 def _head_kind(hyperparameters: Mapping[str, Any]) -> str:
-    """Return the class of the heads, or nothing if they are the network's usual ones."""
+    """Return the class of the heads."""
     network = hyperparameters.get("network") or {}
     head = (network.get("init_args") or {}).get("head") or {}
     return str(head.get("class_path", "LinearHead")).rpartition(".")[2]

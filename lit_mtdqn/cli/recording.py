@@ -15,8 +15,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.callbacks import GracefulStop, RunReport
-from lit_mtdqn.cli.run_folder import CHECKPOINTS, RUN_OPTIONS
+from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 
 
 class SaveRunConfig(SaveConfigCallback):

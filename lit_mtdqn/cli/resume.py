@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lit_mtdqn.algorithms.factories import as_plain, trusted_class
-from lit_mtdqn.cli.run_folder import CHECKPOINTS
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.types import require
 
 

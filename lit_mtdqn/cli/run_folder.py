@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.types import require
 
 CONFIG = "config.yaml"
-CHECKPOINTS = "checkpoints"
 CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay", "validate", "test")
 # Options of one command, which a run's `config.yaml` leaves out.
 RUN_OPTIONS = ("run_dir", "overwrite", "ckpt_path", "seeds", "jobs")

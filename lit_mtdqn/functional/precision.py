@@ -11,7 +11,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which products keep the precision of their factors.
 
     Gradients are taken in it: under autocast they would be rounded again on their way back. It
-    costs nothing where autocast is off.
+    costs next to nothing where autocast is off.
 
     Args:
         device: Where the factors are.

@@ -76,7 +76,7 @@ class QNetwork(nn.Module):
     @property
     def head_names(self) -> list[str]:
         """Name of each task's head."""
-        return [info.head or info.name for info in self._infos]
+        return [info.head for info in self._infos]
 
     @property
     def has_noise(self) -> bool:

@@ -32,16 +32,14 @@ COUNT = TaskSpec(env=VECTOR)
 
 
 class Fixed:
-    """Says what it was told to, whatever it sees; counts how often it is asked."""
+    """Says what it was told to, whatever it sees."""
 
     def __init__(self, infos: list[TaskInfo], unit: float = 1.0) -> None:
         generator = torch.Generator().manual_seed(3)
         actions = max(info.num_actions for info in infos)
         self.values = unit * torch.randn(len(infos), 1, actions, generator=generator)
-        self.calls = 0
 
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        self.calls += 1
         return self.values[task].expand(-1, observation.shape[1], -1)
 
 

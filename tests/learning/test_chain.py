@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 from helpers.chain import ChainEnv
+from helpers.runs import quiet_trainer
 from helpers.tabular import Floats, optimal_q
 
 from lit_mtdqn import DQN, Adam, RolloutDataModule, TaskSpec
@@ -65,18 +65,8 @@ def _learn(
         optimizer=partial(Adam, lr=learning_rate),
         learning_rate_schedule=Linear(1.0, 0.02, updates),
     )
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[TargetNetworkSync(every_n_updates=20), EpsilonDecay(1.0, epsilon, 1_000)],
-    )
-    trainer.fit(model, data)
+    callbacks = TargetNetworkSync(every_n_updates=20), EpsilonDecay(1.0, epsilon, 1_000)
+    quiet_trainer(*callbacks, limit_val_batches=0).fit(model, data)
     return model
 
 

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 from helpers.chain import ChainEnv
+from helpers.runs import quiet_trainer
 from helpers.tabular import optimal_q
 from torch import Tensor
 
@@ -60,17 +60,7 @@ def _distilled(kind: Any, updates: int = 600) -> PolicyDistillation:
         optimizer=partial(Adam, lr=1e-2),
     )
     model.use_teachers(dict.fromkeys(tasks, Optimal()))
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(model, data)
+    quiet_trainer(limit_val_batches=0).fit(model, data)
     return model
 
 
