@@ -126,6 +126,7 @@ def command_of(run: Run, study: dict[str, Any], folder: Path) -> list[str]:
         *(f"--seed_everything={run.seed}", f"--run_dir={folder}", "--overwrite=true"),
         *(f"--data.test_episodes={study.get('episodes', 100)}", *run.arguments),
         "--trainer.enable_progress_bar=false",
+        *("--trainer.callbacks+=lit_mtdqn.callbacks.RunReport", "--trainer.callbacks.gifs=false"),
     ]
 
 
