@@ -16,14 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 import lit_mtdqn.scaling
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import update_target_
-from lit_mtdqn.networks.transfer import (
-    Move,
-    describe,
-    moved_heads,
-    names_of_parts,
-    plan_moves,
-    received,
-)
+from lit_mtdqn.networks.parts import names_of_parts
+from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import TaskInfo, as_task_infos, require
 
@@ -104,7 +98,7 @@ class WeightTransfer(Callback):
         path = find_checkpoint(self.sources, self.checkpoint, name)
         saved = read_checkpoint(path, name)
         found = online_weights(saved["state_dict"])
-        wanted = names_of_parts(learner.network, self.parts, self.layers)
+        wanted = names_of_parts(learner.network, self.parts, self.layers, "WeightTransfer")
         if _head_kind(saved["hyper_parameters"]) != _head_kind(learner.hparams):
             wanted = [name for name in wanted if not name.startswith("head.")]
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)

@@ -7,8 +7,9 @@ from helpers.asserts import assert_equal_tensors, complaint
 from torch import Tensor
 
 from lit_mtdqn import TaskInfo
-from lit_mtdqn.networks import Columns, ConvTorso, DuelingHead, LinearHead, MLPTorso, QNetwork
-from lit_mtdqn.networks.transfer import describe, names_of_parts, plan_moves, received
+from lit_mtdqn.networks import Columns, DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks.parts import names_of_parts
+from lit_mtdqn.networks.transfer import describe, plan_moves, received
 
 LEFT = TaskInfo(name="left", observation_shape=(4,), num_actions=2)
 RIGHT = TaskInfo(name="right", observation_shape=(4,), num_actions=3)
@@ -24,7 +25,7 @@ def _network(*infos: TaskInfo, seed: int = 0, make: Any = NETWORK) -> QNetwork:
 
 
 def _moves(own: QNetwork, other: QNetwork, parts: Any = ("all",), **options: Any) -> Any:
-    wanted = names_of_parts(own, parts, options.pop("layers", None))
+    wanted = names_of_parts(own, parts, options.pop("layers", None), "WeightTransfer")
     given: dict[str, Any] = {"tasks": {}, "names": {}, "exact": False, **options}
     return plan_moves(own, other.state_dict(), wanted, **given)
 
@@ -85,75 +86,6 @@ def test_tensors_with_other_axes_stay() -> None:
     assert move == ("torso.layers.0.weight", None, "kept", "has 2 axes, in the source 3")
 
 
-@pytest.mark.parametrize(
-    ("parts", "expected"),
-    [
-        (["trunk"], ["torso.layers.0", "torso.layers.2"]),
-        (["heads"], ["head.values.left", "head.values.right"]),
-        (["torso.layers.2"], ["torso.layers.2"]),
-        (["torso.layers.0", "head.values.left"], ["head.values.left", "torso.layers.0"]),
-        (["torso.layers.0.bias"], ["torso.layers.0"]),
-    ],
-    ids=str,
-)
-def test_parts_are_the_trunk_the_heads_or_beginnings_of_names(
-    parts: list[str], expected: list[str]
-) -> None:
-    names = names_of_parts(_network(LEFT, RIGHT), parts, None)
-    assert sorted({name.rpartition(".")[0] for name in names}) == expected
-
-
-def test_a_name_that_only_begins_alike_is_another() -> None:
-    infos = [
-        TaskInfo(name=name, observation_shape=(4,), num_actions=2) for name in ("left", "left_2")
-    ]
-    names = names_of_parts(_network(*infos), ["head.values.left"], None)
-    assert names == ["head.values.left.weight", "head.values.left.bias"]
-
-
-IMAGE = TaskInfo(
-    name="left",
-    observation_shape=(3, 10, 10),
-    num_actions=2,
-    observation_kind="image",
-    observation_high=1.0,
-)
-CONV = partial(ConvTorso, channels=[2, 3], kernel_sizes=[3, 3], strides=[1, 1], hidden=4)
-
-
-@pytest.mark.parametrize(
-    ("make", "infos", "layers", "expected"),
-    [
-        (NETWORK, [LEFT], 1, ["torso.layers.0"]),
-        (NETWORK, [LEFT], 2, ["torso.layers.0", "torso.layers.2"]),
-        (
-            partial(QNetwork, torso=partial(MLPTorso, hidden=[5, 6], layer_norm=True)),
-            [LEFT],
-            1,
-            ["torso.layers.0", "torso.layers.1"],
-        ),
-        (
-            partial(QNetwork, torso=CONV),
-            [IMAGE],
-            2,
-            ["torso.convolutions.0.0", "torso.convolutions.1.0"],
-        ),
-        (
-            partial(NETWORK, sharing=Columns),
-            [LEFT, RIGHT],
-            1,
-            ["sharing.columns.left.layers.0", "sharing.columns.right.layers.0"],
-        ),
-    ],
-    ids=["mlp", "all", "normalised", "conv", "columns"],
-)
-def test_the_first_layers_are_those_of_every_torso(
-    make: Any, infos: list[TaskInfo], layers: int, expected: list[str]
-) -> None:
-    names = names_of_parts(make(infos), ["all"], layers)
-    assert sorted({name.rpartition(".")[0] for name in names}) == expected
-
-
 def test_a_torso_may_become_a_column() -> None:
     own = _network(LEFT, RIGHT, make=partial(NETWORK, sharing=Columns))
     other = _network(LEFT, seed=1)
@@ -198,18 +130,6 @@ def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
         _moves(own, other, ["heads"])
     assert "head.values.left" in str(error.value)
     assert "head.values.right" in str(error.value)
-
-
-def test_unknown_parts_are_refused_by_a_list_of_those_there_are() -> None:
-    with pytest.raises(ValueError, match=complaint("WeightTransfer.parts")) as error:
-        names_of_parts(_network(LEFT), ["encoder"], None)
-    assert "trunk, heads, torso.layers.0" in str(error.value)
-
-
-@pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0)])
-def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
-    with pytest.raises(ValueError, match=complaint("WeightTransfer.layers")):
-        names_of_parts(_network(LEFT), parts, layers)
 
 
 def test_the_table_has_a_line_for_each_module_and_reason() -> None:

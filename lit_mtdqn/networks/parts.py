@@ -1,0 +1,110 @@
+"""Parts of a network: what users call them, and which numbers belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import nn
+
+from lit_mtdqn.networks.copies import Copies
+from lit_mtdqn.networks.rows import NamedRows
+from lit_mtdqn.networks.torsos import LayeredTorso
+from lit_mtdqn.types import require
+
+
+def names_of_parts(
+    network: nn.Module, parts: Sequence[str], layers: int | None, asker: str
+) -> list[str]:
+    """Return the names of a network's saved tensors that belong to some parts, in their order.
+
+    Args:
+        network: The network.
+        parts: `all`, `heads`, `trunk` (all but the heads), or beginnings of names such as `torso`.
+        layers: Keeps the first so many layers of torsos alone; None keeps all.
+        asker: Who wants to know, for complaints.
+
+    Raises:
+        ValueError: If a part is unknown, or nothing belongs to all of this.
+    """
+    every = list(network.state_dict())
+    known = ["all", "trunk", "heads", *dict.fromkeys(modules_of(every))]
+    for part in parts:
+        must = f"name parts among {', '.join(known)}"
+        is_known = part in known[:3] or any(is_in(name, part) for name in every)
+        require(is_known, f"{asker}.parts", must, part)
+    found = [name for name in every if any(is_in(name, part) for part in parts)]
+    if layers is None:
+        return found
+    require(layers >= 1, f"{asker}.layers", "be at least 1 or null", layers)
+    first = _first_layers(network, layers)
+    found = [name for name in found if name in first]
+    must = "reach into a torso that names its layers, as a LayeredTorso does"
+    require(bool(found), f"{asker}.layers", must, f"none of them in {list(parts)}")
+    return found
+
+
+def parts_of_parameters(
+    network: nn.Module, parts: Mapping[str, Iterable[str]]
+) -> dict[nn.Parameter, list[str | None]]:
+    """Return the part to which each parameter belongs, or to which each of its rows does.
+
+    Args:
+        network: The network.
+        parts: Names of saved tensors by part; one that is in several belongs to the last.
+
+    Returns:
+        By parameter one part for all of it, or one for each row of `NamedRows`, None for what is in
+        none. Parameters of which nothing is in a part are left out.
+    """
+    part_of = {name: part for part, names in parts.items() for name in names}
+    found: dict[nn.Parameter, list[str | None]] = {}
+    for prefix, module in network.named_modules():
+        start = f"{prefix}." if prefix else ""
+        for name, parameter in module.named_parameters(recurse=False):
+            names = module.names_of_rows(name) if isinstance(module, NamedRows) else [name]
+            found[parameter] = [part_of.get(start + own) for own in names]
+    return {parameter: own for parameter, own in found.items() if any(own)}
+
+
+def is_in(name: str, part: str) -> bool:
+    """Return whether a saved tensor belongs to a part."""
+    match part:
+        case "all":
+            return True
+        case "heads":
+            return name.startswith("head.")
+        case "trunk":
+            return not name.startswith("head.")
+    return name == part or name.startswith(f"{part}.")
+
+
+def module_of(name: str) -> str:
+    """Return the module that a saved tensor is of."""
+    return name.rpartition(".")[0] or name
+
+
+def modules_of(names: Iterable[str]) -> list[str]:
+    """Return the modules that saved tensors are of, each once."""
+    return list(dict.fromkeys(module_of(name) for name in names))
+
+
+def _first_layers(network: nn.Module, count: int) -> set[str]:
+    """Return the names of all saved tensors of the first layers of all torsos."""
+    found: set[str] = set()
+    for prefix, module in network.named_modules():
+        if isinstance(module, LayeredTorso):
+            found |= {f"{prefix}.{name}" for name in _names_of_layers(module, count)}
+        if isinstance(module, Copies) and isinstance(module._template[0], LayeredTorso):
+            names = _names_of_layers(module._template[0], count)
+            found |= {f"{prefix}.{row}.{name}" for row in module.row_names for name in names}
+    return found
+
+
+def _names_of_layers(torso: LayeredTorso, count: int) -> list[str]:
+    prefixes = {module: name for name, module in torso.named_modules()}
+    return [
+        f"{prefixes[module]}.{name}"
+        for layer in torso.chain()[:count]
+        for module in layer
+        for name in module.state_dict()
+    ]
