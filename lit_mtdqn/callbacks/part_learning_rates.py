@@ -55,9 +55,9 @@ class PartLearningRates(Callback):
 
     Args:
         parts: Factor on the learning rate over updates, at least 0, by part: `all`, `trunk` (all
-            but the heads), `heads`, or beginnings of the names under which weights are saved, such
-            as `torso` or `head.values.cartpole`. What belongs to several has the factor of the last
-            one; what belongs to none has 1.
+            but the heads), `heads`, the name of a task for all that it has to itself, or beginnings
+            of the names under which weights are saved, such as `torso` or `head.values.cartpole`.
+            What belongs to several has the factor of the last one; what belongs to none has 1.
         layers: Only the first so many layers of torsos; None takes all.
 
     Raises:

@@ -42,8 +42,9 @@ class WeightTransfer(Callback):
     Args:
         source: Checkpoint, or folder of a run; of several folders the one whose report has the best
             mean score.
-        parts: What to move: `all`, `trunk` (all but the heads), `heads`, or beginnings of the names
-            that the table shows, such as `torso` or `head.values.cartpole`.
+        parts: What to move: `all`, `trunk` (all but the heads), `heads`, the name of a task for all
+            that it has to itself, or beginnings of the names that the table shows, such as `torso`
+            or `head.values.cartpole`.
         tasks: The source's name for a task or head, by the model's. Tasks of one name need none.
         names: The source's beginning of names, by the model's, such as
             `{sharing.columns.new: torso}`.

@@ -19,7 +19,8 @@ def names_of_parts(
 
     Args:
         network: The network.
-        parts: `all`, `heads`, `trunk` (all but the heads), or beginnings of names such as `torso`.
+        parts: `all`, `heads`, `trunk` (all but the heads), beginnings of names such as `torso`, or
+            names of tasks and heads, for all rows that these have to themselves.
         layers: Keeps the first so many layers of torsos alone; None keeps all.
         asker: Who wants to know, for complaints.
 
@@ -27,12 +28,16 @@ def names_of_parts(
         ValueError: If a part is unknown, or nothing belongs to all of this.
     """
     every = list(network.state_dict())
-    known = ["all", "trunk", "heads", *dict.fromkeys(modules_of(every))]
+    rows = rows_of(network)
+    known = ["all", "trunk", "heads", *modules_of(every), *sorted({row for _, row in rows})]
+    beginnings = list(parts)
     for part in parts:
+        own = [f"{prefix}.{row}" for prefix, row in rows if row == part]
         must = f"name parts among {', '.join(known)}"
-        is_known = part in known[:3] or any(is_in(name, part) for name in every)
-        require(is_known, f"{asker}.parts", must, part)
-    found = [name for name in every if any(is_in(name, part) for part in parts)]
+        is_known = part in known[:3] or own or any(is_in(name, part) for name in every)
+        require(bool(is_known), f"{asker}.parts", must, part)
+        beginnings += own
+    found = [name for name in every if any(is_in(name, beginning) for beginning in beginnings)]
     if layers is None:
         return found
     require(layers >= 1, f"{asker}.layers", "be at least 1 or null", layers)
@@ -76,6 +81,13 @@ def is_in(name: str, part: str) -> bool:
         case "trunk":
             return not name.startswith("head.")
     return name == part or name.startswith(f"{part}.")
+
+
+def rows_of(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the names of all modules of rows, with each of their rows."""
+    named = network.named_modules()
+    stacks = [(prefix, module) for prefix, module in named if isinstance(module, NamedRows)]
+    return [(prefix, row) for prefix, stack in stacks for row in stack.row_names]
 
 
 def module_of(name: str) -> str:

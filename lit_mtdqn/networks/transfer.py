@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.parts import is_in, module_of, modules_of
-from lit_mtdqn.networks.rows import NamedRows
+from lit_mtdqn.networks.parts import is_in, module_of, modules_of, rows_of
 from lit_mtdqn.types import require
 
 Outcome = Literal["moved", "adapted", "kept", "ignored"]
@@ -56,7 +55,7 @@ def plan_moves(
             fits.
     """
     own = network.state_dict()
-    rows = {row for _, row in _rows(network)}
+    rows = {row for _, row in rows_of(network)}
     must = f"name tasks and heads among {sorted(rows)}"
     require(set(tasks) <= rows, "WeightTransfer.tasks", must, sorted(tasks))
     for beginning in names:
@@ -97,7 +96,7 @@ def received(
 def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
     """Return the names of heads of which something has come."""
     came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
-    rows = [(prefix, row) for prefix, row in _rows(network) if prefix.startswith("head.")]
+    rows = [(prefix, row) for prefix, row in rows_of(network) if prefix.startswith("head.")]
     return {row for prefix, row in rows if any(is_in(name, f"{prefix}.{row}") for name in came)}
 
 
@@ -142,14 +141,7 @@ def _source_of(
     for own in sorted(names, key=len, reverse=True):
         if is_in(name, own):
             return names[own] + name.removeprefix(own)
-    for prefix, own in _rows(network):
+    for prefix, own in rows_of(network):
         if own in tasks and is_in(name, f"{prefix}.{own}"):
             return f"{prefix}.{tasks[own]}{name.removeprefix(f'{prefix}.{own}')}"
     return name
-
-
-def _rows(network: nn.Module) -> list[tuple[str, str]]:
-    """Return the names of all modules of rows, with each of their rows."""
-    named = network.named_modules()
-    stacks = [(prefix, module) for prefix, module in named if isinstance(module, NamedRows)]
-    return [(prefix, row) for prefix, stack in stacks for row in stack.row_names]

@@ -99,6 +99,19 @@ def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
         names_of_parts(_network(LEFT), parts, layers, "Asker")
 
 
+def test_the_name_of_a_task_is_all_that_it_has_to_itself() -> None:
+    lateral = partial(Columns, coupling="lateral", order=["left"])
+    network = _network(LEFT, RIGHT, make=partial(NETWORK, sharing=lateral))
+    names = names_of_parts(network, ["left"], None, "Asker")
+    modules = {name.rpartition(".")[0] for name in names}
+    # Adapters are of those that receive: the one from left to right is not left's.
+    assert modules == {
+        "sharing.columns.left.layers.0",
+        "sharing.columns.left.layers.2",
+        "head.values.left",
+    }
+
+
 def test_parameters_belong_to_the_last_of_their_parts_and_stacks_row_by_row() -> None:
     network = _network(LEFT, RIGHT)
     names = {part: names_of_parts(network, [part], None, "Asker") for part in ("all", "torso")}
