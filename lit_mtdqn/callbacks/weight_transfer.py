@@ -30,18 +30,29 @@ class WeightTransfer(Callback):
     anything is moved. The target network becomes a copy of the online one; the optimiser starts
     with empty moments; epsilon, clock and replay are the new run's own. A head keeps its raw
     values: a scale of the same kind moves with it, the unit of another is folded into its weights.
-    In YAML, for a multi-task trunk from a specialist:
+    In YAML, for a multi-task trunk that starts from the best of several specialists:
 
         trainer:
           callbacks+:
           - class_path: lit_mtdqn.callbacks.WeightTransfer
-            init_args: {source: runs/specialist, parts: [trunk]}
+            init_args:
+              source: [runs/lane_keeping, runs/pedestrian, runs/traffic_light]
+              parts: [trunk]
+
+    and for a column of progressive networks, where `source` is a task of this run:
+
+          - class_path: lit_mtdqn.callbacks.WeightTransfer
+            init_args:
+              source: runs/lane_keeping
+              parts: [source]
+              names: {sharing.columns.source: torso}
+              tasks: {source: lane_keeping}
 
     Several instances act one after another, each by itself.
 
     Args:
         source: Checkpoint, or folder of a run; of several folders the one whose report has the best
-            mean score.
+            mean score, by `score_range` or success where their tasks are unlike.
         parts: What to move: `all`, `trunk` (all but the heads), `heads`, the name of a task for all
             that it has to itself, or beginnings of the names that the table shows, such as `torso`
             or `head.values.cartpole`.
@@ -50,8 +61,8 @@ class WeightTransfer(Callback):
             `{sharing.columns.new: torso}`.
         layers: Move only the first so many layers of torsos; None moves all.
         exact: Whether a tensor of another shape is an error. Otherwise the rows and columns that
-            both have are moved; of a dense layer behind convolutions these are only the same if the
-            images are of one size.
+            both have are moved, whole channels of a dense layer behind convolutions; one that sees
+            images of another size stays as it is.
         keep: Share of what is moved in the new weights, the rest is what they were before, in
             (0, 1]. Below 1 gives up knowledge for the ability to learn (shrink and perturb).
         checkpoint: Which network of a run's folder: the `last` or the `best`.

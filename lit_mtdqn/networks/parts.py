@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -100,16 +101,39 @@ def modules_of(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(module_of(name) for name in names))
 
 
-def _first_layers(network: nn.Module, count: int) -> set[str]:
-    """Return the names of all saved tensors of the first layers of all torsos."""
-    found: set[str] = set()
+def places_behind(network: nn.Module) -> dict[str, tuple[str, int]]:
+    """Return the weights of dense layers that see images made by a convolution.
+
+    Returns:
+        By name of the dense weights the name of the convolution's, and the places of its images.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    for start, torso in _torsos(network):
+        names = {module: f"{start}{name}.weight" for name, module in torso.named_modules()}
+        for before, layer in pairwise(torso.chain()):
+            makers = [module for module in before if isinstance(module, nn.Conv2d)]
+            takers = [module for module in layer if isinstance(module, nn.Linear)]
+            if makers and takers:
+                places = takers[0].in_features // makers[-1].out_channels
+                found[names[takers[0]]] = names[makers[-1]], places
+    return found
+
+
+def _torsos(network: nn.Module) -> Iterator[tuple[str, LayeredTorso]]:
+    """Yield all torsos that name their layers, with the beginning of their names."""
     for prefix, module in network.named_modules():
         if isinstance(module, LayeredTorso):
-            found |= {f"{prefix}.{name}" for name in _names_of_layers(module, count)}
+            yield f"{prefix}.", module
         if isinstance(module, Copies) and isinstance(module._template[0], LayeredTorso):
-            names = _names_of_layers(module._template[0], count)
-            found |= {f"{prefix}.{row}.{name}" for row in module.row_names for name in names}
-    return found
+            for row in module.row_names:
+                yield f"{prefix}.{row}.", module._template[0]
+
+
+def _first_layers(network: nn.Module, count: int) -> set[str]:
+    """Return the names of all saved tensors of the first layers of all torsos."""
+    return {
+        start + name for start, torso in _torsos(network) for name in _names_of_layers(torso, count)
+    }
 
 
 def _names_of_layers(torso: LayeredTorso, count: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.parts import is_in, module_of, modules_of, rows_of
+from lit_mtdqn.networks.parts import is_in, module_of, modules_of, places_behind, rows_of
 from lit_mtdqn.types import require
 
 Outcome = Literal["moved", "adapted", "kept", "ignored"]
@@ -63,7 +63,11 @@ def plan_moves(
         is_known = any(is_in(name, beginning) for name in own)
         require(is_known, "WeightTransfer.names", must, beginning)
     sources = {name: _source_of(network, name, tasks, names) for name in wanted}
-    moves = [_move(name, own[name], sources[name], found, exact=exact) for name in wanted]
+    unlike = _of_unlike_images(network, found, tasks, names)
+    moves = [
+        _move(name, own[name], sources[name], found, unlike.get(name), exact=exact)
+        for name in wanted
+    ]
     must = f"have some of {modules_of(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
     require(fits, "WeightTransfer.source", must, modules_of(found))
@@ -111,18 +115,45 @@ def describe(moves: Iterable[Move]) -> str:
     return "\n".join(f"{m:{width}}  {o:{kind}}  {r}".rstrip() for m, o, r in lines)
 
 
-def _move(name: str, own: Tensor, source: str, found: Mapping[str, Tensor], *, exact: bool) -> Move:
+def _move(
+    name: str,
+    own: Tensor,
+    source: str,
+    found: Mapping[str, Tensor],
+    unlike: str | None,
+    *,
+    exact: bool,
+) -> Move:
     if source not in found:
         return Move(name, None, "kept", f"the source has no {module_of(source)}")
     shapes = tuple(found[source].shape), tuple(own.shape)
-    if shapes[0] == shapes[1]:
+    if shapes[0] == shapes[1] and unlike is None:
         return Move(name, source, "moved", "")
     must = f"have the shape {shapes[1]} of the model's {name}, unless `exact` is false"
     require(not exact, f"WeightTransfer.source: {source}", must, shapes[0])
+    if unlike is not None:
+        return Move(name, None, "kept", unlike)
     if len(shapes[0]) != len(shapes[1]):
         reason = f"has {len(shapes[1])} axes, in the source {len(shapes[0])}"
         return Move(name, None, "kept", reason)
     return Move(name, source, "adapted", f"{shapes[1]}, in the source {shapes[0]}")
+
+
+def _of_unlike_images(
+    network: nn.Module,
+    found: Mapping[str, Tensor],
+    tasks: Mapping[str, str],
+    names: Mapping[str, str],
+) -> dict[str, str]:
+    """Return why dense weights do not fit whose columns are places of images of another size."""
+    reasons = {}
+    for name, (convolution, places) in places_behind(network).items():
+        dense, maker = (_source_of(network, own, tasks, names) for own in (name, convolution))
+        if dense in found and maker in found:
+            theirs = found[dense].shape[-1] // len(found[maker])
+            if theirs != places:
+                reasons[name] = f"sees {places} places of an image, in the source {theirs}"
+    return reasons
 
 
 def _ignored(name: str, own: Mapping[str, Tensor]) -> Move:

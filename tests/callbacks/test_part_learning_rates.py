@@ -131,7 +131,7 @@ def test_frozen_parts_stay_and_the_others_learn(parts: Any, learn: list[str]) ->
 
 @pytest.mark.parametrize("optimizer", DECAYS)
 def test_a_frozen_head_keeps_its_moments_under_weight_decay(optimizer: str) -> None:
-    parts = {"head.values.wide": Linear(1.0, 0.0, 1, begin=2), "torso.layers.0": 0.0}
+    parts: Any = {"head.values.wide": Linear(1.0, 0.0, 1, begin=2), "torso.layers.0": 0.0}
     watch, _ = _run(PartLearningRates(parts), optimizer=DECAYS[optimizer])
     learned, last = watch.moments[3], watch.moments[-1]
     assert len(learned) >= 3
@@ -247,7 +247,7 @@ def test_a_target_network_copies_what_is_left_of_an_update() -> None:
 
 
 def test_popart_rewrites_a_frozen_head_and_its_raw_values_stay() -> None:
-    parts = {"trunk": 0.0, "head.values.wide": Linear(1.0, 0.0, 1, begin=2)}
+    parts: Any = {"trunk": 0.0, "head.values.wide": Linear(1.0, 0.0, 1, begin=2)}
     values: list[Tensor] = []
 
     class Ask(Callback):

@@ -7,7 +7,7 @@ from helpers.asserts import assert_equal_tensors, complaint
 from torch import Tensor
 
 from lit_mtdqn import TaskInfo
-from lit_mtdqn.networks import Columns, DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import Columns, ConvTorso, DuelingHead, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import describe, plan_moves, received
 
@@ -75,6 +75,45 @@ def test_what_overlaps_is_moved_and_the_rest_stays() -> None:
     state = received(own, other.state_dict(), _moves(own, other), keep=1.0)
     assert torch.equal(state[name][:, :4], other.state_dict()[name])
     assert torch.equal(state[name][:, 4:], own.state_dict()[name][:, 4:])
+
+
+IMAGE = {"observation_kind": "image", "num_actions": 2, "name": "left"}
+
+
+def _seeing(size: int, channels: int, seed: int = 0, **sharing: Any) -> QNetwork:
+    """Return a network of one convolution, whose images have `size - 2` rows and columns."""
+    info = TaskInfo(observation_shape=(1, size, size), **IMAGE)  # type: ignore[arg-type]
+    torso = partial(ConvTorso, channels=[channels], kernel_sizes=[3], strides=[1], hidden=5)
+    return _network(info, make=partial(QNetwork, torso=torso, **sharing), seed=seed)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(2, 3), (3, 2)])
+def test_dense_layers_behind_convolutions_take_whole_channels(mine: int, theirs: int) -> None:
+    own, other = _seeing(6, mine), _seeing(6, theirs, seed=1)
+    found = other.state_dict()
+    state = received(own, found, _moves(own, other), keep=1.0)
+    name, both = "torso.dense.0.weight", min(mine, theirs)
+    dense, source = (tensor.view(5, -1, 16) for tensor in (state[name], found[name]))
+    assert torch.equal(dense[:, :both], source[:, :both])
+    assert torch.equal(dense[:, both:], own.state_dict()[name].view(5, -1, 16)[:, both:])
+
+
+@pytest.mark.parametrize(
+    ("size", "channels"), [(8, 4), (4, 16)], ids=["other shape", "by chance of one shape"]
+)
+@pytest.mark.parametrize("sharing", [{}, {"sharing": Columns}], ids=["torso", "columns"])
+def test_dense_layers_that_see_images_of_another_size_stay(
+    size: int, channels: int, sharing: Any
+) -> None:
+    own, other = _seeing(6, 4, **sharing), _seeing(size, channels, seed=1, **sharing)
+    moves = _moves(own, other)
+    (name,) = (name for name in own.state_dict() if name.endswith("dense.0.weight"))
+    places = (size - 2) ** 2
+    reason = f"sees 16 places of an image, in the source {places}"
+    assert next(move for move in moves if move.name == name) == (name, None, "kept", reason)
+    outcomes = _outcomes(moves)
+    assert outcomes[name.replace("weight", "bias")] == "moved"
+    assert outcomes[name.replace("dense.0", "convolutions.0.0")] in ("moved", "adapted")
 
 
 def test_tensors_with_other_axes_stay() -> None:

@@ -192,13 +192,10 @@ class _Up(NamedRows):
         super().__init__(receivers)
         # In a list, lest its parameters be taken for this module's.
         self._convolution = [link.convolution and deepcopy(link.convolution).to("meta")]
-        if link.convolution is None:
-            shape = (link.positions * width, link.size)
-            bound = 1.0 / math.sqrt(link.positions * width)
-        else:
-            kernel = link.convolution.kernel_size
-            shape = (link.size, width, *kernel)
-            bound = 1.0 / math.sqrt(width * math.prod(kernel))
+        kernel = () if link.convolution is None else link.convolution.kernel_size
+        inputs = width * (math.prod(kernel) if kernel else link.positions)
+        shape = [link.size, width, *kernel] if kernel else [inputs, link.size]
+        bound = 1.0 / math.sqrt(inputs)
         weight = torch.empty(len(self.row_names), *shape)
         self.weight = nn.Parameter(weight.uniform_(-bound, bound))
 
@@ -207,4 +204,4 @@ class _Up(NamedRows):
         (module,) = self._convolution
         if module is None:
             return torch.bmm(hidden.flatten(2), self.weight)
-        return convolution(module, {"weight": self.weight}, hidden.unflatten(3, image))
+        return convolution(module, {"weight": self.weight}, hidden.view(*hidden.shape[:3], *image))
