@@ -128,6 +128,7 @@ class MultiTaskDQN(DQN):
         named = {n: p for n, p in self.network.named_parameters() if p in shared}
         self._shared = {name: p for name, p in named.items() if p.requires_grad}
         self._own = [p for p in self._trained if p not in shared]
+        self.frozen_shared = None
         if self.balancer is None or not self.balancer.by_task:
             return
         name = type(self.balancer).__name__

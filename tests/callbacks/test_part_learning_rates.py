@@ -9,6 +9,7 @@ from helpers.batches import random_batch
 from helpers.distributed_balancing import INFOS, ROWS, GivenData
 from helpers.runs import quiet_trainer, small_data, small_model
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torchjd import aggregation
 
@@ -86,7 +87,7 @@ def _run(
 ) -> tuple[Watch, MultiTaskDQN]:
     """Make six updates per epoch of a network with two heads; without PopArt and clipping."""
     torch.manual_seed(0)
-    trainer_options = {"precision": options.pop("precision", "32-true")}
+    trainer_options = {k: options.pop(k) for k in ("precision", "plugins") if k in options}
     given: dict[str, Any] = {"optimizer": SGD, "scale": None, "max_grad_norm": None, **options}
     model, watch = MultiTaskDQN(INFOS, given.pop("network", NETWORK), **given), Watch()
     trainer = quiet_trainer(
@@ -276,6 +277,17 @@ def test_mixed_precision_freezes_to_the_last_bit() -> None:
     assert _moved(watch) == set(learn)
 
 
+def test_a_scaler_of_losses_may_skip_steps() -> None:
+    # Of six, two updates overflow; then losses are scaled by what is left.
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
+    parts = {"torso.layers.0": 0.0, "head.values.wide": 0.0, "torso.layers.2": 0.5}
+    watch, model = _run(PartLearningRates(parts), plugins=plugin, optimizer=DECAYS["coupled"])
+    learn = names_of_parts(model.network, ["torso.layers.2", "head.values.narrow"], None, "test")
+    changes = [{n for n, c in watch.change(u).items() if c.any()} for u in range(1, 7)]
+    assert changes == [set(), set(), *[set(learn)] * 4]
+
+
 def test_columns_that_are_pulled_together_leave_a_frozen_one_where_it_is() -> None:
     network = partial(NETWORK, sharing=partial(Columns, coupling="pull", strength=0.5))
     watch, model = _run(PartLearningRates({"sharing.columns.wide": 0.0}), network=network)
@@ -313,6 +325,15 @@ def test_aggregators_compare_what_tasks_share_and_learn() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
     assert not torch.allclose(found, counted, rtol=1e-2)
     assert not change["torso.layers.0.weight"].any()
+
+
+def test_a_later_fit_without_it_learns_everything() -> None:
+    balancer = partial(Aggregated, aggregator=aggregation.PCGrad)
+    frozen, model = _run(PartLearningRates({"torso.layers.0": 0.0}), balancer=balancer)
+    watch = Watch()
+    quiet_trainer(watch, max_epochs=1, log_every_n_steps=1).fit(model, Given())
+    assert "torso.layers.0.weight" not in _moved(frozen)
+    assert _moved(watch) == set(watch.weights[0])
 
 
 def test_each_tasks_own_optimiser_keeps_the_moments_of_what_is_frozen() -> None:

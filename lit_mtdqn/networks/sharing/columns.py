@@ -30,9 +30,10 @@ class Columns(Sharing):
             (soft parameter sharing), at the cost of T copies of the parameters and nothing else.
             `cross_stitch`: the outputs of each layer are learned mixtures of all columns' outputs;
             every observation passes through all columns, T^2 B rows instead of T B. `lateral`:
-            columns receive from those before them, through adapters, and pass them no gradient
-            (progressive networks, whose columns learn one after another; here they learn together
-            unless tasks are added later); as costly as `cross_stitch`.
+            columns and heads receive from the columns before them, through adapters, and pass them
+            no gradient (progressive networks, whose columns learn one after another; here they
+            learn together unless `PartLearningRates` freezes those that `WeightTransfer` has
+            brought from another run); as costly as `cross_stitch`.
         strength: For `pull` the weight lambda of the penalty
             `lambda * sum over i != j of |theta_i - theta_j|^2`, which the move stands for; larger
             keeps columns closer, and `4 T strength * learning rate` must be below 2. For
