@@ -113,7 +113,11 @@ def test_of_several_runs_the_one_with_the_best_mean_score_is_taken(tmp_path: Pat
 
 def test_a_trunk_of_many_tasks_starts_from_the_best_specialist(tmp_path: Path) -> None:
     # By scores, of returns in units of their own.
-    reached = {"up": (90.0, 0.4, ""), "down": (-3.0, 0.8, ""), "left": (7.0, 0.6, 0.6)}
+    reached: dict[str, tuple[float, float, float | str]] = {
+        "up": (90.0, 0.4, ""),
+        "down": (-3.0, 0.8, ""),
+        "left": (7.0, 0.6, 0.6),
+    }
     sources, folders = {}, []
     for seed, (name, test) in enumerate(reached.items()):
         path, sources[name] = _saved(tmp_path / name, {name: COUNT}, MultiTaskDQN, seed)
