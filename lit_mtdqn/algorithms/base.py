@@ -22,7 +22,12 @@ from lit_mtdqn.algorithms.diagnostics import phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
-from lit_mtdqn.callbacks import EnvStepProgressBar, EpsilonDecay, TargetNetworkSync
+from lit_mtdqn.callbacks import (
+    EnvStepProgressBar,
+    EpsilonDecay,
+    PartLearningRates,
+    TargetNetworkSync,
+)
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
 from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks import Head, QNetwork
@@ -366,8 +371,11 @@ class ValueLearner(lightning.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Decide what the loop will call."""
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        # Parts of the network come first: a target network copies what they leave.
-        parts = [*self.network.modules(), *callbacks]
+        # Parts of the network come first, then what holds them back: a target network copies what
+        # they leave.
+        first = [callback for callback in callbacks if isinstance(callback, PartLearningRates)]
+        others = [callback for callback in callbacks if callback not in first]
+        parts = [*self.network.modules(), *first, *others]
         self._update_callbacks = [part for part in parts if isinstance(part, UpdateCallback)]
         self._direct = self._may_step_directly()
         self._clock = self.source.clock

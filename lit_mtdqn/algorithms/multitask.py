@@ -79,6 +79,8 @@ class MultiTaskDQN(DQN):
         self._own: list[nn.Parameter] = []
         self._copies = GroupParameters()
         self._group_task = torch.zeros(0, dtype=torch.int64)
+        # Where what tasks share stands still, [P]: no balancer compares tasks there.
+        self.frozen_shared: Tensor | None = None
 
     def heads_of_values(self) -> list[Head]:
         """Return all heads that predict values in the unit of the scale, inner ones included."""
@@ -126,6 +128,7 @@ class MultiTaskDQN(DQN):
         named = {n: p for n, p in self.network.named_parameters() if p in shared}
         self._shared = {name: p for name, p in named.items() if p.requires_grad}
         self._own = [p for p in self._trained if p not in shared]
+        self.frozen_shared = None
         if self.balancer is None or not self.balancer.by_task:
             return
         name = type(self.balancer).__name__
@@ -195,7 +198,13 @@ class MultiTaskDQN(DQN):
         loss = losses.loss if weight is None else losses.loss * weight
         gradients, own = self._differentiate(losses._replace(loss=loss), self._own)
         self._fill(self._own, own)
-        return gradients
+        return gradients if self.frozen_shared is None else gradients.without(self.frozen_shared)
+
+    def mask_of_shared(self, masks: Mapping[nn.Parameter, Tensor]) -> Tensor:
+        """Return masks of parameters, false of all others, side by side as the shared ones, [P]."""
+        none = torch.zeros((), dtype=torch.bool, device=self.device)
+        shared = self._shared.values()
+        return torch.cat([masks.get(p, none).expand_as(p).flatten() for p in shared])
 
     def task_gradients(self, batch: Transition) -> TaskGradients:
         """Return the gradients of the tasks in a batch; nothing but the result changes."""

@@ -25,11 +25,9 @@ def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:
         name: What the user calls them, for complaints.
 
     Raises:
-        ValueError: If there is none, or several without tests to compare.
+        ValueError: If there is none, or several without tests that compare.
     """
-    source = sources[0]
-    if len(sources) > 1:
-        source = max(sources, key=lambda folder: _mean_score(folder, name))
+    source = sources[0] if len(sources) == 1 else _best_run(sources, name)
     path = Path(source)
     if path.is_dir():
         path = path / CHECKPOINTS / f"{which}.ckpt"
@@ -76,8 +74,24 @@ def online_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {n.removeprefix(ONLINE): t for n, t in state.items() if n.startswith(ONLINE)}
 
 
-def _mean_score(folder: str, name: str) -> float:
-    scores = [float(row["score"]) for row in read_tests(folder) if row.get("score")]
-    must = "each be the folder of a finished run whose report has scores, where there are several"
-    require(bool(scores), name, must, folder)
-    return sum(scores) / len(scores)
+def _best_run(folders: Sequence[str], name: str) -> str:
+    tests = {folder: [row for row in read_tests(folder) if row.get("score")] for folder in folders}
+    for folder, rows in tests.items():
+        must = (
+            "each be the folder of a finished run whose report has scores, where there are several"
+        )
+        require(bool(rows), name, must, folder)
+    if len({frozenset(row["task"] for row in rows) for rows in tests.values()}) > 1:
+        raw = [row["task"] for rows in tests.values() for row in rows if _is_raw(row)]
+        must = "be runs with a `score_range` or success for every task, where tasks are unlike"
+        require(not raw, name, must, f"raw returns of {sorted(set(raw))}")
+    return max(folders, key=lambda folder: _mean_score(tests[folder]))
+
+
+def _is_raw(row: Mapping[str, str]) -> bool:
+    """Return whether a task's score is its mean return, in a unit of its own."""
+    return not row.get("success") and row.get("mean") == row["score"]
+
+
+def _mean_score(rows: Sequence[Mapping[str, str]]) -> float:
+    return sum(float(row["score"]) for row in rows) / len(rows)

@@ -44,6 +44,11 @@ class TaskGradients(NamedTuple):
         """Return what tasks were balanced to, [..., P], and what is added."""
         return balanced if self.unbalanced is None else balanced + self.unbalanced
 
+    def without(self, frozen: Tensor) -> TaskGradients:
+        """Return gradients that are 0 where the mask [P] is true."""
+        rest = None if self.unbalanced is None else self.unbalanced.masked_fill(frozen, 0.0)
+        return self._replace(by_task=self.by_task.masked_fill(frozen, 0.0), unbalanced=rest)
+
 
 class Backward(Protocol):
     """What a balancer may ask of the learner."""

@@ -5,6 +5,7 @@ from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
 from lit_mtdqn.callbacks.inspection import Inspection
 from lit_mtdqn.callbacks.network_health import NetworkHealth
+from lit_mtdqn.callbacks.part_learning_rates import PartLearningRates
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
 from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.run_report import RunReport
@@ -19,6 +20,7 @@ __all__ = [
     "GradientAgreement",
     "Inspection",
     "NetworkHealth",
+    "PartLearningRates",
     "ReplayCheckpoint",
     "RunReport",
     "TargetNetworkSync",

@@ -16,14 +16,8 @@ from lightning.pytorch.utilities import rank_zero_info
 import lit_mtdqn.scaling
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import update_target_
-from lit_mtdqn.networks.transfer import (
-    Move,
-    describe,
-    moved_heads,
-    names_of_parts,
-    plan_moves,
-    received,
-)
+from lit_mtdqn.networks.parts import names_of_parts
+from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import TaskInfo, as_task_infos, require
 
@@ -36,27 +30,39 @@ class WeightTransfer(Callback):
     anything is moved. The target network becomes a copy of the online one; the optimiser starts
     with empty moments; epsilon, clock and replay are the new run's own. A head keeps its raw
     values: a scale of the same kind moves with it, the unit of another is folded into its weights.
-    In YAML, for a multi-task trunk from a specialist:
+    In YAML, for a multi-task trunk that starts from the best of several specialists:
 
         trainer:
           callbacks+:
           - class_path: lit_mtdqn.callbacks.WeightTransfer
-            init_args: {source: runs/specialist, parts: [trunk]}
+            init_args:
+              source: [runs/lane_keeping, runs/pedestrian, runs/traffic_light]
+              parts: [trunk]
+
+    and for a column of progressive networks, where `source` is a task of this run:
+
+          - class_path: lit_mtdqn.callbacks.WeightTransfer
+            init_args:
+              source: runs/lane_keeping
+              parts: [source]
+              names: {sharing.columns.source: torso}
+              tasks: {source: lane_keeping}
 
     Several instances act one after another, each by itself.
 
     Args:
         source: Checkpoint, or folder of a run; of several folders the one whose report has the best
-            mean score.
-        parts: What to move: `all`, `trunk` (all but the heads), `heads`, or beginnings of the names
-            that the table shows, such as `torso` or `head.values.cartpole`.
+            mean score, by `score_range` or success where their tasks are unlike.
+        parts: What to move: `all`, `trunk` (all but the heads), `heads`, the name of a task for all
+            that it has to itself, or beginnings of the names that the table shows, such as `torso`
+            or `head.values.cartpole`.
         tasks: The source's name for a task or head, by the model's. Tasks of one name need none.
         names: The source's beginning of names, by the model's, such as
             `{sharing.columns.new: torso}`.
         layers: Move only the first so many layers of torsos; None moves all.
         exact: Whether a tensor of another shape is an error. Otherwise the rows and columns that
-            both have are moved; of a dense layer behind convolutions these are only the same if the
-            images are of one size.
+            both have are moved, whole channels of a dense layer behind convolutions; one that sees
+            images of another size stays as it is.
         keep: Share of what is moved in the new weights, the rest is what they were before, in
             (0, 1]. Below 1 gives up knowledge for the ability to learn (shrink and perturb).
         checkpoint: Which network of a run's folder: the `last` or the `best`.
@@ -104,7 +110,7 @@ class WeightTransfer(Callback):
         path = find_checkpoint(self.sources, self.checkpoint, name)
         saved = read_checkpoint(path, name)
         found = online_weights(saved["state_dict"])
-        wanted = names_of_parts(learner.network, self.parts, self.layers)
+        wanted = names_of_parts(learner.network, self.parts, self.layers, "WeightTransfer")
         if _head_kind(saved["hyper_parameters"]) != _head_kind(learner.hparams):
             wanted = [name for name in wanted if not name.startswith("head.")]
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)

@@ -147,7 +147,7 @@ def _batched(
     if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
         return _layer_norm
     if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
-        return _convolution
+        return convolution
     return _mapped
 
 
@@ -175,8 +175,14 @@ def _layer_norm(module: nn.LayerNorm, tensors: dict[str, Tensor], inputs: Tensor
     return scaled + tensors["bias"].unsqueeze(1) if "bias" in tensors else scaled
 
 
-def _convolution(module: nn.Conv2d, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
-    """Convolve all copies as groups of one convolution."""
+def convolution(module: nn.Conv2d, tensors: dict[str, Tensor], inputs: Tensor) -> Tensor:
+    """Convolve inputs [C, N, ...] of all copies as groups of one convolution.
+
+    Args:
+        module: States strides and padding.
+        tensors: Weights [C, out, in, ...] and perhaps biases [C, out].
+        inputs: [C, N, in, ...].
+    """
     copies, images = inputs.shape[:2]
     bias = tensors["bias"].flatten() if "bias" in tensors else None
     # Images first: the output of one convolution is the next one's input without a copy.

@@ -36,6 +36,11 @@ class NamedRows(nn.Module):
         self.row_names = tuple(sorted(set(names)))
         self.is_shared = shared
 
+    def names_of_rows(self, name: str) -> list[str]:
+        """Return the names under which the rows of a stack are saved."""
+        stack = getattr(self, name)
+        return [self._saved_row(name, stack, row)[0] for row in range(len(self.row_names))]
+
     def _saved_row(self, name: str, stack: Tensor, row: int) -> tuple[str, Tensor]:
         """Return the name under which a row is saved, and a view of what is saved of it."""
         return f"{self.row_names[row]}.{name}", stack[row]

@@ -8,9 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.copies import Copies
-from lit_mtdqn.networks.rows import NamedRows
-from lit_mtdqn.networks.torsos import LayeredTorso
+from lit_mtdqn.networks.parts import is_in, module_of, modules_of, places_behind, rows_of
 from lit_mtdqn.types import require
 
 Outcome = Literal["moved", "adapted", "kept", "ignored"]
@@ -31,34 +29,6 @@ class Move(NamedTuple):
     source: str | None
     outcome: Outcome
     reason: str
-
-
-def names_of_parts(network: nn.Module, parts: Sequence[str], layers: int | None) -> list[str]:
-    """Return the names of a network's saved tensors that belong to some parts, in their order.
-
-    Args:
-        network: The network.
-        parts: `all`, `heads`, `trunk` (all but the heads), or beginnings of names such as `torso`.
-        layers: Keeps the first so many layers of torsos alone; None keeps all.
-
-    Raises:
-        ValueError: If a part is unknown, or nothing belongs to all of this.
-    """
-    every = list(network.state_dict())
-    known = ["all", "trunk", "heads", *dict.fromkeys(_modules(every))]
-    for part in parts:
-        must = f"name parts among {', '.join(known)}"
-        is_known = part in known[:3] or any(_is_in(name, part) for name in every)
-        require(is_known, "WeightTransfer.parts", must, part)
-    found = [name for name in every if any(_is_in(name, part) for part in parts)]
-    if layers is None:
-        return found
-    require(layers >= 1, "WeightTransfer.layers", "be at least 1 or null", layers)
-    first = _first_layers(network, layers)
-    found = [name for name in found if name in first]
-    must = "reach into a torso that names its layers, as a LayeredTorso does"
-    require(bool(found), "WeightTransfer.layers", must, f"none of them in {list(parts)}")
-    return found
 
 
 def plan_moves(
@@ -85,18 +55,22 @@ def plan_moves(
             fits.
     """
     own = network.state_dict()
-    rows = {row for _, row in _rows(network)}
+    rows = {row for _, row in rows_of(network)}
     must = f"name tasks and heads among {sorted(rows)}"
     require(set(tasks) <= rows, "WeightTransfer.tasks", must, sorted(tasks))
     for beginning in names:
-        must = f"name beginnings of {_modules(own)}"
-        is_known = any(_is_in(name, beginning) for name in own)
+        must = f"name beginnings of {modules_of(own)}"
+        is_known = any(is_in(name, beginning) for name in own)
         require(is_known, "WeightTransfer.names", must, beginning)
     sources = {name: _source_of(network, name, tasks, names) for name in wanted}
-    moves = [_move(name, own[name], sources[name], found, exact=exact) for name in wanted]
-    must = f"have some of {_modules(wanted)}"
+    unlike = _of_unlike_images(network, found, tasks, names)
+    moves = [
+        _move(name, own[name], sources[name], found, unlike.get(name), exact=exact)
+        for name in wanted
+    ]
+    must = f"have some of {modules_of(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
-    require(fits, "WeightTransfer.source", must, _modules(found))
+    require(fits, "WeightTransfer.source", must, modules_of(found))
     taken = {move.source for move in moves}
     return [*moves, *(_ignored(name, own) for name in found if name not in taken)]
 
@@ -126,37 +100,64 @@ def received(
 def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
     """Return the names of heads of which something has come."""
     came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
-    rows = [(prefix, row) for prefix, row in _rows(network) if prefix.startswith("head.")]
-    return {row for prefix, row in rows if any(_is_in(name, f"{prefix}.{row}") for name in came)}
+    rows = [(prefix, row) for prefix, row in rows_of(network) if prefix.startswith("head.")]
+    return {row for prefix, row in rows if any(is_in(name, f"{prefix}.{row}") for name in came)}
 
 
 def describe(moves: Iterable[Move]) -> str:
     """Return a table of moves, a line for each module, outcome and reason."""
     lines: dict[tuple[str, str, str], None] = {}
     for name, source, outcome, reason in moves:
-        told = reason or ("" if source == name or source is None else f"from {_module(source)}")
-        lines[_module(name), outcome, told] = None
+        told = reason or ("" if source == name or source is None else f"from {module_of(source)}")
+        lines[module_of(name), outcome, told] = None
     width = max(len(module) for module, _, _ in lines)
     kind = max(len(outcome) for _, outcome, _ in lines)
     return "\n".join(f"{m:{width}}  {o:{kind}}  {r}".rstrip() for m, o, r in lines)
 
 
-def _move(name: str, own: Tensor, source: str, found: Mapping[str, Tensor], *, exact: bool) -> Move:
+def _move(
+    name: str,
+    own: Tensor,
+    source: str,
+    found: Mapping[str, Tensor],
+    unlike: str | None,
+    *,
+    exact: bool,
+) -> Move:
     if source not in found:
-        return Move(name, None, "kept", f"the source has no {_module(source)}")
+        return Move(name, None, "kept", f"the source has no {module_of(source)}")
     shapes = tuple(found[source].shape), tuple(own.shape)
-    if shapes[0] == shapes[1]:
+    if shapes[0] == shapes[1] and unlike is None:
         return Move(name, source, "moved", "")
     must = f"have the shape {shapes[1]} of the model's {name}, unless `exact` is false"
     require(not exact, f"WeightTransfer.source: {source}", must, shapes[0])
+    if unlike is not None:
+        return Move(name, None, "kept", unlike)
     if len(shapes[0]) != len(shapes[1]):
         reason = f"has {len(shapes[1])} axes, in the source {len(shapes[0])}"
         return Move(name, None, "kept", reason)
     return Move(name, source, "adapted", f"{shapes[1]}, in the source {shapes[0]}")
 
 
+def _of_unlike_images(
+    network: nn.Module,
+    found: Mapping[str, Tensor],
+    tasks: Mapping[str, str],
+    names: Mapping[str, str],
+) -> dict[str, str]:
+    """Return why dense weights do not fit whose columns are places of images of another size."""
+    reasons = {}
+    for name, (convolution, places) in places_behind(network).items():
+        dense, maker = (_source_of(network, own, tasks, names) for own in (name, convolution))
+        if dense in found and maker in found:
+            theirs = found[dense].shape[-1] // len(found[maker])
+            if theirs != places:
+                reasons[name] = f"sees {places} places of an image, in the source {theirs}"
+    return reasons
+
+
 def _ignored(name: str, own: Mapping[str, Tensor]) -> Move:
-    reason = "not asked for" if name in own else f"the model has no {_module(name)}"
+    reason = "not asked for" if name in own else f"the model has no {module_of(name)}"
     return Move(name, name, "ignored", reason)
 
 
@@ -164,62 +165,14 @@ def _common(own: Tensor, other: Tensor) -> tuple[slice, ...]:
     return tuple(slice(min(sizes)) for sizes in zip(own.shape, other.shape, strict=True))
 
 
-def _is_in(name: str, part: str) -> bool:
-    match part:
-        case "all":
-            return True
-        case "heads":
-            return name.startswith("head.")
-        case "trunk":
-            return not name.startswith("head.")
-    return name == part or name.startswith(f"{part}.")
-
-
-def _module(name: str) -> str:
-    return name.rpartition(".")[0] or name
-
-
-def _modules(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(_module(name) for name in names))
-
-
 def _source_of(
     network: nn.Module, name: str, tasks: Mapping[str, str], names: Mapping[str, str]
 ) -> str:
     """Return the giving network's name of a tensor: by the longest beginning, else by its task."""
     for own in sorted(names, key=len, reverse=True):
-        if _is_in(name, own):
+        if is_in(name, own):
             return names[own] + name.removeprefix(own)
-    for prefix, own in _rows(network):
-        if own in tasks and _is_in(name, f"{prefix}.{own}"):
+    for prefix, own in rows_of(network):
+        if own in tasks and is_in(name, f"{prefix}.{own}"):
             return f"{prefix}.{tasks[own]}{name.removeprefix(f'{prefix}.{own}')}"
     return name
-
-
-def _rows(network: nn.Module) -> list[tuple[str, str]]:
-    """Return the names of all modules of rows, with each of their rows."""
-    named = network.named_modules()
-    stacks = [(prefix, module) for prefix, module in named if isinstance(module, NamedRows)]
-    return [(prefix, row) for prefix, stack in stacks for row in stack.row_names]
-
-
-def _first_layers(network: nn.Module, count: int) -> set[str]:
-    """Return the names of all saved tensors of the first layers of all torsos."""
-    found: set[str] = set()
-    for prefix, module in network.named_modules():
-        if isinstance(module, LayeredTorso):
-            found |= {f"{prefix}.{name}" for name in _names_of_layers(module, count)}
-        if isinstance(module, Copies) and isinstance(module._template[0], LayeredTorso):
-            names = _names_of_layers(module._template[0], count)
-            found |= {f"{prefix}.{row}.{name}" for row in module.row_names for name in names}
-    return found
-
-
-def _names_of_layers(torso: LayeredTorso, count: int) -> list[str]:
-    prefixes = {module: name for name, module in torso.named_modules()}
-    return [
-        f"{prefixes[module]}.{name}"
-        for layer in torso.chain()[:count]
-        for module in layer
-        for name in module.state_dict()
-    ]

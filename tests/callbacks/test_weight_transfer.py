@@ -90,20 +90,57 @@ def test_a_folder_means_its_last_network_or_its_best(tmp_path: Path) -> None:
         _run(WeightTransfer(str(folder)))
 
 
+def _tested(path: str, *tests: tuple[str, float, float, float | str]) -> str:
+    """Write a report of task, mean return, score and success beside a checkpoint."""
+    folder = Path(path).parents[1]
+    (folder / "report").mkdir()
+    with (folder / "report" / "test_scores.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["task", "mean", "score", "success"], *tests])
+    return str(folder)
+
+
 def test_of_several_runs_the_one_with_the_best_mean_score_is_taken(tmp_path: Path) -> None:
     scores = {"good": [0.5, 0.7], "poor": [0.9, 0.1]}
-    sources = {}
+    sources, folders = {}, []
     for seed, (name, values) in enumerate(scores.items()):
         path, sources[name] = _saved(tmp_path / name, seed=seed)
-        report = Path(path).parents[1] / "report"
-        report.mkdir()
-        with (report / "test_scores.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["task", "score"], *(["count", s] for s in values)])
-    folders = [str(tmp_path / name / "source") for name in scores]
+        folders.append(_tested(path, *(("count", score, score, "") for score in values)))
     watch, _ = _run(WeightTransfer(folders))
     assert_equal_tensors(watch.states[0], _copy(sources["good"].network))
     with pytest.raises(ValueError, match=complaint("WeightTransfer.source")):
         _run(WeightTransfer([*folders, str(tmp_path)]))
+
+
+def test_a_trunk_of_many_tasks_starts_from_the_best_specialist(tmp_path: Path) -> None:
+    # By scores, of returns in units of their own.
+    reached: dict[str, tuple[float, float, float | str]] = {
+        "up": (90.0, 0.4, ""),
+        "down": (-3.0, 0.8, ""),
+        "left": (7.0, 0.6, 0.6),
+    }
+    sources, folders = {}, []
+    for seed, (name, test) in enumerate(reached.items()):
+        path, sources[name] = _saved(tmp_path / name, {name: COUNT}, MultiTaskDQN, seed)
+        folders.append(_tested(path, (name, *test)))
+    torch.manual_seed(2)
+    data, watch = small_data(dict.fromkeys(reached, COUNT)), Watch()
+    model = MultiTaskDQN(data.task_infos, NETWORK)
+    fresh = _copy(model.network)
+    fit(data, model, WeightTransfer(folders, ["trunk"]), watch)
+    theirs = _copy(sources["down"].network)
+    for name, tensor in watch.states[0].items():
+        assert torch.equal(tensor, fresh[name] if name.startswith("head.") else theirs[name]), name
+    assert all(not torch.equal(watch.states[-1][name], fresh[name]) for name in fresh)
+
+
+def test_raw_returns_of_unlike_tasks_do_not_say_which_specialist_is_best(tmp_path: Path) -> None:
+    folders = []
+    for seed, (name, score) in enumerate({"up": 90.0, "down": 0.8}.items()):
+        path, _ = _saved(tmp_path / name, {name: COUNT}, seed=seed)
+        folders.append(_tested(path, (name, 90.0, score, "")))
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
+        _run(WeightTransfer(folders, ["trunk"]))
+    assert "raw returns of ['up']" in str(error.value)
 
 
 def test_evaluation_alone_moves_nothing() -> None:

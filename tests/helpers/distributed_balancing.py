@@ -1,6 +1,6 @@
 """Updates of every balancer on given batches: `python distributed_balancing.py FOLDER`.
 
-Some ways of sharing are among them, under one of the balancers.
+Some ways of sharing are among them, under one of the balancers, and parts that are held back.
 Two ranks have half of the rows each; `trained` alone is one process that has them all.
 """
 
@@ -23,7 +23,7 @@ from torchjd import aggregation, scalarization
 
 from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
-from lit_mtdqn.callbacks import GradientAgreement, TaskAffinity
+from lit_mtdqn.callbacks import GradientAgreement, PartLearningRates, TaskAffinity
 from lit_mtdqn.networks import Columns, Experts, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision
 from lit_mtdqn.types import Clock, Feedback, Phase, Transition
@@ -68,7 +68,9 @@ SHARINGS: dict[str, Any] = {
     "experts": partial(Experts, num_experts=2, balance_weight=0.0),
     "cross_stitch": partial(Columns, coupling="cross_stitch"),
 }
-NAMES = (*BALANCERS, *SHARINGS)
+# Parts that are held back, some rows of stacks among them, under equal weights and one balancer.
+HELD = {"torso.layers.0": 0.0, "torso.layers.2.bias": 0.5, "head.values.wide": 0.0}
+NAMES = (*BALANCERS, *SHARINGS, "held", "independent_held")
 
 
 def _phase(rank: int, world_size: int) -> Phase:
@@ -121,15 +123,17 @@ class GivenData(lightning.LightningDataModule):
 def trained(name: str, **options: Any) -> dict[str, Tensor]:
     """Return all parameters after some updates, and what callbacks saw of the tasks by then."""
     torch.manual_seed(0)
+    balancer = "pcgrad" if name in SHARINGS else name.removesuffix("_held")
     model = MultiTaskDQN(
         INFOS,
         partial(NETWORK, sharing=SHARINGS.get(name)),
-        balancer=BALANCERS["pcgrad" if name in SHARINGS else name],
+        balancer=BALANCERS.get(balancer),
         objectives=[DeepSupervision],
         optimizer=partial(Adam, lr=0.01),
         max_grad_norm=0.2,
     )
-    callbacks = GradientAgreement(), TaskAffinity()
+    held = [PartLearningRates(HELD)] if name.endswith("held") else []
+    callbacks = GradientAgreement(), TaskAffinity(), *held
     trainer = quiet_trainer(
         *callbacks, max_epochs=1, log_every_n_steps=1, use_distributed_sampler=False, **options
     )

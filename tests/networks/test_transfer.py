@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lit_mtdqn import TaskInfo
 from lit_mtdqn.networks import Columns, ConvTorso, DuelingHead, LinearHead, MLPTorso, QNetwork
-from lit_mtdqn.networks.transfer import describe, names_of_parts, plan_moves, received
+from lit_mtdqn.networks.parts import names_of_parts
+from lit_mtdqn.networks.transfer import describe, plan_moves, received
 
 LEFT = TaskInfo(name="left", observation_shape=(4,), num_actions=2)
 RIGHT = TaskInfo(name="right", observation_shape=(4,), num_actions=3)
@@ -24,7 +25,7 @@ def _network(*infos: TaskInfo, seed: int = 0, make: Any = NETWORK) -> QNetwork:
 
 
 def _moves(own: QNetwork, other: QNetwork, parts: Any = ("all",), **options: Any) -> Any:
-    wanted = names_of_parts(own, parts, options.pop("layers", None))
+    wanted = names_of_parts(own, parts, options.pop("layers", None), "WeightTransfer")
     given: dict[str, Any] = {"tasks": {}, "names": {}, "exact": False, **options}
     return plan_moves(own, other.state_dict(), wanted, **given)
 
@@ -76,6 +77,45 @@ def test_what_overlaps_is_moved_and_the_rest_stays() -> None:
     assert torch.equal(state[name][:, 4:], own.state_dict()[name][:, 4:])
 
 
+IMAGE = {"observation_kind": "image", "num_actions": 2, "name": "left"}
+
+
+def _seeing(size: int, channels: int, seed: int = 0, **sharing: Any) -> QNetwork:
+    """Return a network of one convolution, whose images have `size - 2` rows and columns."""
+    info = TaskInfo(observation_shape=(1, size, size), **IMAGE)  # type: ignore[arg-type]
+    torso = partial(ConvTorso, channels=[channels], kernel_sizes=[3], strides=[1], hidden=5)
+    return _network(info, make=partial(QNetwork, torso=torso, **sharing), seed=seed)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(2, 3), (3, 2)])
+def test_dense_layers_behind_convolutions_take_whole_channels(mine: int, theirs: int) -> None:
+    own, other = _seeing(6, mine), _seeing(6, theirs, seed=1)
+    found = other.state_dict()
+    state = received(own, found, _moves(own, other), keep=1.0)
+    name, both = "torso.dense.0.weight", min(mine, theirs)
+    dense, source = (tensor.view(5, -1, 16) for tensor in (state[name], found[name]))
+    assert torch.equal(dense[:, :both], source[:, :both])
+    assert torch.equal(dense[:, both:], own.state_dict()[name].view(5, -1, 16)[:, both:])
+
+
+@pytest.mark.parametrize(
+    ("size", "channels"), [(8, 4), (4, 16)], ids=["other shape", "by chance of one shape"]
+)
+@pytest.mark.parametrize("sharing", [{}, {"sharing": Columns}], ids=["torso", "columns"])
+def test_dense_layers_that_see_images_of_another_size_stay(
+    size: int, channels: int, sharing: Any
+) -> None:
+    own, other = _seeing(6, 4, **sharing), _seeing(size, channels, seed=1, **sharing)
+    moves = _moves(own, other)
+    (name,) = (name for name in own.state_dict() if name.endswith("dense.0.weight"))
+    places = (size - 2) ** 2
+    reason = f"sees 16 places of an image, in the source {places}"
+    assert next(move for move in moves if move.name == name) == (name, None, "kept", reason)
+    outcomes = _outcomes(moves)
+    assert outcomes[name.replace("weight", "bias")] == "moved"
+    assert outcomes[name.replace("dense.0", "convolutions.0.0")] in ("moved", "adapted")
+
+
 def test_tensors_with_other_axes_stay() -> None:
     own, other = _network(LEFT), _network(LEFT, seed=1).state_dict()
     found = {**other, "torso.layers.0.weight": torch.zeros(5, 4, 1)}
@@ -83,75 +123,6 @@ def test_tensors_with_other_axes_stay() -> None:
     moves = plan_moves(own, found, names, tasks={}, names={}, exact=False)
     move = next(move for move in moves if move.name == "torso.layers.0.weight")
     assert move == ("torso.layers.0.weight", None, "kept", "has 2 axes, in the source 3")
-
-
-@pytest.mark.parametrize(
-    ("parts", "expected"),
-    [
-        (["trunk"], ["torso.layers.0", "torso.layers.2"]),
-        (["heads"], ["head.values.left", "head.values.right"]),
-        (["torso.layers.2"], ["torso.layers.2"]),
-        (["torso.layers.0", "head.values.left"], ["head.values.left", "torso.layers.0"]),
-        (["torso.layers.0.bias"], ["torso.layers.0"]),
-    ],
-    ids=str,
-)
-def test_parts_are_the_trunk_the_heads_or_beginnings_of_names(
-    parts: list[str], expected: list[str]
-) -> None:
-    names = names_of_parts(_network(LEFT, RIGHT), parts, None)
-    assert sorted({name.rpartition(".")[0] for name in names}) == expected
-
-
-def test_a_name_that_only_begins_alike_is_another() -> None:
-    infos = [
-        TaskInfo(name=name, observation_shape=(4,), num_actions=2) for name in ("left", "left_2")
-    ]
-    names = names_of_parts(_network(*infos), ["head.values.left"], None)
-    assert names == ["head.values.left.weight", "head.values.left.bias"]
-
-
-IMAGE = TaskInfo(
-    name="left",
-    observation_shape=(3, 10, 10),
-    num_actions=2,
-    observation_kind="image",
-    observation_high=1.0,
-)
-CONV = partial(ConvTorso, channels=[2, 3], kernel_sizes=[3, 3], strides=[1, 1], hidden=4)
-
-
-@pytest.mark.parametrize(
-    ("make", "infos", "layers", "expected"),
-    [
-        (NETWORK, [LEFT], 1, ["torso.layers.0"]),
-        (NETWORK, [LEFT], 2, ["torso.layers.0", "torso.layers.2"]),
-        (
-            partial(QNetwork, torso=partial(MLPTorso, hidden=[5, 6], layer_norm=True)),
-            [LEFT],
-            1,
-            ["torso.layers.0", "torso.layers.1"],
-        ),
-        (
-            partial(QNetwork, torso=CONV),
-            [IMAGE],
-            2,
-            ["torso.convolutions.0.0", "torso.convolutions.1.0"],
-        ),
-        (
-            partial(NETWORK, sharing=Columns),
-            [LEFT, RIGHT],
-            1,
-            ["sharing.columns.left.layers.0", "sharing.columns.right.layers.0"],
-        ),
-    ],
-    ids=["mlp", "all", "normalised", "conv", "columns"],
-)
-def test_the_first_layers_are_those_of_every_torso(
-    make: Any, infos: list[TaskInfo], layers: int, expected: list[str]
-) -> None:
-    names = names_of_parts(make(infos), ["all"], layers)
-    assert sorted({name.rpartition(".")[0] for name in names}) == expected
 
 
 def test_a_torso_may_become_a_column() -> None:
@@ -198,18 +169,6 @@ def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
         _moves(own, other, ["heads"])
     assert "head.values.left" in str(error.value)
     assert "head.values.right" in str(error.value)
-
-
-def test_unknown_parts_are_refused_by_a_list_of_those_there_are() -> None:
-    with pytest.raises(ValueError, match=complaint("WeightTransfer.parts")) as error:
-        names_of_parts(_network(LEFT), ["encoder"], None)
-    assert "trunk, heads, torso.layers.0" in str(error.value)
-
-
-@pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0)])
-def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
-    with pytest.raises(ValueError, match=complaint("WeightTransfer.layers")):
-        names_of_parts(_network(LEFT), parts, layers)
 
 
 def test_the_table_has_a_line_for_each_module_and_reason() -> None:

@@ -13,6 +13,7 @@ from lit_mtdqn.networks.copies import Copies
 from lit_mtdqn.networks.rows import TaskRows, owners
 from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
 from lit_mtdqn.networks.sharing.couplings import CrossStitch, Lateral
+from lit_mtdqn.networks.torsos import Torso
 from lit_mtdqn.types import Clock, TaskInfos, as_task_infos, require
 
 STRENGTHS = {"none": 0.0, "pull": 0.01, "cross_stitch": 0.1, "lateral": 0.1}
@@ -29,15 +30,16 @@ class Columns(Sharing):
             (soft parameter sharing), at the cost of T copies of the parameters and nothing else.
             `cross_stitch`: the outputs of each layer are learned mixtures of all columns' outputs;
             every observation passes through all columns, T^2 B rows instead of T B. `lateral`:
-            columns receive from those before them, through adapters, and pass them no gradient
-            (progressive networks, whose columns learn one after another; here they learn together
-            unless tasks are added later); as costly as `cross_stitch`.
+            columns and heads receive from the columns before them, through adapters, and pass them
+            no gradient (progressive networks, whose columns learn one after another; here they
+            learn together unless `PartLearningRates` freezes those that `WeightTransfer` has
+            brought from another run); as costly as `cross_stitch`.
         strength: For `pull` the weight lambda of the penalty
             `lambda * sum over i != j of |theta_i - theta_j|^2`, which the move stands for; larger
             keeps columns closer, and `4 T strength * learning rate` must be below 2. For
             `cross_stitch` the initial weight of all other columns together, in [0, 1]; for
             `lateral` the initial scale of what is received. None takes 0.01, 0.1 and 0.1.
-        adapter_size: Width of the adapters of `lateral`.
+        adapter_size: Width of the adapters of `lateral`, at most that of what they receive.
         order: Names of tasks from the first column on, for `lateral`; those that it does not name
             follow in the order of tasks.
 
@@ -78,15 +80,16 @@ class Columns(Sharing):
         self.mixing: CrossStitch | Lateral | None = None
         if coupling in ("none", "pull"):
             return
-        layers = require_layers(torsos[0], f"`coupling: {coupling}`", "pull").layer_sizes
+        layered = require_layers(torsos[0], f"`coupling: {coupling}`", "pull")
         if coupling == "cross_stitch":
             require(self.strength <= 1.0, "strength", "be at most 1", strength)
-            self.mixing = CrossStitch(names, len(layers), self.strength)
+            self.mixing = CrossStitch(names, len(layered.layer_sizes), self.strength)
         else:
             every = [*order, *(name for name in names if name not in order)]
             must = f"hold names among {names}, each once"
             require(sorted(every) == sorted(names), "order", must, list(order))
-            self.mixing = Lateral(every, layers, adapter_size, self.strength)
+            widths = _widths(layered, infos[0].observation_shape)
+            self.mixing = Lateral(every, layered, widths, adapter_size, self.strength)
 
     def forward(self, observation: Tensor, task: Tensor) -> Shared:
         """Return the features of observations [S, B, *O] of tasks [S]."""
@@ -101,10 +104,10 @@ class Columns(Sharing):
         everyone = observation.flatten(0, 1).expand(self.num_columns, -1, *observation.shape[2:])
         own = self.column_of_task.row_of_task[task]
         groups = torch.arange(len(task), device=task.device)
-        return [
-            layer.unflatten(1, observation.shape[:2])[own, groups]
-            for layer in self.columns(everyone, between=self.mixing)
-        ]
+        layers = list(self.columns(everyone, between=self.mixing))
+        if isinstance(self.mixing, Lateral):
+            layers[-1] = self.mixing(len(layers), layers[-1], layers)
+        return [layer.unflatten(1, observation.shape[:2])[own, groups] for layer in layers]
 
     def on_update_end(self, trainer: Any, learner: Any, clock: Clock) -> None:
         """Pull the columns together, if they are."""
@@ -131,3 +134,9 @@ class Columns(Sharing):
 
     def _pulled_share(self, learning_rate: float) -> float:
         return 4.0 * self.num_columns * self.strength * learning_rate
+
+
+@torch.no_grad()
+def _widths(torso: Torso, observation_shape: tuple[int, ...]) -> list[int]:
+    """Return how many numbers each layer puts out."""
+    return [layer.shape[-1] for layer in torso(torch.zeros(1, *observation_shape))]

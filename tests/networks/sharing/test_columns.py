@@ -77,16 +77,24 @@ def test_columns_that_the_order_does_not_name_come_last() -> None:
 def _lateral(state: dict[str, Tensor], own: str, observation: Tensor) -> Tensor:
     """Return the features of one column by equation 2, without gradient."""
     first = {name: _layer(state, 0, name, observation) for name in ORDER}
-    place = ORDER.index(own)
-    features = _layer(state, 1, own, first[own])
-    if place == 0:
-        return features
-    adapters = "mixing.adapters.0"
-    received = torch.zeros(len(observation), 5)
-    for source in ORDER[:place]:
-        key = f"{adapters}.down.{own}.{source}"
-        received += state[f"{key}.scale"] * first[source] @ state[f"{key}.weight"]
-    return features + received.relu() @ state[f"{adapters}.up.{own}.weight"]
+    second = {
+        name: _layer(state, 1, name, first[name]) + _received(state, 0, name, first)
+        for name in ORDER
+    }
+    return second[own] + _received(state, 1, own, second)
+
+
+def _received(
+    state: dict[str, Tensor], adapter: int, own: str, before: dict[str, Tensor]
+) -> Tensor | float:
+    """Return what one column receives from outputs of those before it."""
+    hidden: Tensor | float = 0.0
+    for source in ORDER[: ORDER.index(own)]:
+        key = f"mixing.adapters.{adapter}.down.{own}.{source}"
+        hidden = hidden + state[f"{key}.scale"] * before[source] @ state[f"{key}.weight"]
+    if isinstance(hidden, float):
+        return 0.0
+    return hidden.relu() @ state[f"mixing.adapters.{adapter}.up.{own}.weight"]
 
 
 def test_columns_receive_from_those_before_them() -> None:
@@ -151,8 +159,8 @@ def test_one_column_has_nobody_to_be_pulled_to() -> None:
         ("none", 0),
         ("pull", 0),
         ("cross_stitch", 2 * 3 * 3),
-        # Three pairs of columns, two that receive.
-        ("lateral", 3 * (8 * 5 + 1) + 2 * 5 * 6),
+        # Three pairs of columns, two that receive, at the second layer and at the heads.
+        ("lateral", 3 * (8 * 5 + 1) + 2 * 5 * 6 + 3 * (6 * 5 + 1) + 2 * 5 * 6),
     ],
 )
 def test_columns_have_the_parameters_of_networks_and_coupling(
