@@ -136,14 +136,20 @@ class MultiTaskDQN(DQN):
         require(scaler is None, "trainer.precision", must, self.trainer.precision)
 
     def load_teachers(
-        self, sources: TeacherSources, names: Mapping[str, str] | None = None
+        self, sources: TeacherSources | None, names: Mapping[str, str] | None = None
     ) -> Teachers:
         """Return the teachers of its tasks, frozen and on its device.
 
         Args:
-            sources: Teachers by task.
+            sources: Teachers by task; None takes its own, which `PolicyDistillation` alone has.
             names: A teacher's name for a task, by its own.
+
+        Raises:
+            ValueError: If it has none of its own, or a teacher does not fit.
         """
+        must = f"name teachers of objectives, as {type(self).__name__} has none of its own"
+        require(sources is not None, "teachers", must, sources)
+        assert sources is not None
         teachers = Teachers(self.tasks, sources, names)
         teachers.to(self.device)
         return teachers

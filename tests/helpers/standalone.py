@@ -8,7 +8,7 @@ from unittest.mock import Mock
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from lit_mtdqn.algorithms import ValueLearner
-from lit_mtdqn.types import Losses, Transition
+from lit_mtdqn.types import Clock, Losses, Transition
 
 
 class Standalone:
@@ -26,7 +26,8 @@ class Standalone:
         trainer.fit_loop.epoch_loop.total_batch_idx = 0
         trainer.precision_plugin.scaler = None
         trainer.strategy._lightning_optimizers = [self.optimizer]
-        trainer.datamodule.clock.updates = 0
+        trainer.datamodule.clock = Clock({info.name: 0 for info in model.tasks})
+        trainer.global_rank = 0
         model.trainer = trainer
         model.on_fit_start()
         model._direct = True
