@@ -115,7 +115,7 @@ class QNetwork(nn.Module):
         """Return a prediction's layers: convolutions' [S, B, C, P] with P places, others flat."""
         sizes = self.layer_sizes or [layer.shape[-1] for layer in prediction.layers]
         return tuple(
-            layer if layer.shape[-1] == size else layer.unflatten(-1, (size, -1))
+            layer if layer.shape[-1] == size else layer.view(*layer.shape[:2], size, -1)
             for layer, size in zip(prediction.layers, sizes, strict=True)
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -114,16 +114,17 @@ class TransitionAccumulator:
 
 def _stack_rows(rows: list[StepRow]) -> StepRow:
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
-    stacked: list[Any] = [None if column[0] is None else np.stack(column) for column in fields]
+    stacked = [None if column[0] is None else np.stack(column) for column in fields]
     extra = {name: np.stack([row.extra[name] for row in rows]) for name in rows[0].extra}
-    return StepRow(*stacked, extra)
+    return StepRow._make((*stacked, extra))
 
 
 def _in_order(rows: StepRow, order: Array) -> StepRow:
     """Return rows [L, S, N, ...] with those of each task, [L], in an order [L, S] of its own."""
     slots = np.arange(order.shape[1])
-    columns: list[Any] = [None if column is None else column[order, slots] for column in rows[:-1]]
-    return StepRow(*columns, {name: labels[order, slots] for name, labels in rows.extra.items()})
+    columns = [None if column is None else column[order, slots] for column in rows[:-1]]
+    extra = {name: labels[order, slots] for name, labels in rows.extra.items()}
+    return StepRow._make((*columns, extra))
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:
