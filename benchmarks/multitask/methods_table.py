@@ -37,7 +37,8 @@ BY_TASK = {
     "init_args: {shares: {<task>: 2, <others>: 1}}}": "Fixed shares of rows or of env steps.",
 }
 QUESTIONS = {
-    "What tasks share": ("sharing", "torso"),
+    "What students learn from teachers": ("match",),
+    "What tasks share": ("sharing", "torso", "prior"),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),

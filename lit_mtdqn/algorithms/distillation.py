@@ -132,15 +132,25 @@ class PolicyDistillation(MultiTaskDQN):
         """Whether the student's outputs are values."""
         return self.match.makes_values
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Load the teachers, before objectives ask for them."""
+        if stage == "fit":
+            self._load_own_teachers()
+        super().setup(stage)
+
+    def _load_own_teachers(self) -> None:
         learning = [info.name for info in self.tasks if info.learns]
         missing = [name for name in learning if name not in self._sources]
         require(not missing, "teachers", f"name all tasks that learn, {learning}", missing)
         self._teachers = self.load_teachers(self._sources, self._teacher_tasks)
         if self.predicts_values:
             self._teachers.require_values(f"`match.kind` {self.match.kind}")
+
+    def on_fit_start(self) -> None:
+        """Move the teachers to the student's device."""
         super().on_fit_start()
+        assert self._teachers is not None
+        self._teachers.to(self.device)
 
     def load_teachers(
         self, sources: TeacherSources | None, names: Mapping[str, str] | None = None

@@ -116,6 +116,14 @@ class MultiTaskDQN(DQN):
             if isinstance(module, DrawsNoise):
                 module.resample_noise()
 
+    def setup(self, stage: str) -> None:
+        """Let objectives make what they need, before the optimiser is made."""
+        super().setup(stage)
+        if stage == "fit":
+            for objective in self.objectives:
+                assert isinstance(objective, Objective)
+                objective.prepare(self)
+
     def on_fit_start(self) -> None:
         """Find out what tasks share, and let objectives prepare."""
         super().on_fit_start()

@@ -32,12 +32,10 @@ class FeatureRegression(Taught):
             tasks has another.
         weight: Factor on the distances, over updates, at least 0. Larger spends more of the student
             on what its teachers see than on what they say.
-        teacher_features: Number of the teachers' features, or a number by task; None, and tasks
-            that are not named, have the student's. A wrong one is told with the right one.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit,
-            shows no layers or has another number of features.
+        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit or
+            shows no layers.
 
     References:
         Parisotto et al. 2016, "Actor-Mimic", sections 3.2 and 3.3,
@@ -51,36 +49,48 @@ class FeatureRegression(Taught):
         teachers: Mapping[str, str] | None = None,
         teacher_tasks: Mapping[str, str] | None = None,
         weight: float | Schedule = 0.1,
-        teacher_features: int | Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(tasks, teachers, teacher_tasks, weight)
-        names, own = [info.name for info in self.infos], network.num_features
-        given = teacher_features
-        by_task = given if isinstance(given, Mapping) else {}
-        must = f"hold numbers of at least 1 by task, of {names}"
-        are_sizes = set(by_task) <= set(names) and all(size >= 1 for size in by_task.values())
-        require(are_sizes, "FeatureRegression.teacher_features", must, given)
-        default = given if isinstance(given, int) else own
-        require(default >= 1, "FeatureRegression.teacher_features", "be at least 1", given)
-        self._sizes = {name: by_task.get(name, default) for name in names}
-        self.regressors = TaskLinear(names, own, list(self._sizes.values()))
+        self._in_features = network.num_features
+        # Made when teachers tell their sizes, or a checkpoint does.
+        self.regressors: TaskLinear | None = None
+        self._sizes: dict[str, int] = {}
 
-    def bind(self, learner: Any) -> None:
-        """Load the teachers and count their features."""
-        super().bind(learner)
-        observation, task = _example(self.infos, self._teachers, learner.device)
-        names = [self.infos[number].name for number in task.tolist()]
-        found = {
-            names[group]: layers[-1].shape[-1]
-            for groups, layers in self._teachers.layers(observation, task)
-            for group in groups
+    def prepare(self, learner: Any) -> None:
+        """Load the teachers and make a map to the features of each."""
+        super().prepare(learner)
+        sizes = {
+            self.infos[number].name: layers[-1].shape[-1]
+            for numbers, layers in _layers_of_teachers(self.infos, self._teachers)
+            for number in numbers
         }
-        known = {name: self._sizes[name] for name in found}
-        must = f"be {found}, as the teachers have them"
-        require(found == known, "FeatureRegression.teacher_features", must, known)
+        if self.regressors is None:
+            self._make_regressors(sizes)
+        must = f"have as many features as those before, {self._sizes}"
+        require(sizes == self._sizes, "teachers", must, sizes)
+
+    def _make_regressors(self, sizes: dict[str, int]) -> None:
+        """Make a linear map for each task with a teacher, to so many features."""
+        self._sizes = sizes
+        if not sizes:
+            return
+        # Tasks without a teacher need a row to name; nothing comes of it.
+        rows = [info.name if info.name in sizes else min(sizes) for info in self.infos]
+        self.regressors = TaskLinear(rows, self._in_features, [sizes[row] for row in rows])
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any, **options: Any
+    ) -> None:
+        if self.regressors is None:
+            names = {info.name: f"{prefix}regressors.{info.name}.bias" for info in self.infos}
+            saved = {name: key for name, key in names.items() if key in state_dict}
+            self._make_regressors({name: len(state_dict[key]) for name, key in saved.items()})
+        super()._load_from_state_dict(state_dict, prefix, *rest, **options)
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
+        if self.regressors is None:
+            return {}
         found = self.regressors(td.prediction.features, batch.task)
         wanted = torch.zeros_like(found)
         for groups, layers in self._teachers.layers(batch.observation, batch.task):
@@ -141,18 +151,16 @@ class AttentionTransfer(Taught):
         require(are_layers, "AttentionTransfer.layers", must, layers)
         self._sizes = [attention_map(shaped[place]).shape[-1] for place in self.layers]
 
-    def bind(self, learner: Any) -> None:
+    def prepare(self, learner: Any) -> None:
         """Load the teachers and compare the sizes of maps."""
-        super().bind(learner)
-        observation, task = _example(self.infos, self._teachers, learner.device)
-        for groups, layers in self._teachers.layers(observation, task):
+        super().prepare(learner)
+        for numbers, layers in _layers_of_teachers(self.infos, self._teachers):
             sizes = [
                 attention_map(layers[place]).shape[-1] if place < len(layers) else 0
                 for place in self.layers
             ]
-            name = self.infos[int(task[groups[0]])].name
             must = f"have maps of sizes {self._sizes} in layers {self.layers}, as the student's"
-            require(sizes == self._sizes, f"teachers.{name}", must, sizes)
+            require(sizes == self._sizes, f"teachers.{self.infos[numbers[0]].name}", must, sizes)
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
@@ -165,13 +173,14 @@ class AttentionTransfer(Taught):
         return {"attention_transfer": weight * distance * batch.weight}
 
 
-def _example(
-    infos: Sequence[TaskInfo], teachers: Any, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return an observation of zeros for each task that learns and has a teacher, and the tasks."""
+def _layers_of_teachers(
+    infos: Sequence[TaskInfo], teachers: Any
+) -> list[tuple[list[int], tuple[Tensor, ...]]]:
+    """Return the layers that teachers make of nothing, each with the numbers of its tasks."""
     learning = torch.tensor([place for place, info in enumerate(infos) if info.learns])
     task = learning[teachers.knows(learning)]
-    return torch.zeros(len(task), 1, *infos[0].observation_shape, device=device), task.to(device)
+    shown = teachers.layers(torch.zeros(len(task), 1, *infos[0].observation_shape), task)
+    return [(task[groups].tolist(), layers) for groups, layers in shown]
 
 
 @torch.no_grad()

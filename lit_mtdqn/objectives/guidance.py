@@ -74,9 +74,9 @@ class Guidance(Taught):
         self.by_gap = by_gap
         self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
 
-    def bind(self, learner: Any) -> None:
+    def prepare(self, learner: Any) -> None:
         """Load the teachers, whose outputs must be values."""
-        super().bind(learner)
+        super().prepare(learner)
         self._teachers.require_values(f"`Guidance.kind` {self.match.kind}")
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:

@@ -44,10 +44,14 @@ class Taught(Objective):
         self._learner: list[Any] = []
         self._teachers: Any = None
 
-    def bind(self, learner: Any) -> None:
+    def prepare(self, learner: Any) -> None:
         """Load the teachers."""
         self._learner = [learner]
         self._teachers = learner.load_teachers(*self._given)
+
+    def bind(self, learner: Any) -> None:
+        """Move the teachers to the learner's device."""
+        self._teachers.to(learner.device)
 
     @property
     def learner(self) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchjd import aggregation
 
 from lit_mtdqn import MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
+from lit_mtdqn.algorithms.teachers import Teachers
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.networks import (
     Columns,
@@ -93,13 +94,14 @@ def _image_batch() -> Transition:
 def test_each_task_has_a_linear_map_to_the_features_of_its_teacher() -> None:
     large, small = _teacher(network_of(9)), _teacher(network_of(4), seed=2)
     sizes = {"wide": 9, "narrow": 4}
-    regression: Any = partial(FeatureRegression, weight=2.0, teacher_features=sizes)
+    regression: Any = partial(FeatureRegression, weight=2.0)
     model = _student(regression, {"wide": large, "narrow": small}, network_of(6))
     batch = random_batch(INFOS)
     found = _term(model, batch)
     own = model.network(batch.observation, batch.task).features
     (objective,) = model.objectives
     assert isinstance(objective, FeatureRegression)
+    assert objective.regressors is not None
     state = objective.regressors.state_dict()
     for group, (name, teacher) in enumerate({"wide": large, "narrow": small}.items()):
         theirs = teacher.layers(batch.observation, batch.task)[-1][group]
@@ -142,8 +144,21 @@ def test_tasks_without_a_teacher_are_left_alone() -> None:
     model = MultiTaskDQN(INFOS, network_of(6), objectives=objectives, scale=None)
     Standalone(model)
     terms = model.losses(random_batch(INFOS)).auxiliary
-    assert set(terms) == {"feature_regression", "attention_transfer"}
-    assert all((term == 0.0).all() for term in terms.values())
+    assert set(terms) == {"attention_transfer"}
+    assert (terms["attention_transfer"] == 0.0).all()
+
+
+def test_of_tasks_those_without_a_teacher_are_left_alone() -> None:
+    torch.manual_seed(0)
+    model = MultiTaskDQN(INFOS, network_of(6), objectives=[FeatureRegression], scale=None)
+    loaded = Teachers(INFOS, {"narrow": _teacher(network_of(4))})
+    model.load_teachers = lambda *_: loaded  # type: ignore[method-assign]
+    Standalone(model)
+    (term,) = model.losses(random_batch(INFOS)).auxiliary.values()
+    assert (term[0] == 0.0).all()
+    assert (term[1] > 0.0).all()
+    names = [name for name in model.state_dict() if "regressors" in name]
+    assert names == [f"objectives.0.regressors.narrow.{kind}" for kind in ("weight", "bias")]
 
 
 def test_terms_are_balanced_with_their_task() -> None:
@@ -232,11 +247,8 @@ def test_the_weight_may_follow_a_schedule_of_updates() -> None:
     assert_table(_term(model, batch), 0.5 * full)
 
 
-def test_sizes_that_do_not_fit_are_refused_with_those_that_would() -> None:
+def test_maps_of_other_sizes_are_refused_with_both() -> None:
     teachers = {"wide": _teacher(network_of(9)), "narrow": _teacher(network_of(6))}
-    with pytest.raises(ValueError, match=complaint("FeatureRegression.teacher_features")) as error:
-        _student(FeatureRegression, teachers, network_of(6))
-    assert "{'wide': 9, 'narrow': 6}" in str(error.value)
     with pytest.raises(ValueError, match=complaint("teachers.wide")) as error:
         _student(AttentionTransfer, teachers, network_of(6))
     assert "[6]" in str(error.value)
@@ -244,6 +256,21 @@ def test_sizes_that_do_not_fit_are_refused_with_those_that_would() -> None:
     shallow = dict.fromkeys(teachers, _teacher(network_of(6)))
     with pytest.raises(ValueError, match=complaint("teachers.wide")):
         _student(AttentionTransfer, shallow, network_of(6, 6))
+
+
+def test_later_teachers_have_as_many_features_as_earlier_ones() -> None:
+    teachers = dict.fromkeys(("wide", "narrow"), _teacher(network_of(4)))
+    model = _student(FeatureRegression, teachers, network_of(6))
+    (objective,) = model.objectives
+    assert isinstance(objective, FeatureRegression)
+    kept = objective.regressors
+    model.use_teachers(dict.fromkeys(teachers, _teacher(network_of(4), seed=2)))
+    Standalone(model)
+    assert objective.regressors is kept
+    model.use_teachers(dict.fromkeys(teachers, _teacher(network_of(5))))
+    with pytest.raises(ValueError, match=complaint("teachers")) as error:
+        Standalone(model)
+    assert "{'wide': 4, 'narrow': 4}" in str(error.value)
 
 
 @pytest.mark.parametrize("objective", [FeatureRegression, AttentionTransfer])
@@ -268,9 +295,6 @@ def test_learners_without_teachers_of_their_own_must_name_some(objective: Any) -
     ("objective", "options", "name"),
     [
         (FeatureRegression, {"weight": -1.0}, "weight"),
-        (FeatureRegression, {"teacher_features": 0}, "teacher_features"),
-        (FeatureRegression, {"teacher_features": {"other": 3}}, "teacher_features"),
-        (FeatureRegression, {"teacher_features": {"wide": 0}}, "teacher_features"),
         (AttentionTransfer, {"weight": -1.0}, "weight"),
         (AttentionTransfer, {"layers": []}, "layers"),
         (AttentionTransfer, {"layers": [1]}, "layers"),
@@ -287,7 +311,7 @@ def test_a_run_sees_as_another_did_and_its_checkpoint_needs_no_teacher(tmp_path:
     data, folder = small_data(tasks), str(tmp_path / "teacher")
     path = Path(folder) / "checkpoints" / "last.ckpt"
     fit(data, MultiTaskDQN(data.task_infos, network_of(6, 6))).save_checkpoint(path)
-    regression: Any = partial(FeatureRegression, teachers={"a": folder}, teacher_features=6)
+    regression: Any = partial(FeatureRegression, teachers={"a": folder})
     attention: Any = partial(AttentionTransfer, teachers={"b": folder}, layers=[1])
     for options in ({"teachers": {"a": folder, "b": folder}}, {}):
         data = small_data(tasks)
