@@ -192,10 +192,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         if stage != "fit":
             return
         self._is_resumed = False
-        self._require_same_labels()
-        if self._collector is not None:
-            self._collector.policy, self._collector.labeller = self._policy(), self._labeller
         if self.source is not None:
+            self._require_same_labels()
+            if self._collector is not None:
+                self._collector.policy, self._collector.labeller = self._policy(), self._labeller
             return
         trainer = self.trainer
         ranks = 1 if trainer is None else trainer.world_size
@@ -203,6 +203,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         for name in ("num_envs", "batch_size", "replay_capacity"):
             value = getattr(self, name)
             require(value % ranks == 0, name, f"be divisible by the {ranks} ranks", value)
+        self._require_same_labels()
         self.slots = self._make_slots(ranks, rank)
         self._training_envs = [
             TaskEnv(slot.task, slot.spec, self.num_envs // ranks, self.layout)
