@@ -30,8 +30,9 @@ class Prior(nn.Module):
     weighted by the discount; here p learns from replayed states and all actions, without such
     weights.
 
-    Actions must mean the same in all tasks, as they do in variants of one environment; of that only
-    their number is checked.
+    Actions must mean the same in all tasks, as they do in the driving tasks, in variants of one
+    environment and in MinAtar's full set, but not in CartPole and Acrobot; of that only their
+    number is checked.
 
     Args:
         tasks: The tasks; given by the network.

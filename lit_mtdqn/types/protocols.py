@@ -28,7 +28,8 @@ class ShowsLayers(ActionValues, Protocol):
     def layers(self, observation: Tensor, task: Tensor) -> tuple[Tensor, ...]:
         """Return outputs for observations [S, N, *O] of tasks [S], first layer to features.
 
-        Those of convolutions are [S, N, C, P] with P places, others [S, N, F].
+        Those of convolutions are [S, N, C, P] with P places, others [S, N, F]; on whatever device
+        it is asked.
         """
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.asserts import assert_same_state, assert_table, complaint
+from helpers.asserts import assert_equal_tensors, assert_same_state, assert_table, complaint
 from helpers.batches import random_batch
 from helpers.counting_env import VECTOR
-from helpers.runs import fit, small_data
+from helpers.runs import fit, quiet_trainer, small_data
 from helpers.standalone import Standalone
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchjd import aggregation
 
@@ -245,6 +246,32 @@ def test_the_weight_may_follow_a_schedule_of_updates() -> None:
     full = _term(model, batch)
     model.source.clock.updates = 5
     assert_table(_term(model, batch), 0.5 * full)
+
+
+class First(Callback):
+    """Notes the state that training starts from."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.state = {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+
+
+def test_a_resumed_run_goes_on_with_its_maps(tmp_path: Path) -> None:
+    teacher, path = _teacher(network_of(4)), tmp_path / "last.ckpt"
+    saved: dict[str, Tensor] = {}
+    for steps in (60, 120):
+        torch.manual_seed(steps)
+        data = small_data({"wide": TaskSpec(env=VECTOR)}, total_env_steps=steps)
+        make: Any = network_of(6)
+        model = PolicyDistillation(data.task_infos, network=make, objectives=[FeatureRegression])
+        model.use_teachers({"wide": teacher})
+        first = First()
+        trainer = quiet_trainer(first)
+        trainer.fit(model, data, ckpt_path=path if saved else None, weights_only=True)
+        if saved:
+            assert_equal_tensors(first.state, saved)
+        saved = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        trainer.save_checkpoint(path)
+    assert any("regressors" in name for name in saved)
 
 
 def test_maps_of_other_sizes_are_refused_with_both() -> None:
