@@ -26,9 +26,9 @@ class Prior(nn.Module):
 
     p sees the observation and not the task, by a torso of its own. At an `alpha` of 0 the tasks
     know nothing of p: it is an online student of teachers that still learn, such as the independent
-    networks of `Columns`. The paper's 1 / beta is T. It learns p from what its policies do now,
-    weighted by the discount; here p learns from replayed states and all actions, without such
-    weights.
+    networks of `Columns`. It may act and teach by itself. The paper's 1 / beta is T. There p learns
+    from what its policies do now, weighted by the discount; here from replayed states and all
+    actions, without such weights.
 
     Actions must mean the same in all tasks, as they do in the driving tasks, in variants of one
     environment and in MinAtar's full set, but not in CartPole and Acrobot; of that only their
@@ -43,6 +43,9 @@ class Prior(nn.Module):
             rewards, or of the learner's `scale`. Larger stays closer to the prior. The paper's
             c_KL + c_Ent.
 
+    Attributes:
+        predicts_values: False: what it says are logits.
+
     Raises:
         ValueError: If a value is out of range, or tasks have unlike numbers of actions.
 
@@ -51,6 +54,8 @@ class Prior(nn.Module):
         https://arxiv.org/abs/1707.04175; Rusu et al. 2015, "Policy Distillation", section 5, on
         online distillation, https://arxiv.org/abs/1511.06295.
     """
+
+    predicts_values = False
 
     def __init__(
         self,
@@ -75,6 +80,12 @@ class Prior(nn.Module):
     def forward(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return the prior's logits [S, B, A] for observations [S, B, *O] of tasks [S]."""
         logits: Tensor = self.logits(self.torso(observation)[-1], task)
+        return logits
+
+    @torch.no_grad()
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return its logits [S, N, A], by which it acts as a policy of its own."""
+        logits: Tensor = self(observation, task)
         return logits
 
     def preferences(self, q_values: Tensor, logits: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require
 KINDS: tuple[str, ...] = get_args(MatchKind)
 # Those after which the student's outputs are values and not the logits of a policy.
 OF_VALUES = ("value_kl", "mse", "softened_mse")
+DEFAULT: MatchKind = "policy_kl"
 
 
 def says_values(hyperparameters: Mapping[str, Any]) -> bool:
@@ -28,7 +29,7 @@ def says_values(hyperparameters: Mapping[str, Any]) -> bool:
     Those of a policy student are logits.
     """
     match = hyperparameters.get("match")
-    return match is None or (match.get("init_args") or {}).get("kind", KINDS[0]) in OF_VALUES
+    return match is None or (match.get("init_args") or {}).get("kind", DEFAULT) in OF_VALUES
 
 
 class Match(nn.Module):
@@ -57,7 +58,7 @@ class Match(nn.Module):
         self,
         tasks: TaskInfos,
         network: QNetwork,
-        kind: MatchKind = "policy_kl",
+        kind: MatchKind = DEFAULT,
         temperature: float | Schedule = 0.5,
         relative: bool = True,
     ) -> None:
