@@ -6,7 +6,7 @@ lets a learner for each overlay of `configs/methods/` that changes the model mak
 on the minibatches of one run on the driving tasks, and writes `benchmarks/results/method_cost.csv`:
 per number of tasks and overlay the median milliseconds of an update and the median ratio to the
 update without an overlay of the same round. Methods that need solvers which are not installed are
-left out.
+left out, and so are those of students.
 """
 
 from __future__ import annotations
@@ -40,11 +40,16 @@ RESULTS = Path(__file__).parent / "results" / "method_cost.csv"
 def methods() -> dict[str, dict[str, Any]]:
     """Return the arguments that each overlay gives the model, the control's first.
 
-    Those that start from another run are left out.
+    Those that start from another run or learn from teachers are left out.
     """
     texts = {p.stem: p.read_text() for p in sorted(METHODS.glob("*.yaml"))}
     overlays = {name: yaml.safe_load(t) for name, t in texts.items() if "source" not in t}
-    found = {name: o["model"].get("init_args", {}) for name, o in overlays.items() if "model" in o}
+    models = {name: o["model"] for name, o in overlays.items() if "model" in o}
+    found = {
+        name: model.get("init_args", {})
+        for name, model in models.items()
+        if not str(model.get("class_path")).endswith("PolicyDistillation")
+    }
     for arguments in found.values():
         torso = arguments.get("network", {}).get("init_args", {}).get("torso", {})
         if torso:

@@ -38,7 +38,8 @@ BY_TASK = {
 }
 QUESTIONS = {
     "What it takes from another run, and what stays": ("source", "parts"),
-    "What tasks share": ("sharing", "torso"),
+    "What students learn from teachers": ("match",),
+    "What tasks share": ("sharing", "torso", "prior"),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),

@@ -127,6 +127,11 @@ class ValueLearner(lightning.LightningModule, ABC):
     # What metrics call the loss that `losses` gives for each row.
     loss_name = "td_loss"
 
+    @property
+    def predicts_values(self) -> bool:
+        """Whether the network's outputs are action values, and not logits of a policy."""
+        return True
+
     @abstractmethod
     def losses(
         self,
@@ -554,6 +559,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         metrics = {
             name: torch.tensor(value, dtype=torch.float64)
             for name, value in evaluation_metrics(episodes, self.tasks, stage).items()
+            if self.predicts_values or not name.startswith(f"{stage}/q_bias/")
         }
         # Equal on every rank: all play the same episodes with the same network.
         self.log_dict({**metrics, **self._clock_metrics()}, rank_zero_only=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.masking import mask_actions
+from lit_mtdqn.functional.policies import softmax_policy
 from lit_mtdqn.functional.td import action_gap
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import Losses, Prediction, TaskInfo, Transition
@@ -20,6 +21,10 @@ class Learner(Protocol):
     network: QNetwork
     tasks: list[TaskInfo]
     loss_name: str
+
+    @property
+    def predicts_values(self) -> bool:
+        """Whether the network's outputs are action values, and not logits of a policy."""
 
     def raw_values(self, values: Tensor, task: Tensor) -> Tensor:
         """Return values [S, B, A] of the network in the unit of rewards."""
@@ -37,7 +42,7 @@ def phase_metrics(
     """Return the training metrics of a phase, by name.
 
     Losses are means over the phase, in the unit of the networks; values and gaps come from its last
-    minibatch, in that of raw rewards.
+    minibatch, in that of raw rewards. Of a policy there is the entropy in their place, in nats.
 
     Args:
         learner: The learner.
@@ -46,7 +51,7 @@ def phase_metrics(
         grad_norm: Norm of the last update's gradient before clipping, if it was measured.
     """
     metrics = _row_losses(learner, batches, losses)
-    metrics.update(_value_metrics(learner, batches[-1]))
+    metrics.update(_output_metrics(learner, batches[-1]))
     for name, tensor in {**losses[-1].auxiliary, **losses[-1].metrics}.items():
         metrics[f"train/{name}"] = tensor.mean()
     if grad_norm is not None:
@@ -69,17 +74,22 @@ def _row_losses(
 
 
 @torch.no_grad()
-def _value_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
+def _output_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     network = learner.network
     prediction = network(batch.observation, batch.task)
-    q_values = learner.raw_values(network.q_values(prediction).float(), batch.task)
+    output = network.q_values(prediction).float()
     mask = network.allowed_actions(batch.task, batch.extra.get("action_mask"))
-    best = mask_actions(q_values, mask).amax(-1)
-    gap = action_gap(q_values, mask)
+    if learner.predicts_values:
+        q_values = learner.raw_values(output, batch.task)
+        by_row = {
+            "q_mean": mask_actions(q_values, mask).amax(-1),
+            "action_gap": action_gap(q_values, mask),
+        }
+    else:
+        by_row = {"policy_entropy": torch.special.entr(softmax_policy(output, 1.0, mask)).sum(-1)}
     found = {**network.metrics(prediction, batch.task), **learner.batch_metrics(batch, prediction)}
     metrics = {f"train/{name}": value for name, value in found.items()}
     for index in sorted(set(batch.task.tolist())):
         groups, name = batch.task == index, learner.tasks[index].name
-        metrics[f"train/q_mean/{name}"] = best[groups].mean()
-        metrics[f"train/action_gap/{name}"] = gap[groups].mean()
+        metrics |= {f"train/{kind}/{name}": rows[groups].mean() for kind, rows in by_row.items()}
     return metrics

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,12 @@ from lit_mtdqn.algorithms.teachers import Teachers, TeacherSources
 from lit_mtdqn.balancing import Balancer
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives import Match, Objective, TDLoss
+from lit_mtdqn.rollout.seeding import training_seed
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfos, Transition, require, value_at
+
+# What labels are called in `Transition.extra`.
+LABEL = "teacher_values"
 
 
 class PolicyDistillation(MultiTaskDQN):
@@ -30,7 +35,10 @@ class PolicyDistillation(MultiTaskDQN):
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
         teachers: Checkpoint or folder of a run for each task that learns; several tasks may name
-            the same. In Python `use_teachers` takes anything that has values instead.
+            the same. A teacher of one task teaches it by any name. Students of values have
+            teachers of values; others may have students of policies as teachers, too, whose
+            policies are taken as they are. In Python `use_teachers` takes anything that has values
+            instead.
         teacher_tasks: A teacher's name for a task, by the student's, where a teacher of several
             tasks has another.
         network: Makes the student's network from the tasks.
@@ -47,6 +55,10 @@ class PolicyDistillation(MultiTaskDQN):
         teacher_share: Share of env steps in which the teacher acts, over updates, in [0, 1]. 0
             shows the student where its own actions lead, which long episodes need; 1 stays where
             the teacher would.
+        labels: When teachers are asked: of each minibatch (`sampled`), or once of each env step
+            (`stored` with its transition). That saves time where env steps are replayed more than
+            once and the teacher is large, and takes 4 bytes per action and transition; what a
+            teacher said that goes on learning grows old.
 
     Raises:
         ValueError: If a value is out of range, or when a fit starts if a teacher does not fit.
@@ -73,6 +85,7 @@ class PolicyDistillation(MultiTaskDQN):
         max_grad_norm: float | None = 10.0,
         scale: Callable[[TaskInfos], Scale] | None = None,
         teacher_share: float | Schedule = 0.0,
+        labels: Literal["sampled", "stored"] = "sampled",
     ) -> None:
         super().__init__(
             tasks,
@@ -97,6 +110,8 @@ class PolicyDistillation(MultiTaskDQN):
         is_share = isinstance(teacher_share, Schedule) or 0.0 <= teacher_share <= 1.0
         require(is_share, "teacher_share", "lie in [0, 1]", teacher_share)
         self.teacher_share = teacher_share
+        require(labels in ("sampled", "stored"), "labels", "be sampled or stored", labels)
+        self.stores_labels = labels == "stored"
         self._sources: TeacherSources = dict(teachers or {})
         self._teacher_tasks = dict(teacher_tasks or {})
         self._teachers: Teachers | None = None
@@ -107,17 +122,51 @@ class PolicyDistillation(MultiTaskDQN):
         Args:
             teachers: By task: a checkpoint, the folder of a run, or an object whose
                 `action_values(observation [S, N, *O], task [S])` returns raw values [S, N, A], with
-                the student's observations, task numbers and padded actions.
+                the student's observations, task numbers and padded actions. It may go on learning.
+                Matches of features also ask it for `layers`, as `ShowsLayers` has them.
         """
         self._sources = dict(teachers)
 
-    def on_fit_start(self) -> None:
-        """Load the teachers."""
-        super().on_fit_start()
+    @property
+    def predicts_values(self) -> bool:
+        """Whether the student's outputs are values."""
+        return self.match.makes_values
+
+    def setup(self, stage: str) -> None:
+        """Load the teachers, before objectives ask for them."""
+        if stage == "fit":
+            self._load_own_teachers()
+        super().setup(stage)
+
+    def _load_own_teachers(self) -> None:
         learning = [info.name for info in self.tasks if info.learns]
         missing = [name for name in learning if name not in self._sources]
         require(not missing, "teachers", f"name all tasks that learn, {learning}", missing)
         self._teachers = self.load_teachers(self._sources, self._teacher_tasks)
+        if self.predicts_values:
+            self._teachers.require_values(f"`match.kind` {self.match.kind}")
+
+    def on_fit_start(self) -> None:
+        """Move the teachers to the student's device."""
+        super().on_fit_start()
+        assert self._teachers is not None
+        self._teachers.to(self.device)
+
+    def load_teachers(
+        self, sources: TeacherSources | None, names: Mapping[str, str] | None = None
+    ) -> Teachers:
+        """Return teachers, its own for None."""
+        own = self._teachers
+        return own if sources is None and own is not None else super().load_teachers(sources, names)
+
+    @property
+    def label_sizes(self) -> dict[str, int]:
+        """Count the numbers that are stored with each transition, by name."""
+        return {LABEL: self.network.action_mask.shape[-1]} if self.stores_labels else {}
+
+    def labels_of(self, observation: Tensor, task: Tensor) -> dict[str, Tensor]:
+        """Return what the teachers say of observations [S, N, *O] of tasks [S], raw [S, N, A]."""
+        return {LABEL: self._said(observation.to(self.device), task.to(self.device))}
 
     def losses(
         self,
@@ -128,7 +177,10 @@ class PolicyDistillation(MultiTaskDQN):
         """Return the distances to the teachers, and auxiliary losses."""
         prediction = self._predictor(parameters)(batch.observation, batch.task)
         teacher = self.teacher_values(batch) if target is None else target
-        distance = self.match.distance(batch, prediction, teacher, self._clock.updates)
+        assert self._teachers is not None
+        is_policy = self._teachers.says_policy(batch.task)
+        updates = self._clock.updates
+        distance = self.match.distance(batch, prediction, teacher, updates, is_policy)
         td = TDLoss(distance, distance.detach(), prediction, teacher)
         return Losses(td.loss, td.error, self.auxiliary_losses(batch, td), {}, teacher)
 
@@ -150,9 +202,13 @@ class PolicyDistillation(MultiTaskDQN):
         Returns:
             [S, B, A].
         """
-        assert self._teachers is not None
-        values = self._teachers.action_values(batch.observation, batch.task)
+        stored = self.stores_labels
+        values = batch.extra[LABEL] if stored else self._said(batch.observation, batch.task)
         return self.values_in_unit(values, batch.task)
+
+    def _said(self, observation: Tensor, task: Tensor) -> Tensor:
+        assert self._teachers is not None
+        return self._teachers.action_values(observation, task)
 
     def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return the values by which training acts: the student's, a teacher's or now and then one.
@@ -168,11 +224,21 @@ class PolicyDistillation(MultiTaskDQN):
         if len(groups) == 0:
             return values
         device = self.device
-        asked = observation[groups].to(device), task[groups].to(device)
-        theirs = self._teachers.action_values(*asked)
-        chosen = torch.rand(theirs.shape[:2], device=device) < share
+        theirs = self._said(observation[groups].to(device), task[groups].to(device))
+        drawn = [self._draws(number, theirs.shape[1]) for number in task[groups].tolist()]
+        chosen = torch.from_numpy(np.stack(drawn)).to(device) < share
         values[groups] = torch.where(chosen.unsqueeze(-1), theirs, values[groups])
         return values
+
+    def _draws(self, number: int, num_envs: int) -> np.ndarray:
+        """Return uniform numbers for the next step of a task, [N].
+
+        They follow from the run's seed, the rank, the task's name and its clock: other tasks do not
+        change them, and a resumed run draws on.
+        """
+        name = self.tasks[number].name
+        seed = training_seed(torch.initial_seed(), f"teacher {name}", self.global_rank)
+        return np.random.default_rng([seed, self._clock.env_steps[name]]).random(num_envs)
 
 
 def _needs(objective: object) -> bool:

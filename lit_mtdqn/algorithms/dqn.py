@@ -55,6 +55,7 @@ class DQN(ValueLearner):
     ) -> None:
         super().__init__(tasks, network, optimizer, learning_rate_schedule, max_grad_norm, scale)
         self.objective: TD = as_factory(objective)()
+        self.objective.require_network(self.network)
 
     def losses(
         self,
@@ -72,7 +73,10 @@ class DQN(ValueLearner):
 
     def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
         """Return further terms by name, from what the temporal-difference loss has computed."""
-        return self.network.auxiliary(td.prediction, batch.task)
+        mask = batch.extra.get("action_mask")
+        terms = self.network.auxiliary(td.prediction, batch.task, mask)
+        # Terms of rows are weighted as all rows are.
+        return {n: term * batch.weight if term.dim() == 2 else term for n, term in terms.items()}
 
     def _predictor(self, parameters: Parameters | None) -> Predict:
         """Return the online network, with other parameters if there are any."""

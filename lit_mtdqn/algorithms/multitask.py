@@ -118,6 +118,14 @@ class MultiTaskDQN(DQN):
             if isinstance(module, DrawsNoise):
                 module.resample_noise()
 
+    def setup(self, stage: str) -> None:
+        """Let objectives make what they need, before the optimiser is made."""
+        super().setup(stage)
+        if stage == "fit":
+            for objective in self.objectives:
+                assert isinstance(objective, Objective)
+                objective.prepare(self)
+
     def on_fit_start(self) -> None:
         """Find out what tasks share, and let objectives prepare."""
         super().on_fit_start()
@@ -139,14 +147,20 @@ class MultiTaskDQN(DQN):
         require(scaler is None, "trainer.precision", must, self.trainer.precision)
 
     def load_teachers(
-        self, sources: TeacherSources, names: Mapping[str, str] | None = None
+        self, sources: TeacherSources | None, names: Mapping[str, str] | None = None
     ) -> Teachers:
         """Return the teachers of its tasks, frozen and on its device.
 
         Args:
-            sources: Teachers by task.
+            sources: Teachers by task; None takes its own, which `PolicyDistillation` alone has.
             names: A teacher's name for a task, by its own.
+
+        Raises:
+            ValueError: If it has none of its own, or a teacher does not fit.
         """
+        must = f"name teachers of objectives, as {type(self).__name__} has none of its own"
+        require(sources is not None, "teachers", must, sources)
+        assert sources is not None
         teachers = Teachers(self.tasks, sources, names)
         teachers.to(self.device)
         return teachers

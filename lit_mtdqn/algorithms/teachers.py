@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ from lit_mtdqn.algorithms.factories import as_factory
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import freeze_
 from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.scaling import Scale
-from lit_mtdqn.types import ActionValues, TaskInfo, as_task_infos, require
+from lit_mtdqn.types import ActionValues, ShowsLayers, TaskInfo, as_task_infos, require
 
 # By task of the student: a checkpoint, the folder of a run, or something that has values.
 TeacherSources = Mapping[str, str | Path | ActionValues]
@@ -29,6 +30,7 @@ class Teacher:
 
     Attributes:
         tasks: The tasks that it knows.
+        predicts_values: Whether its outputs are values, not logits of a policy.
 
     Raises:
         ValueError: If it is no checkpoint of this package.
@@ -39,6 +41,7 @@ class Teacher:
         saved = read_checkpoint(find_checkpoint([source], "last", name), name)
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])
+        self.predicts_values = says_values(given)
         self.network: QNetwork = as_factory(given["network"])(self.tasks)
         self.network.load_state_dict(online_weights(saved["state_dict"]))
         freeze_(self.network)
@@ -60,6 +63,11 @@ class Teacher:
         values = self.network.action_values(observation, task)
         return values if self.scale is None else self.scale.restored(values, task)
 
+    @torch.no_grad()
+    def layers(self, observation: Tensor, task: Tensor) -> tuple[Tensor, ...]:
+        """Return the outputs of its layers for observations of its own tasks [S]."""
+        return self.network.shaped_layers(self.network(observation, task))
+
 
 class _Place(NamedTuple):
     """Where a task's teacher is found: its number among the teachers, and its own for the task."""
@@ -71,17 +79,30 @@ class _Place(NamedTuple):
 NOWHERE = _Place(-1, -1)
 
 
+class _Asked(NamedTuple):
+    """What one teacher is asked: row groups, what it sees of them, and its own tasks."""
+
+    teacher: Teacher | ActionValues
+    groups: list[int]
+    seen: Tensor
+    task: Tensor
+
+
 class Teachers:
     """The teachers of a student's tasks, as one that knows them all.
 
     Observations are cut or padded to a teacher's own size, and so are its values to the student's.
-    A teacher of several tasks is asked once for all of them.
+    A teacher of several tasks is asked once for all of them. A checkpoint of a single task may have
+    any name for it.
 
     Args:
         tasks: The student's tasks.
         sources: Teachers by task of the student.
         names: A teacher's name for a task, by the student's; needed where they differ and the
             teacher knows several tasks.
+
+    Attributes:
+        policies: The student's tasks whose teachers say logits of a policy, no values.
 
     Raises:
         ValueError: If there is no such task, or its teacher does not know it, sees another kind of
@@ -95,6 +116,8 @@ class Teachers:
         names: Mapping[str, str] | None = None,
     ) -> None:
         known = [info.name for info in tasks]
+        self._known = known
+        self.policies: list[str] = []
         must = f"name tasks among {known}"
         require(set(sources) <= set(known), "teachers", must, sorted(sources))
         require(set(names or {}) <= set(sources), "teacher_tasks", must, sorted(names or {}))
@@ -113,15 +136,17 @@ class Teachers:
                 if source not in self._teachers:
                     self._teachers.append(source)
                 self._places[place] = _Place(self._teachers.index(source), place)
-                continue
-            source = str(source)
-            if source not in loaded:
-                loaded[source] = len(self._teachers)
-                self._teachers.append(Teacher(source, f"teachers.{info.name}"))
-            teacher = self._teachers[loaded[source]]
-            assert isinstance(teacher, Teacher)
-            own = _own_task(teacher, info, (names or {}).get(info.name, info.name))
-            self._places[place] = _Place(loaded[source], own)
+            else:
+                source = str(source)
+                if source not in loaded:
+                    loaded[source] = len(self._teachers)
+                    self._teachers.append(Teacher(source, f"teachers.{info.name}"))
+                teacher = self._teachers[loaded[source]]
+                assert isinstance(teacher, Teacher)
+                own = _own_task(teacher, info, (names or {}).get(info.name))
+                self._places[place] = _Place(loaded[source], own)
+            if not getattr(self._teachers[self._places[place].teacher], "predicts_values", True):
+                self.policies.append(info.name)
 
     def to(self, device: torch.device) -> None:
         """Move them to a device."""
@@ -133,16 +158,64 @@ class Teachers:
         """Return which of the student's tasks [S] have a teacher, [S]."""
         return torch.tensor([number in self._places for number in task.tolist()])
 
+    def says_policy(self, task: Tensor) -> Tensor | None:
+        """Return which tasks [S] have a teacher of logits, [S]; None if no task has."""
+        if not self.policies:
+            return None
+        said = [self._known[number] in self.policies for number in task.tolist()]
+        return torch.tensor(said, device=task.device)
+
+    def require_values(self, what: str) -> None:
+        """Refuse teachers of policies.
+
+        Args:
+            what: What needs values.
+
+        Raises:
+            ValueError: If a teacher's outputs are logits.
+        """
+        must = f"say values for {what}, and not the logits of students of policies"
+        require(not self.policies, "teachers", must, f"policies for {', '.join(self.policies)}")
+
     @torch.no_grad()
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return raw values [S, N, A] for observations [S, N, *O] of the student's tasks [S].
 
         Those of tasks without a teacher are 0.
         """
-        places = [self._places.get(number, NOWHERE) for number in task.tolist()]
         values = observation.new_zeros(
             (*observation.shape[:2], self._num_actions), dtype=torch.float32
         )
+        for teacher, groups, seen, own in self._asked(observation, task):
+            found = teacher.action_values(seen, own)
+            values[groups] = _fitted(found, (self._num_actions,)).to(values)
+        return values
+
+    @torch.no_grad()
+    def layers(
+        self, observation: Tensor, task: Tensor
+    ) -> list[tuple[list[int], tuple[Tensor, ...]]]:
+        """Return what teachers see in observations [S, N, *O] of the student's tasks [S].
+
+        Returns:
+            For each teacher its row groups and the outputs of its layers there, the features last;
+            those of convolutions [groups, N, C, P] with P places, others [groups, N, F].
+
+        Raises:
+            ValueError: If a teacher cannot say.
+        """
+        shown = []
+        for teacher, groups, seen, own in self._asked(observation, task):
+            if not isinstance(teacher, ShowsLayers):
+                name = self._known[int(task[groups[0]])]
+                must = "have `layers(observation, task)`, for a match of what it sees"
+                raise ValueError(f"`teachers.{name}` must {must}. Got {type(teacher).__name__}.")
+            shown.append((groups, teacher.layers(seen, own)))
+        return shown
+
+    def _asked(self, observation: Tensor, task: Tensor) -> Iterator[_Asked]:
+        """Yield what each teacher is asked about observations of the student's tasks."""
+        places = [self._places.get(number, NOWHERE) for number in task.tolist()]
         for number in sorted({place.teacher for place in places} - {NOWHERE.teacher}):
             teacher = self._teachers[number]
             groups = [group for group, place in enumerate(places) if place.teacher == number]
@@ -150,17 +223,20 @@ class Teachers:
             seen = observation[groups]
             if isinstance(teacher, Teacher):
                 seen = _fitted(seen, teacher.tasks[0].observation_shape)
-            found = teacher.action_values(seen, own)
-            values[groups] = _fitted(found, (self._num_actions,)).to(values)
-        return values
+            yield _Asked(teacher, groups, seen, own)
 
 
-def _own_task(teacher: Teacher, info: TaskInfo, name: str) -> int:
-    """Return the number that a teacher has for a task of the student."""
+def _own_task(teacher: Teacher, info: TaskInfo, name: str | None) -> int:
+    """Return the number that a teacher has for a task of the student, under a name if one is told.
+
+    A teacher of one task may have any name for it.
+    """
     known = [own.name for own in teacher.tasks]
-    must = f"know the task {name}, or have one task alone"
-    require(name in known or len(known) == 1, f"teachers.{info.name}", must, known)
-    place = known.index(name) if name in known else 0
+    if name is None:
+        name = known[0] if len(known) == 1 else info.name
+    must = f"know the task {name}, or have one task alone and no name in `teacher_tasks`"
+    require(name in known, f"teachers.{info.name}", must, known)
+    place = known.index(name)
     own = teacher.tasks[place]
     for what, theirs, ours in (
         ("kind of observation", own.observation_kind, info.observation_kind),

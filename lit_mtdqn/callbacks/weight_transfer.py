@@ -18,6 +18,7 @@ from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read
 from lit_mtdqn.functional.parameters import update_target_
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
+from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import TaskInfo, as_task_infos, require
 
@@ -30,7 +31,9 @@ class WeightTransfer(Callback):
     anything is moved. The target network becomes a copy of the online one; the optimiser starts
     with empty moments; epsilon, clock and replay are the new run's own. A head keeps its raw
     values: a scale of the same kind moves with it, the unit of another is folded into its weights.
-    In YAML, for a multi-task trunk that starts from the best of several specialists:
+    Heads of another kind stay behind, and so do those of values where the model is a student of
+    policies, or the other way round. In YAML, for a multi-task trunk that starts from the best of
+    several specialists:
 
         trainer:
           callbacks+:
@@ -181,10 +184,11 @@ class WeightTransfer(Callback):
 
 
 def _head_kind(hyperparameters: Mapping[str, Any]) -> str:
-    """Return the class of the heads."""
+    """Return the class of the heads, and whether they say values or logits of a policy."""
     network = hyperparameters.get("network") or {}
     head = (network.get("init_args") or {}).get("head") or {}
-    return str(head.get("class_path", "LinearHead")).rpartition(".")[2]
+    kind = str(head.get("class_path", "LinearHead")).rpartition(".")[2]
+    return kind if says_values(hyperparameters) else f"{kind} of a policy"
 
 
 def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:

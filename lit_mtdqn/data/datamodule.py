@@ -49,6 +49,7 @@ from lit_mtdqn.types import (
     Clock,
     Episodes,
     Feedback,
+    LabelsTransitions,
     Phase,
     TaskScores,
     TaskSpec,
@@ -164,6 +165,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
         self._is_resumed = False
+        self._label_sizes: dict[str, int] | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -190,9 +192,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         if stage != "fit":
             return
         self._is_resumed = False
-        if self._collector is not None:
-            self._collector.policy = self._policy()
         if self.source is not None:
+            self._require_same_labels()
+            if self._collector is not None:
+                self._collector.policy, self._collector.labeller = self._policy(), self._labeller
             return
         trainer = self.trainer
         ranks = 1 if trainer is None else trainer.world_size
@@ -200,6 +203,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         for name in ("num_envs", "batch_size", "replay_capacity"):
             value = getattr(self, name)
             require(value % ranks == 0, name, f"be divisible by the {ranks} ranks", value)
+        self._require_same_labels()
         self.slots = self._make_slots(ranks, rank)
         self._training_envs = [
             TaskEnv(slot.task, slot.spec, self.num_envs // ranks, self.layout)
@@ -380,7 +384,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         # What neither acts nor brings a replay keeps nothing.
         filled = (spec.acts or spec.replay is not None for spec in self.tasks.values())
         rows = sum(compress(capacities, filled))
-        needed = replay_bytes(rows, layout.observation_bytes, layout.num_actions, self._is_masked)
+        labels = sum((self._label_sizes or {}).values())
+        sizes = layout.observation_bytes, layout.num_actions
+        needed = replay_bytes(rows, *sizes, self._is_masked, labels)
         folder = self._make_replay_folder()
         check_memory(needed, storage, device, folder=folder, local_ranks=local_ranks)
         slots = []
@@ -441,6 +447,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             sum_over_ranks=self._sum_over_ranks,
             action_mask=self._action_mask if self._is_masked else None,
             returns=self._make_return_tracker(acting, self.num_envs // ranks),
+            labels=list(self._label_sizes or {}),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
 
@@ -461,6 +468,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
             [training_seed(self._run_seed, f"exploration {slot.task}", rank) for slot in acting],
             lambda: None if self.source is None else self.source.active,
+            self._labeller,
         )
 
     def epsilon_of(self, task: str) -> float:
@@ -522,6 +530,26 @@ class RolloutDataModule(lightning.LightningDataModule):
                 f"Got {type(policy).__name__}."
             )
         return policy
+
+    @property
+    def _labeller(self) -> LabelsTransitions | None:
+        """The learner, where it has something to be stored with transitions."""
+        learner = None if self.trainer is None else self.trainer.lightning_module
+        labels = isinstance(learner, LabelsTransitions) and bool(learner.label_sizes)
+        return learner if labels else None  # type: ignore[return-value]
+
+    def _require_same_labels(self) -> None:
+        """Note what is stored with transitions; refuse replays that do not hold it."""
+        labeller = self._labeller
+        sizes = {} if labeller is None else dict(labeller.label_sizes)
+        known = sizes if self._label_sizes is None else self._label_sizes
+        must = f"store the labels {known} that this data module has stored; build a new one"
+        require(sizes == known, "model", must, sizes)
+        self._label_sizes = sizes
+        for name, spec in self.tasks.items():
+            must = f"be null where {', '.join(sizes)} are stored as a task is played"
+            is_played = not sizes or not spec.learns or is_acting(spec)
+            require(is_played, f"tasks.{name}.replay", must, spec.replay)
 
     @property
     def _run_seed(self) -> int:

@@ -37,6 +37,7 @@ class PhaseSource:
         action_mask: Actions that each task has, [T, A], for replays that were stored without masks
             beside a task that forbids actions; None if none does.
         returns: Sums up the acting slots' returns; None if no one asks.
+        labels: Names of what is stored with each transition besides.
         seed: Seed of the sampler's draws.
 
     Attributes:
@@ -60,6 +61,7 @@ class PhaseSource:
         sum_over_ranks: SumOverRanks,
         action_mask: Tensor | None = None,
         returns: ReturnTracker | None = None,
+        labels: Sequence[str] = (),
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
@@ -68,7 +70,7 @@ class PhaseSource:
         self.active: np.ndarray | None = None
         self._returns = returns
         self._stream = stream
-        self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting])
+        self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting], labels)
         self._sampler = sampler
         self._scores = scores
         self._episodes = dict(statistics.episodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.masking import mask_actions
@@ -19,6 +20,24 @@ def softmax_policy(q_values: Tensor, temperature: float, mask: Tensor | None = N
         Float32 [..., A], which sum to 1.
     """
     return (mask_actions(q_values.float(), mask) / temperature).softmax(-1)
+
+
+def soft_value(q_values: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """Return what `softmax_policy` is worth, `temperature` times its entropy included.
+
+    `temperature * log sum over a of exp(q(a) / temperature)`, which at low temperatures is the
+    largest value.
+
+    Args:
+        q_values: [..., A].
+        temperature: In the unit of the values, above 0. Larger adds more.
+        mask: True where allowed, broadcastable to `q_values`.
+
+    Returns:
+        Float32 [...].
+    """
+    scaled = mask_actions(q_values.float(), mask) / temperature
+    return temperature * torch.logsumexp(scaled, -1)
 
 
 def scaled_log_policy(q_values: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from lit_mtdqn.networks.heads import (
 )
 from lit_mtdqn.networks.matching import matched_width
 from lit_mtdqn.networks.noise import DrawsNoise, NoisyLinear, NoisyTaskLinear
+from lit_mtdqn.networks.prior import Prior
 from lit_mtdqn.networks.q_network import QNetwork, predict_by_group
 from lit_mtdqn.networks.sharing import Columns, Experts, Shared, SharedTrunk, Sharing
 from lit_mtdqn.networks.task_linear import TaskLinear
@@ -34,6 +35,7 @@ __all__ = [
     "MinAtarTorso",
     "NoisyLinear",
     "NoisyTaskLinear",
+    "Prior",
     "QNetwork",
     "QuantileHead",
     "Shared",

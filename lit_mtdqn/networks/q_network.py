@@ -13,8 +13,10 @@ from torch.func import functional_call, vmap
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.networks.heads import Head, LinearHead
 from lit_mtdqn.networks.noise import DrawsNoise
+from lit_mtdqn.networks.prior import Prior
 from lit_mtdqn.networks.rows import TaskRows, shared_parameters
 from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
+from lit_mtdqn.networks.sharing.base import sizes_of_layers
 from lit_mtdqn.networks.torsos import MLPTorso
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
 
@@ -32,6 +34,11 @@ class QNetwork(nn.Module):
         head: What turns features into action values.
         sharing: What tasks share below their heads: `SharedTrunk`, `Experts` or `Columns`. None
             shares one torso and nothing else changes.
+        prior: A policy that all tasks share and are drawn to; None has none.
+
+    Attributes:
+        num_features: Size of the features.
+        layer_sizes: Units or channels of each layer; none where the torso does not name its layers.
 
     References:
         Caruana 1997, "Multitask Learning" (hard parameter sharing).
@@ -45,6 +52,7 @@ class QNetwork(nn.Module):
         torso: TorsoFactory = MLPTorso,
         head: Callable[[TaskInfos, int], Head] = LinearHead,
         sharing: Callable[[TaskInfos, TorsoFactory], Sharing] | None = None,
+        prior: Callable[[TaskInfos, TorsoFactory], Prior] | None = None,
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
@@ -52,13 +60,16 @@ class QNetwork(nn.Module):
         self.sharing: Sharing | None = None
         if sharing is None:
             self.torso = torso(infos)
-            num_features = self.torso.num_features
+            self.num_features = self.torso.num_features
+            self.layer_sizes = sizes_of_layers(self.torso)
         else:
             self.sharing = sharing(infos, torso)
-            num_features = self.sharing.num_features
+            self.num_features = self.sharing.num_features
+            self.layer_sizes = self.sharing.layer_sizes
             if self.sharing.one_head:
                 self._infos = [replace(info, head="shared") for info in infos]
-        self.head = self.make_head(num_features)
+        self.head = self.make_head(self.num_features)
+        self.prior = None if prior is None else prior(infos, torso)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)
         self._is_padded = not bool(mask.all())
@@ -97,15 +108,36 @@ class QNetwork(nn.Module):
             layers, router = self.sharing(observation, task)
         output = self.head(layers[-1], task)
         taus = self.head.fractions(observation.shape[1])
-        return Prediction(layers[-1], layers, output, router, taus)
+        prior = None if self.prior is None else self.prior(observation, task)
+        return Prediction(layers[-1], layers, output, router, taus, prior)
+
+    def shaped_layers(self, prediction: Prediction) -> tuple[Tensor, ...]:
+        """Return a prediction's layers: convolutions' [S, B, C, P] with P places, others flat."""
+        sizes = self.layer_sizes or [layer.shape[-1] for layer in prediction.layers]
+        return tuple(
+            layer if layer.shape[-1] == size else layer.view(*layer.shape[:2], size, -1)
+            for layer, size in zip(prediction.layers, sizes, strict=True)
+        )
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that several tasks use."""
         return shared_parameters(self)
 
-    def auxiliary(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
-        """Return what the sharing adds to the loss, terms [] by name."""
-        return {} if self.sharing is None else self.sharing.auxiliary(prediction, task)
+    def auxiliary(
+        self, prediction: Prediction, task: Tensor, mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return what the sharing adds to the loss, [], and what the prior does, [S, B], by name.
+
+        Args:
+            prediction: Of the network, with gradient.
+            task: [S].
+            mask: What the states themselves allow, [S, B, A]; None allows all that the tasks have.
+        """
+        terms = {} if self.sharing is None else self.sharing.auxiliary(prediction, task)
+        if self.prior is None:
+            return terms
+        distance = self.prior.distance(self.q_values(prediction), prediction, mask)
+        return {**terms, "prior": distance}
 
     def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
         """Return numbers about the sharing that are worth logging, [] by name."""
@@ -128,8 +160,15 @@ class QNetwork(nn.Module):
 
     @torch.no_grad()
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        """Return unmasked float32 action values [S, N, A] for acting, without gradient."""
-        return self.q_values(self(observation, task)).float()
+        """Return unmasked float32 action values [S, N, A] for acting, without gradient.
+
+        With a prior, what tasks prefer under it.
+        """
+        prediction: Prediction = self(observation, task)
+        q_values = self.q_values(prediction).float()
+        if self.prior is None or prediction.prior is None:
+            return q_values
+        return self.prior.preferences(q_values, prediction.prior)
 
     @torch.no_grad()
     def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
@@ -182,4 +221,5 @@ def predict_by_group(
         layers=tuple(layer.squeeze(1) for layer in prediction.layers),
         output=prediction.output.squeeze(1),
         router=None if prediction.router is None else prediction.router.squeeze(1),
+        prior=None if prediction.prior is None else prediction.prior.squeeze(1),
     )

@@ -23,6 +23,12 @@ class Objective(nn.Module, ABC):
 
     needs_target = False
 
+    def prepare(self, learner: Any) -> None:
+        """Make what depends on more than tasks and network, before the optimiser is made for a fit.
+
+        Nothing unless overridden; nothing is on the fit's device yet.
+        """
+
     def bind(self, learner: Any) -> None:
         """Take what it needs of its learner, when a fit starts; nothing unless overridden."""
 

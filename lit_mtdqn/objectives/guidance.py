@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lit_mtdqn.functional.distillation import MatchKind
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.match import OF_VALUES, Match
+from lit_mtdqn.objectives.taught import Taught
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Schedule, TaskInfos, Transition, as_task_infos, require, value_at
+from lit_mtdqn.types import Schedule, TaskInfos, Transition, require
 
 
-class Guidance(Objective):
+class Guidance(Taught):
     """Draws a network that learns from rewards to what teachers say, less and less.
 
     Adds `weight * distance` to each task's temporal-difference loss. On a schedule to 0 that is
@@ -62,46 +62,39 @@ class Guidance(Objective):
         temperature: float | Schedule = 0.5,
         relative: bool = True,
     ) -> None:
-        super().__init__()
-        self.names = [info.name for info in as_task_infos(tasks)]
+        super().__init__(tasks, teachers, teacher_tasks, weight)
+        self.names = [info.name for info in self.infos]
         known, of_values = set(self.names), ", ".join(OF_VALUES)
         require(kind in OF_VALUES, "Guidance.kind", f"be one of {of_values}", kind)
-        is_weight = isinstance(weight, Schedule) or weight >= 0.0
-        require(is_weight, "Guidance.weight", "be at least 0", weight)
         scores = dict(teacher_scores or {})
         must = f"hold scores above 0 of tasks among {self.names}"
         are_scores = set(scores) <= known and all(score > 0.0 for score in scores.values())
         require(are_scores, "Guidance.teacher_scores", must, scores)
         self.match = Match(tasks, network, kind, temperature, relative)
-        self.weight, self.by_gap = weight, by_gap
+        self.by_gap = by_gap
         self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
-        self._given = dict(teachers), dict(teacher_tasks or {})
-        self._learner: list[Any] = []
-        self._teachers: Any = None
 
-    def bind(self, learner: Any) -> None:
-        """Load the teachers."""
-        self._learner = [learner]
-        self._teachers = learner.load_teachers(*self._given)
+    def prepare(self, learner: Any) -> None:
+        """Load the teachers, whose outputs must be values."""
+        super().prepare(learner)
+        self._teachers.require_values(f"`Guidance.kind` {self.match.kind}")
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
-        (learner,) = self._learner
-        updates = learner.source.clock.updates
-        weight = value_at(self.weight, updates) * self._shares(batch.task)
         teacher = self._teachers.action_values(batch.observation, batch.task)
-        in_unit = learner.values_in_unit(teacher, batch.task)
-        distance = self.match.distance(batch, td.prediction, in_unit, updates)
-        return {"guidance": weight.unsqueeze(-1) * distance * batch.weight}
+        in_unit = self.learner.values_in_unit(teacher, batch.task)
+        distance = self.match.distance(batch, td.prediction, in_unit, self.updates)
+        weight = self.weights(batch.task).unsqueeze(-1)
+        return {"guidance": weight * distance * batch.weight}
 
-    def _shares(self, task: Tensor) -> Tensor:
-        """Return what gaps leave of the weight of each row group, [S]."""
-        shares: Tensor = self._teachers.knows(task).to(task.device, torch.float32)
+    def weights(self, task: Tensor) -> Tensor:
+        """Return the weight of each row group's task, [S], or what gaps leave of it."""
+        weights = super().weights(task)
         if not self.by_gap:
-            return shares
-        scores = self._learner[0].source.scores
+            return weights
+        scores = self.learner.source.scores
         gaps = [
             max(1.0 - scores.score(self.names[number]) / self._teacher_scores[number], 0.0)
             for number in task.tolist()
         ]
-        return shares * torch.tensor(gaps, device=task.device)
+        return weights * torch.tensor(gaps, device=task.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,16 @@ from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require
 KINDS: tuple[str, ...] = get_args(MatchKind)
 # Those after which the student's outputs are values and not the logits of a policy.
 OF_VALUES = ("value_kl", "mse", "softened_mse")
+DEFAULT: MatchKind = "policy_kl"
+
+
+def says_values(hyperparameters: Mapping[str, Any]) -> bool:
+    """Return whether the outputs of the learner that a checkpoint describes are values.
+
+    Those of a policy student are logits.
+    """
+    match = hyperparameters.get("match")
+    return match is None or (match.get("init_args") or {}).get("kind", DEFAULT) in OF_VALUES
 
 
 class Match(nn.Module):
@@ -47,7 +58,7 @@ class Match(nn.Module):
         self,
         tasks: TaskInfos,
         network: QNetwork,
-        kind: MatchKind = "policy_kl",
+        kind: MatchKind = DEFAULT,
         temperature: float | Schedule = 0.5,
         relative: bool = True,
     ) -> None:
@@ -65,7 +76,12 @@ class Match(nn.Module):
         return self.kind in OF_VALUES
 
     def distance(
-        self, batch: Transition, prediction: Prediction, teacher: Tensor, updates: int = 0
+        self,
+        batch: Transition,
+        prediction: Prediction,
+        teacher: Tensor,
+        updates: int = 0,
+        is_policy: Tensor | None = None,
     ) -> Tensor:
         """Return how far the student is from the teacher, [S, B].
 
@@ -74,11 +90,17 @@ class Match(nn.Module):
             prediction: Of the student at `observation`.
             teacher: Values [S, B, A] at `observation`, in the student's unit.
             updates: Made so far, for a temperature on a schedule.
+            is_policy: Where the teacher says logits of a policy, which are sharp already, [S]; None
+                for nowhere.
         """
         mask = self._mask(batch)
         factor = value_at(self.temperature, updates)
         require(factor > 0.0, "match.temperature", "be above 0", factor)
-        temperature = relative_temperature(teacher, factor, mask) if self.relative else factor
+        temperature: Tensor | float = factor
+        if self.relative:
+            temperature = relative_temperature(teacher, factor, mask)
+        if is_policy is not None:
+            temperature = torch.where(is_policy.view(-1, 1, 1), 1.0, temperature)
         return match_loss(self.kind, self._values(prediction), teacher, temperature, mask)
 
     @torch.no_grad()

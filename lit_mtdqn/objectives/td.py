@@ -41,7 +41,9 @@ class TD:
             overestimation; `max` takes the target network's own maximum. `munchausen` takes the
             target network's softmax policy with its entropy, and adds to the reward how likely that
             policy makes the action taken: a bonus of at most 0 that widens action gaps. With n-step
-            returns only the first action has this bonus.
+            returns only the first action has this bonus. `distral` takes the value of the policy
+            that the network's `Prior` and its values make, with the prior's own coefficients; with
+            n-step returns, of the last state alone.
         alpha: Weight of Munchausen's bonus, in [0, 1]. At 0 the target is that of soft Q-learning.
         temperature: Of Munchausen's policy, in the unit that the network learns in, above 0: that
             of rewards, or of the learner's `scale`. The usual 0.03 suits returns of rewards within
@@ -56,23 +58,38 @@ class TD:
         Mnih et al. 2015, "Human-level control through deep reinforcement learning"; van Hasselt et
         al. 2016, "Deep Reinforcement Learning with Double Q-learning",
         https://arxiv.org/abs/1509.06461; Vieillard et al. 2020, "Munchausen Reinforcement
-        Learning", section 2, https://arxiv.org/abs/2007.14430.
+        Learning", section 2, https://arxiv.org/abs/2007.14430; Teh et al. 2017, "Distral",
+        equation 2, https://arxiv.org/abs/1707.04175.
     """
 
     def __init__(
         self,
-        bootstrap: Literal["double", "max", "munchausen"] = "double",
+        bootstrap: Literal["double", "max", "munchausen", "distral"] = "double",
         alpha: float = 0.9,
         temperature: float = 0.03,
         clip: float = -1.0,
     ) -> None:
-        known = ("double", "max", "munchausen")
-        require(bootstrap in known, "bootstrap", "be double, max or munchausen", bootstrap)
+        known = ("double", "max", "munchausen", "distral")
+        require(bootstrap in known, "bootstrap", f"be one of {', '.join(known)}", bootstrap)
         require(0.0 <= alpha <= 1.0, "alpha", "lie in [0, 1]", alpha)
         require(temperature > 0.0, "temperature", "be above 0", temperature)
         require(clip <= 0.0, "clip", "be at most 0", clip)
         self.bootstrap = bootstrap
         self.alpha, self.temperature, self.clip = alpha, temperature, clip
+
+    def require_network(self, network: QNetwork) -> None:
+        """Refuse a network that this objective cannot train.
+
+        Raises:
+            ValueError: If targets need a prior that it lacks, or would ignore the one it follows.
+        """
+        prior = network.prior
+        must = "have a `prior` for targets by `distral`"
+        has_prior = self.bootstrap != "distral" or prior is not None
+        require(has_prior, "model.network", must, None)
+        must = "be distral where the prior's `alpha` is above 0, so that values know of it"
+        heeds = self.bootstrap == "distral" or prior is None or prior.alpha == 0.0
+        require(heeds, "model.objective.bootstrap", must, self.bootstrap)
 
     def __call__(
         self,
@@ -102,12 +119,28 @@ class TD:
             mask = target_network.allowed_actions(batch.task, batch.extra.get("next_action_mask"))
             if self.bootstrap == "munchausen":
                 return self._munchausen_target(batch, following, mask, target_network)
+            if self.bootstrap == "distral":
+                return self._distral_target(batch, following, mask, target_network)
             chooser = following
             if self.bootstrap == "double":
                 chooser = predict(batch.next_observation, batch.task)
             head = target_network.head
             next_action = greedy_actions(head.q_values(chooser), mask)
             return head.target(batch.reward, batch.discount, following, next_action)
+
+    def _distral_target(
+        self,
+        batch: Transition,
+        following: Prediction,
+        next_mask: Tensor | None,
+        target_network: QNetwork,
+    ) -> Tensor:
+        head, prior = target_network.head, target_network.prior
+        assert prior is not None
+        assert following.prior is not None
+        policy, rest = prior.bootstrap(head.q_values(following), following.prior, next_mask)
+        reward = batch.reward + batch.discount * rest
+        return head.target(reward, batch.discount, following, policy)
 
     def _munchausen_target(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,9 +39,11 @@ class TransitionAccumulator:
 
     Args:
         specs: The acting tasks, in the order of the rows' first axis.
+        labels: Names of what transitions take along of `StepRow.extra`, as it was at `observation`.
     """
 
-    def __init__(self, specs: Sequence[TaskSpec]) -> None:
+    def __init__(self, specs: Sequence[TaskSpec], labels: Collection[str] = ()) -> None:
+        self._labels = labels
         self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
         self._n_step = np.array([[spec.n_step] for spec in specs])
         clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
@@ -52,7 +54,7 @@ class TransitionAccumulator:
 
     def add(self, row: StepRow) -> None:
         """Take the next vector step of all tasks, arrays [S, N, ...]."""
-        self._rows.append(row)
+        self._rows.append(row._replace(extra={name: row.extra[name] for name in self._labels}))
         self._fresh += 1
 
     def emit(self) -> list[dict[str, Array]]:
@@ -60,7 +62,8 @@ class TransitionAccumulator:
 
         Returns:
             For every task the arrays `observation`, `action`, `reward`, `discount`,
-            `next_observation` (and masks, where there are any), by time and then by environment.
+            `next_observation` (and masks and labels, where there are any), by time and then by
+            environment.
         """
         if not self._rows:
             return [{} for _ in self._gamma]
@@ -96,6 +99,7 @@ class TransitionAccumulator:
         end = (window.last[start], slot, env)
         rows = window.rows
         arrays = {
+            **{name: labels[start] for name, labels in rows.extra.items()},
             "observation": rows.observation[start],
             "action": rows.action[start],
             "reward": window.reward[start],
@@ -111,16 +115,20 @@ class TransitionAccumulator:
 def _stack_rows(rows: list[StepRow]) -> StepRow:
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
     stacked = [None if column[0] is None else np.stack(column) for column in fields]
-    return StepRow(*stacked)  # type: ignore[arg-type]
+    extra = {name: np.stack([row.extra[name] for row in rows]) for name in rows[0].extra}
+    return StepRow._make((*stacked, extra))
 
 
 def _in_order(rows: StepRow, order: Array) -> StepRow:
     """Return rows [L, S, N, ...] with those of each task, [L], in an order [L, S] of its own."""
     slots = np.arange(order.shape[1])
-    return StepRow(*(None if column is None else column[order, slots] for column in rows[:-1]))  # type: ignore[arg-type]
+    columns = [None if column is None else column[order, slots] for column in rows[:-1]]
+    extra = {name: labels[order, slots] for name, labels in rows.extra.items()}
+    return StepRow._make((*columns, extra))
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:
     absent = [None] * len(rows.valid)
     columns = [absent if column is None else list(column) for column in rows[:-1]]
-    return [StepRow(*fields) for fields in zip(*columns, strict=True)]
+    extras = [{name: labels[t] for name, labels in rows.extra.items()} for t in range(len(absent))]
+    return [StepRow(*fields) for fields in zip(*columns, extras, strict=True)]

@@ -18,7 +18,9 @@ GIB = 2**30
 USABLE = 0.9
 
 
-def replay_bytes(capacity: int, observation_bytes: int, num_actions: int, masked: bool) -> int:
+def replay_bytes(
+    capacity: int, observation_bytes: int, num_actions: int, masked: bool, labels: int = 0
+) -> int:
     """Return the size of one full replay.
 
     Args:
@@ -26,10 +28,12 @@ def replay_bytes(capacity: int, observation_bytes: int, num_actions: int, masked
         observation_bytes: Size of one padded observation; each transition holds two.
         num_actions: Padded number of actions.
         masked: Whether masks of allowed actions are stored.
+        labels: Numbers that are stored with each transition besides.
     """
     action, reward, discount = 8, 4, 4
     masks = 2 * num_actions if masked else 0
-    return capacity * (2 * observation_bytes + action + reward + discount + masks)
+    each = 2 * observation_bytes + action + reward + discount + masks + 4 * labels
+    return capacity * each
 
 
 def check_folder(folder: str | Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lit_mtdqn.envs import TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
-from lit_mtdqn.types import ActionValues, ExploringValues, StepRow
+from lit_mtdqn.types import ActionValues, ExploringValues, LabelsTransitions, StepRow
 
 Array = np.ndarray
 
@@ -31,6 +32,7 @@ class Collector:
         seeds: Seed of each task's exploration, [S].
         active: Returns which tasks act in the next step, [S]; None for all. The others stand still
             and their rows are not valid.
+        labeller: Says what is to be stored with each transition; None for nothing.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class Collector:
         epsilon: Callable[[], Array],
         seeds: Sequence[int],
         active: Callable[[], Array | None] = lambda: None,
+        labeller: LabelsTransitions | None = None,
     ) -> None:
         self.envs = envs
         self.policy = policy
+        self.labeller = labeller
         self.exploration = exploration
         self._task = torch.tensor(list(task))
         self._static_mask = action_mask[:, None]
@@ -79,6 +83,9 @@ class Collector:
             active = self._active()
             action = self._act(observation, mask, active)
             row = self._stack(self._step(action, active), mask)
+            if self.labeller is not None:
+                labels = self._labels_of(self.labeller, observation, active)
+                row = row._replace(extra={**row.extra, **labels})
             yield row
             observation, mask = row.next_observation, row.next_action_mask
 
@@ -92,14 +99,21 @@ class Collector:
 
     def _values_of(self, observation: Array, active: Array | None) -> Array:
         """Return action values [S, N, A]; zeros for tasks that stand still."""
+        asked = self._values(*self._acting(observation, active))
+        return _for_all(asked, active)
+
+    def _labels_of(
+        self, labeller: LabelsTransitions, observation: Array, active: Array | None
+    ) -> dict[str, Array]:
+        """Return labels [S, N, ...] by name; zeros for tasks that stand still."""
+        found = labeller.labels_of(*self._acting(observation, active))
+        return {name: _for_all(labels, active) for name, labels in found.items()}
+
+    def _acting(self, observation: Array, active: Array | None) -> tuple[Tensor, Tensor]:
+        """Return observations and numbers of the tasks that act."""
         if active is None:
-            asked = self._values(torch.from_numpy(observation), self._task)
-            return asked.cpu().numpy()
-        acting = torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
-        asked = self._values(*acting).cpu()
-        values = np.zeros((*observation.shape[:2], asked.shape[-1]), np.float32)
-        values[active] = asked.numpy()
-        return values
+            return torch.from_numpy(observation), self._task
+        return torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
 
     def _step(self, action: Array, active: Array | None) -> list[StepRow]:
         pairs = list(zip(self.envs, action, strict=True))
@@ -122,6 +136,16 @@ class Collector:
         shape = (self._num_envs, self._static_mask.shape[-1])
         pairs = zip(masks, self._static_mask, strict=True)
         return np.stack([np.broadcast_to(s, shape) if m is None else m for m, s in pairs])
+
+
+def _for_all(rows: Tensor, active: Array | None) -> Array:
+    """Return the rows of acting tasks as those of all S tasks, zeros for the others."""
+    found = rows.cpu().numpy()
+    if active is None:
+        return found
+    every = np.zeros((len(active), *found.shape[1:]), found.dtype)
+    every[active] = found
+    return every
 
 
 def _stack(arrays: Sequence[Array]) -> Array:

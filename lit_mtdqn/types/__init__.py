@@ -9,6 +9,8 @@ from lit_mtdqn.types.protocols import (
     Exploration,
     ExploringValues,
     HasTargetNetwork,
+    LabelsTransitions,
+    ShowsLayers,
     UpdateCallback,
 )
 from lit_mtdqn.types.returns import ReturnSums
@@ -28,6 +30,7 @@ __all__ = [
     "Exponential",
     "Feedback",
     "HasTargetNetwork",
+    "LabelsTransitions",
     "Linear",
     "Losses",
     "Phase",
@@ -35,6 +38,7 @@ __all__ = [
     "ReturnSums",
     "Schedule",
     "ScoreKind",
+    "ShowsLayers",
     "StepRow",
     "TaskInfo",
     "TaskInfos",

@@ -132,6 +132,7 @@ class Prediction(NamedTuple):
         router: Weights over experts, [S, B, E], or None without experts.
         taus: Fractions whose quantiles `output` holds, [B, Z], or [1, Z] where all rows have the
             same; None for other heads.
+        prior: Logits of the policy that tasks share, [S, B, A], or None where they share none.
     """
 
     features: Tensor
@@ -139,6 +140,7 @@ class Prediction(NamedTuple):
     output: Tensor
     router: Tensor | None = None
     taus: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class Losses(NamedTuple):

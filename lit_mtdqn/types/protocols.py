@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -21,11 +22,35 @@ class ActionValues(Protocol):
 
 
 @runtime_checkable
+class ShowsLayers(ActionValues, Protocol):
+    """Something that can act and shows what it sees on the way."""
+
+    def layers(self, observation: Tensor, task: Tensor) -> tuple[Tensor, ...]:
+        """Return outputs for observations [S, N, *O] of tasks [S], first layer to features.
+
+        Those of convolutions are [S, N, C, P] with P places, others [S, N, F]; on whatever device
+        it is asked.
+        """
+
+
+@runtime_checkable
 class ExploringValues(ActionValues, Protocol):
     """Something that can act and whose noise explores."""
 
     def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return what `action_values` does, under noise of this call alone."""
+
+
+@runtime_checkable
+class LabelsTransitions(Protocol):
+    """A learner that has something to be stored with each transition, in `extra`."""
+
+    @property
+    def label_sizes(self) -> Mapping[str, int]:
+        """Count the float32 numbers of each label, by name; empty if nothing is to be stored."""
+
+    def labels_of(self, observation: Tensor, task: Tensor) -> dict[str, Tensor]:
+        """Return the labels [S, N, size] of observations [S, N, *O] of tasks [S], by name."""
 
 
 @runtime_checkable

@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -17,6 +18,7 @@ class FakeLearner:
     network: QNetwork
     tasks: list[TaskInfo]
     loss_name: str = "td_loss"
+    predicts_values: bool = True
 
     def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
         return {}
@@ -63,6 +65,18 @@ def test_losses_are_means_over_the_phase_by_task_and_over_all() -> None:
     assert_table(metrics["train/td_loss/narrow"], 2.0)
     assert_table(metrics["train/td_loss/wide"], (6.0 + 8.0 + 5.0) / 3)
     assert_table(metrics["train/td_loss"], (2.0 + 6.0 + 8.0 + 5.0) / 4)
+
+
+def test_a_policy_has_an_entropy_over_its_own_actions_and_no_values() -> None:
+    learner = _learner()
+    learner.predicts_values = False
+    assert isinstance(learner.network.head, LinearHead)
+    with torch.no_grad():
+        learner.network.head.values.bias.zero_()
+    metrics = phase_metrics(learner, [_batch([0, 1])], [_losses([[0.0, 0.0], [0.0, 0.0]])], None)
+    assert_table(metrics["train/policy_entropy/narrow"], math.log(2.0))
+    assert_table(metrics["train/policy_entropy/wide"], math.log(3.0))
+    assert not any("q_mean" in name or "action_gap" in name for name in metrics)
 
 
 def test_values_and_gaps_know_no_padded_actions() -> None:

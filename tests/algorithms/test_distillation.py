@@ -16,8 +16,14 @@ from torchjd import aggregation
 from lit_mtdqn import MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.distillation import match_loss, relative_temperature
-from lit_mtdqn.networks import Experts, LinearHead, MLPTorso, QNetwork
-from lit_mtdqn.objectives import DeepSupervision, Match
+from lit_mtdqn.networks import Experts, LinearHead, MinAtarTorso, MLPTorso, QNetwork
+from lit_mtdqn.objectives import (
+    AttentionTransfer,
+    DeepSupervision,
+    FeatureRegression,
+    Guidance,
+    Match,
+)
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
 from lit_mtdqn.types import Linear
 
@@ -211,6 +217,7 @@ def test_tasks_without_a_teacher_are_acted_by_the_student() -> None:
     ("options", "name"),
     [
         ({"teacher_share": 1.5}, "teacher_share"),
+        ({"labels": "kept"}, "labels"),
         ({"scale": PopArt, "match": partial(Match, kind="mse")}, "model.scale"),
         ({"scale": ReturnNormaliser}, "model.scale"),
     ],
@@ -236,3 +243,177 @@ def test_objectives_of_temporal_differences_are_refused() -> None:
     deep = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]))
     with pytest.raises(ValueError, match=complaint("model.objectives")):
         _student(network=deep, objectives=[DeepSupervision])
+
+
+def test_who_acts_follows_from_seed_rank_task_and_clock() -> None:
+    def drawn(number: int, seed: int = 0, rank: int = 0, steps: int = 0) -> list[float]:
+        model = _student(teacher_share=0.5)
+        Standalone(model)
+        torch.manual_seed(seed)
+        model.trainer.global_rank = rank  # type: ignore[misc]
+        model.source.clock.env_steps[INFOS[number].name] = steps
+        state = torch.get_rng_state()
+        found: list[float] = model._draws(number, 3).tolist()
+        assert torch.equal(torch.get_rng_state(), state)
+        return found
+
+    first = drawn(0)
+    assert drawn(0) == first
+    others = [drawn(1), drawn(0, seed=1), drawn(0, rank=1), drawn(0, steps=8)]
+    assert all(other != first for other in others)
+
+
+def test_a_run_with_a_mixture_of_actors_can_be_repeated() -> None:
+    rewards = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        data, ask = small_data({"a": COUNT, "b": COUNT}), Ask()
+        model = PolicyDistillation(data.task_infos, network=NETWORK, teacher_share=0.5)
+        model.use_teachers(dict.fromkeys(("a", "b"), Fixed(data.task_infos)))
+        fit(data, model, ask)
+        rewards.append(model.network.state_dict())
+        # Draws of others change nothing.
+        torch.rand(3)
+    assert_equal_tensors(*rewards)
+
+
+def test_policy_students_tell_of_entropy_and_never_of_values() -> None:
+    data, ask = small_data({"a": COUNT}), Ask()
+    names = {}
+    for kind in ("policy_kl", "value_kl"):
+        data, ask = small_data({"a": COUNT}), Ask()
+        match: Any = partial(Match, kind=kind)
+        model = PolicyDistillation(data.task_infos, network=NETWORK, match=match)
+        model.use_teachers({"a": Fixed(data.task_infos)})
+        trainer = fit(data, model, ask, log_every_n_steps=1)
+        names[kind] = ask.names | set(trainer.callback_metrics)
+    of_values = {"train/q_mean/a", "train/action_gap/a", "val/q_bias/a"}
+    assert names["value_kl"] - names["policy_kl"] == of_values
+    assert names["policy_kl"] - names["value_kl"] == {"train/policy_entropy/a"}
+
+
+def test_stored_labels_are_those_that_would_be_asked_for() -> None:
+    states = []
+    for labels in ("sampled", "stored"):
+        torch.manual_seed(0)
+        tasks = {"a": COUNT, "b": TaskSpec(env=VECTOR, n_step=3)}
+        data = small_data(tasks)
+        model = PolicyDistillation(data.task_infos, network=NETWORK, labels=labels)
+        teacher = Seeing()
+        model.use_teachers({"a": teacher, "b": teacher})
+        fit(data, model)
+        states.append(model.network.state_dict())
+        assert teacher.groups == (2 if labels == "stored" else 4)
+    assert_equal_tensors(*states)
+
+
+class Seeing:
+    """Says values of what it sees, and notes how many rows it has seen at a time."""
+
+    def __init__(self) -> None:
+        self.groups = 0
+
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        self.groups = observation.shape[1]
+        total = observation.sum(-1, keepdim=True) + task.view(-1, 1, 1)
+        return torch.cat([total.sin(), total.cos()], -1)
+
+
+def test_stored_labels_are_not_for_tasks_that_are_not_played(tmp_path: Path) -> None:
+    data = small_data({"a": COUNT})
+    model = PolicyDistillation(data.task_infos, network=NETWORK)
+    model.use_teachers({"a": Seeing()})
+    fit(data, model)
+    data.dump_replay(tmp_path)
+    stored = TaskSpec(env=VECTOR, replay=str(tmp_path / "a"))
+    options: dict[str, Any] = {"total_env_steps": None, "total_updates": 4}
+    data = small_data({"a": stored}, **options)
+    model = PolicyDistillation(data.task_infos, network=NETWORK, labels="stored")
+    model.use_teachers({"a": Seeing()})
+    with pytest.raises(ValueError, match=complaint("tasks.a.replay")):
+        fit(data, model)
+
+
+def test_what_is_stored_stays_the_same_for_a_data_module() -> None:
+    data = small_data({"a": COUNT})
+    for labels in ("sampled", "stored"):
+        model = PolicyDistillation(data.task_infos, network=NETWORK, labels=labels)
+        model.use_teachers({"a": Seeing()})
+        if labels == "sampled":
+            fit(data, model)
+            data.total_env_steps = 200
+            continue
+        with pytest.raises(ValueError, match=complaint("model")):
+            fit(data, model)
+
+
+def test_students_of_policies_teach_policies_and_no_values(tmp_path: Path) -> None:
+    folder = _run(tmp_path)
+    data = small_data({"a": COUNT, "b": COUNT})
+    first = PolicyDistillation(data.task_infos, {"a": folder, "b": folder}, network=NETWORK)
+    path = str(tmp_path / "student.ckpt")
+    fit(data, first).save_checkpoint(path)
+    mixed = {"a": path, "b": folder}
+    data = small_data({"a": COUNT, "b": COUNT})
+    second = PolicyDistillation(data.task_infos, mixed, network=NETWORK)
+    fit(data, second)
+    batch = random_batch(data.task_infos)
+    # What is a policy already is not sharpened.
+    student = second.network.q_values(second.network(batch.observation, batch.task))
+    theirs = first.network.q_values(first.network(batch.observation, batch.task))
+    expected = match_loss("policy_kl", student[0], theirs[0], 1.0)
+    found = second.losses(batch).td
+    assert_table(found[0], expected.detach())
+    values = second.teacher_values(batch)[1:]
+    temperature = relative_temperature(values, 0.5)[0]
+    assert_table(found[1], match_loss("policy_kl", student[1], values[0], temperature).detach())
+    for kind in ("value_kl", "mse"):
+        data = small_data({"a": COUNT, "b": COUNT})
+        match: Any = partial(Match, kind=kind)
+        third = PolicyDistillation(data.task_infos, mixed, network=NETWORK, match=match)
+        with pytest.raises(ValueError, match=complaint("teachers")) as error:
+            fit(data, third)
+        assert "policies for a" in str(error.value)
+    guided = MultiTaskDQN(data.task_infos, NETWORK, objectives=[partial(Guidance, teachers=mixed)])
+    with pytest.raises(ValueError, match=complaint("teachers")):
+        fit(small_data({"a": COUNT, "b": COUNT}), guided)
+
+
+def test_a_teacher_may_go_on_learning() -> None:
+    model, batch = _student(), random_batch(INFOS)
+    torch.manual_seed(1)
+    teacher = MultiTaskDQN(INFOS, NETWORK, optimizer=partial(torch.optim.SGD, lr=0.1))
+    model.use_teachers(dict.fromkeys(("wide", "narrow"), teacher))
+    Standalone(model)
+    before = model.teacher_values(batch)
+    Standalone(teacher).update(batch)
+    after = model.teacher_values(batch)
+    assert not torch.allclose(before, after)
+    expected = teacher.action_values(batch.observation, batch.task)
+    torch.testing.assert_close(after[0], expected[0])
+
+
+def test_a_student_learns_from_a_teacher_of_images(tmp_path: Path) -> None:
+    pytest.importorskip("minatar", reason="needs the extra `minatar`")
+    tasks = {"breakout": TaskSpec(env="MinAtar/Breakout-v1")}
+    torso = partial(MinAtarTorso, channels=4, hidden=8)
+    large: Any = partial(QNetwork, torso=torso)
+    small: Any = partial(QNetwork, torso=partial(torso, channels=2))
+    data = small_data(tasks)
+    path = str(tmp_path / "teacher.ckpt")
+    fit(data, MultiTaskDQN(data.task_infos, large)).save_checkpoint(path)
+    data = small_data(tasks)
+    objectives: Any = [FeatureRegression, AttentionTransfer]
+    model = PolicyDistillation(
+        data.task_infos, {"breakout": path}, network=small, objectives=objectives
+    )
+    trainer = fit(data, model, log_every_n_steps=1)
+    names = set(trainer.callback_metrics)
+    assert {"train/feature_regression", "train/attention_transfer"} <= names
+    known = MultiTaskDQN.load_from_checkpoint(path)
+    shape = data.task_infos[0].observation_shape
+    shown = torch.randint(0, 2, (1, 5, *shape), dtype=torch.uint8)
+    batch = random_batch([TaskInfo(name="x", observation_shape=(1,), num_actions=2)])
+    batch = batch._replace(observation=shown)
+    expected = known.action_values(shown, torch.tensor([0]))
+    torch.testing.assert_close(model.teacher_values(batch), expected)

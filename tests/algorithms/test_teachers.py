@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.algorithms.teachers import Teachers
-from lit_mtdqn.networks import MLPTorso, QNetwork
+from lit_mtdqn.networks import MLPTorso, Prior, QNetwork
 from lit_mtdqn.scaling import PopArt
 
 NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8]))
@@ -81,6 +81,24 @@ def test_a_teacher_of_one_task_needs_no_name(tmp_path: Path) -> None:
     path, _ = _run(tmp_path, {"a": COUNT})
     teachers = Teachers(_student(mine=2), {"mine": path})
     assert teachers.knows(torch.tensor([0])).tolist() == [True]
+    Teachers(_student(mine=2), {"mine": path}, {"mine": "a"})
+    with pytest.raises(ValueError, match=complaint("teachers.mine")):
+        Teachers(_student(mine=2), {"mine": path}, {"mine": "b"})
+
+
+def test_layers_are_shown_teacher_by_teacher(tmp_path: Path) -> None:
+    both, model = _run(tmp_path / "both", {"a": COUNT, "b": COUNT})
+    single, other = _run(tmp_path / "single", {"c": COUNT})
+    teachers = Teachers(_student(a=2, b=2, c=2, d=2), {"b": both, "c": single, "a": both})
+    observation = _observation(4)
+    shown = teachers.layers(observation, torch.tensor([2, 3, 1, 0]))
+    assert [groups for groups, _ in shown] == [[2, 3], [0]]
+    for (groups, layers), learner, task in zip(shown, (model, other), ([1, 0], [0]), strict=True):
+        seen = observation[groups][..., :3]
+        expected = learner.network(seen, torch.tensor(task)).layers
+        for found, layer in zip(layers, expected, strict=True):
+            torch.testing.assert_close(found, layer)
+            assert not found.requires_grad
 
 
 def test_anything_that_has_values_may_teach() -> None:
@@ -92,6 +110,20 @@ def test_anything_that_has_values_may_teach() -> None:
     teachers = Teachers(infos, {"a": Constant(), "b": Constant()})
     found = teachers.action_values(_observation(2), torch.tensor([1, 0]))
     assert found[:, 0].tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
+def test_a_policy_that_tasks_share_teaches_as_a_policy() -> None:
+    infos = _student(a=2, b=2)
+    prior = Prior(infos, partial(MLPTorso, hidden=[8]))
+    teachers, observation = Teachers(infos, {"b": prior}), _observation(2)
+    assert teachers.policies == ["b"]
+    policies = teachers.says_policy(torch.tensor([1, 0, 1]))
+    assert policies is not None
+    assert policies.tolist() == [True, False, True]
+    found = teachers.action_values(observation, torch.tensor([1, 0]))
+    torch.testing.assert_close(found[:1], prior(observation[:1], torch.tensor([1])))
+    with pytest.raises(ValueError, match=complaint("teachers")):
+        teachers.require_values("a match of values")
 
 
 def test_tasks_may_have_none_and_then_values_of_0() -> None:

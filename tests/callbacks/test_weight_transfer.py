@@ -14,9 +14,10 @@ from helpers.runs import fit, quiet_trainer, small_data, small_model
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from lit_mtdqn import DQN, MultiTaskDQN, TaskSpec
+from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskSpec
 from lit_mtdqn.callbacks import TargetNetworkSync, WeightTransfer
 from lit_mtdqn.networks import C51Head, Columns, MLPTorso, QNetwork
+from lit_mtdqn.objectives import Match
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
 from lit_mtdqn.types import Clock
 
@@ -264,6 +265,30 @@ def test_heads_of_another_kind_stay(tmp_path: Path) -> None:
     for name, tensor in _copy(model.network).items():
         theirs = before if name.startswith("head.") else _copy(source.network)
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_heads_of_a_policy_are_no_heads_of_values(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path)
+    for kind, moves in (("policy_kl", False), ("mse", True)):
+        data = small_data()
+        given: dict[str, Any] = {"network": NETWORK, "match": partial(Match, kind=kind)}  # type: ignore[arg-type]
+        student = PolicyDistillation(data.task_infos, {"count": path}, **given)
+        student_path = tmp_path / f"{kind}.ckpt"
+        fit(data, student).save_checkpoint(student_path)
+        data = small_data()
+        model = small_model(data, network=NETWORK)
+        before = _copy(model.network)
+        _move(data, model, str(student_path))
+        for name, tensor in _copy(model.network).items():
+            stays = name.startswith("head.") and not moves
+            theirs = before if stays else _copy(student.network)
+            assert torch.equal(tensor, theirs[name]), name
+    # From policy to policy they move.
+    data = small_data()
+    again = PolicyDistillation(data.task_infos, {"count": path}, network=NETWORK)
+    _move(data, again, str(tmp_path / "policy_kl.ckpt"))
+    source = PolicyDistillation.load_from_checkpoint(tmp_path / "policy_kl.ckpt")
+    assert_equal_tensors(_copy(again.network), _copy(source.network))
 
 
 def test_the_unit_of_a_held_out_task_is_that_of_the_task_whose_head_it_has(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from helpers.asserts import assert_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.functional.policies import scaled_log_policy, softmax_policy
+from lit_mtdqn.functional.policies import scaled_log_policy, soft_value, softmax_policy
 
 numbers = st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=6)
 temperatures = st.floats(0.01, 10.0)
@@ -16,6 +16,16 @@ def test_probabilities_grow_with_the_exponential_of_values() -> None:
     q_values = torch.tensor([[0.0, 2.0 * math.log(3.0)]])
     assert_table(softmax_policy(q_values, 2.0), [[0.25, 0.75]])
     assert_table(scaled_log_policy(q_values, 2.0), [[2.0 * math.log(0.25), 2.0 * math.log(0.75)]])
+
+
+def test_a_soft_value_is_the_policys_mean_and_its_entropy() -> None:
+    q_values = torch.tensor([[0.0, 2.0 * math.log(3.0)]])
+    assert_table(soft_value(q_values, 2.0), [2.0 * math.log(4.0)])
+    policy = softmax_policy(q_values, 2.0)
+    mean = (policy * q_values).sum(-1) + 2.0 * torch.special.entr(policy).sum(-1)
+    torch.testing.assert_close(soft_value(q_values, 2.0), mean)
+    assert_table(soft_value(q_values, 2.0, torch.tensor([True, False])), [0.0])
+    assert_table(soft_value(q_values, 1e-3), [2.0 * math.log(3.0)])
 
 
 def test_forbidden_actions_have_no_probability_whatever_their_value() -> None:

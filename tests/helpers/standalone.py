@@ -8,7 +8,7 @@ from unittest.mock import Mock
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from lit_mtdqn.algorithms import ValueLearner
-from lit_mtdqn.types import Losses, Transition
+from lit_mtdqn.types import Clock, Losses, Transition
 
 
 class Standalone:
@@ -20,14 +20,17 @@ class Standalone:
 
     def __init__(self, model: ValueLearner) -> None:
         self.model = model
-        self.optimizer = LightningOptimizer(model.configure_optimizers())
         trainer: Any = Mock()
         trainer.world_size, trainer.callbacks, trainer.log_every_n_steps = 1, [], 0
         trainer.fit_loop.epoch_loop.total_batch_idx = 0
         trainer.precision_plugin.scaler = None
-        trainer.strategy._lightning_optimizers = [self.optimizer]
-        trainer.datamodule.clock.updates = 0
+        trainer.precision, trainer.datamodule.task_infos = "32-true", model.tasks
+        trainer.datamodule.clock = Clock({info.name: 0 for info in model.tasks})
+        trainer.global_rank = 0
         model.trainer = trainer
+        model.setup("fit")
+        self.optimizer = LightningOptimizer(model.configure_optimizers())
+        trainer.strategy._lightning_optimizers = [self.optimizer]
         model.on_fit_start()
         model._direct = True
         model.network.train()

@@ -43,7 +43,12 @@ def needs_envpool(path: Path) -> bool:
     return any(task.get("backend") == "envpool" for task in tasks_of(path).values())
 
 
-RUNNABLE = [pytest.param(path, marks=ENVPOOL if needs_envpool(path) else ()) for path in RUNS]
+# Those of students are run with teachers in `test_distillation.py`.
+RUNNABLE = [
+    pytest.param(path, marks=ENVPOOL if needs_envpool(path) else ())
+    for path in RUNS
+    if path.parts[1] != "distillation"
+]
 
 
 def _sharing_of(path: Path) -> str:
@@ -58,6 +63,8 @@ SHARINGS = [path for path in METHODS if _sharing_of(path)]
 # cvxpy warns of much that torchjd asks of it for Nash-MTL.
 SILENT = {"nash_mtl": [pytest.mark.filterwarnings("ignore")]}
 MULTI_TASK = [path for path in METHODS if "lit_mtdqn.MultiTaskDQN" in path.read_text()]
+# They need teachers, and are run with some in `test_distillation.py`.
+TAUGHT = [path for path in METHODS if "lit_mtdqn.PolicyDistillation" in path.read_text()]
 NEEDS_SOLVERS = {"cagrad": "cvxpy", "nash_mtl": "ecos", "upgrad": "quadprog"}
 CARTPOLE = "configs/dqn/cartpole.yaml"
 # Unlike observations and actions, which are padded.
@@ -103,7 +110,9 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
-@pytest.mark.parametrize("path", sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK}), ids=str)
+@pytest.mark.parametrize(
+    "path", sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK} - {*TAUGHT}), ids=str
+)
 def test_a_method_runs_on_one_task_and_on_many(path: Path, run: str, tmp_path: Path) -> None:
     smoke(tmp_path / "run", Path(f"configs/{run}.yaml"), path)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

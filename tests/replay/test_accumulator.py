@@ -204,6 +204,28 @@ def test_transitions_have_the_types_that_replay_keeps() -> None:
     }
 
 
+@PHASES
+def test_labels_stay_with_the_observation_that_they_are_of(phases: list[int]) -> None:
+    specs = {"a": TaskSpec(env=VECTOR, n_step=3), "b": TaskSpec(env=SINGLE, n_step=2)}
+    accumulator = TransitionAccumulator(list(specs.values()), ["label"])
+    rows = iter(_play(specs, 24, [3, 5]))
+    emitted = 0
+    for length in phases:
+        for step in range(length):
+            row = next(rows)
+            if step % 4 == 1:
+                # The second task stands still.
+                row.valid[1] = False
+            label = 2.0 * row.observation[..., 1:]
+            accumulator.add(row._replace(extra={**row.extra, "label": label}))
+        for columns in accumulator.emit():
+            assert "success" not in columns
+            expected = 2.0 * columns["observation"][..., 1:]
+            np.testing.assert_array_equal(columns["label"], expected)
+            emitted += len(expected)
+    assert emitted > 60
+
+
 def test_without_new_rows_nothing_is_emitted() -> None:
     accumulator = TransitionAccumulator([TaskSpec(env="count"), TaskSpec(env="count")])
     assert accumulator.emit() == [{}, {}]

@@ -25,8 +25,9 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100 * GIB))
 
 
+@pytest.mark.parametrize("labels", [0, 5])
 @pytest.mark.parametrize("masked", [False, True])
-def test_the_size_is_that_of_the_stored_arrays(masked: bool) -> None:
+def test_the_size_is_that_of_the_stored_arrays(masked: bool, labels: int) -> None:
     rows: dict[str, Array] = {
         "observation": np.zeros((6, 4), np.float32),
         "action": np.zeros(6, np.int64),
@@ -36,11 +37,14 @@ def test_the_size_is_that_of_the_stored_arrays(masked: bool) -> None:
     }
     if masked:
         rows |= {name: np.ones((6, 3), bool) for name in ("action_mask", "next_action_mask")}
+    if labels:
+        rows["label"] = np.zeros((6, labels), np.float32)
     replay = Replay(6, seed=0)
     replay.extend(rows)
     sample = replay.sample(6)
     stored = sum(sample[name].nbytes for name in rows)
-    assert stored == replay_bytes(6, observation_bytes=16, num_actions=3, masked=masked)
+    sizes: dict[str, Any] = {"observation_bytes": 16, "num_actions": 3}
+    assert stored == replay_bytes(6, **sizes, masked=masked, labels=labels)
 
 
 @pytest.mark.usefixtures("free")

@@ -1,6 +1,6 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice, pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ def _stream(
     *epsilons: list[float],
     places: tuple[int, ...] = (),
     active: Sequence[Sequence[bool] | None] = (),
+    labeller: Any = None,
 ) -> Iterator[StepRow]:
     """Return the rows of some tasks; the last epsilons hold for all later steps."""
     layout, infos = probe_tasks(tasks)
@@ -53,6 +54,7 @@ def _stream(
         epsilon,
         range(len(tasks)),
         next_active,
+        labeller,
     )
     return collector.steps([100 * (place + 1) for place in range(len(tasks))])
 
@@ -107,6 +109,31 @@ def test_a_task_that_does_not_act_stands_still_and_its_policy_is_not_asked() -> 
         np.testing.assert_array_equal(following.observation, row.next_observation)
         assert row.next_action_mask is not None
         np.testing.assert_array_equal(following.action_mask, row.next_action_mask)
+
+
+class Double:
+    """Labels what is seen with twice of it and the task."""
+
+    label_sizes: ClassVar = {"double": 4}
+
+    def labels_of(self, observation: Tensor, task: Tensor) -> dict[str, Tensor]:
+        number = task.view(-1, 1, 1).expand(-1, observation.shape[1], 1)
+        return {"double": torch.cat([2.0 * observation, number], -1)}
+
+
+def test_labels_are_of_what_was_seen_and_zeros_where_a_task_stands_still() -> None:
+    active = [None, [True, False], None]
+    given: dict[str, Any] = {"places": (2, 5), "active": active, "labeller": Double()}
+    # Random actions ask no policy, and are labelled like all others.
+    stream = _stream({"a": PLAIN, "b": PLAIN}, Policy(never_asked), [1.0, 1.0], **given)
+    for row, acts in zip(islice(stream, 3), active, strict=True):
+        labels = row.extra["double"]
+        np.testing.assert_array_equal(labels[0, :, :3], 2.0 * row.observation[0])
+        assert (labels[0, :, 3] == 2.0).all()
+        assert (labels[1, :, 3] == (5.0 if acts is None else 0.0)).all()
+        if acts is None:
+            np.testing.assert_array_equal(labels[1, :, :3], 2.0 * row.observation[1])
+        assert "success" in row.extra
 
 
 def test_the_policy_sees_all_tasks_at_once_and_which_they_are() -> None:

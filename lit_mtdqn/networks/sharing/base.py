@@ -42,10 +42,12 @@ class Sharing(nn.Module, ABC):
 
     Attributes:
         num_features: Size of the features.
+        layer_sizes: Units or channels of each layer; none where the torso does not name its layers.
         one_head: Whether all tasks use one head.
     """
 
     num_features: int
+    layer_sizes: tuple[int, ...] = ()
     one_head: bool = False
 
     def require_learning_rate(self, learning_rate: float) -> None:
@@ -67,6 +69,11 @@ class Sharing(nn.Module, ABC):
     def metrics(self, prediction: Prediction, task: Tensor) -> dict[str, Tensor]:
         """Return numbers [] worth logging; asked only when a row of metrics is due."""
         return {}
+
+
+def sizes_of_layers(torso: Torso) -> tuple[int, ...]:
+    """Return the units or channels of each layer; none if a torso does not name its layers."""
+    return torso.layer_sizes if isinstance(torso, LayeredTorso) else ()
 
 
 def require_layers(torso: Torso, what: str, instead: str) -> LayeredTorso:

@@ -11,7 +11,13 @@ from torch import Tensor
 from lit_mtdqn.functional.parameters import pull_to_mean_
 from lit_mtdqn.networks.copies import Copies
 from lit_mtdqn.networks.rows import TaskRows, owners
-from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
+from lit_mtdqn.networks.sharing.base import (
+    Shared,
+    Sharing,
+    TorsoFactory,
+    require_layers,
+    sizes_of_layers,
+)
 from lit_mtdqn.networks.sharing.couplings import CrossStitch, Lateral
 from lit_mtdqn.networks.torsos import Torso
 from lit_mtdqn.types import Clock, TaskInfos, as_task_infos, require
@@ -77,6 +83,7 @@ class Columns(Sharing):
         torsos = [torso(infos) for _ in names]
         self.columns = Copies(names, torsos, shared=coupling == "cross_stitch")
         self.num_features = self.columns.num_features
+        self.layer_sizes = sizes_of_layers(torsos[0])
         self.mixing: CrossStitch | Lateral | None = None
         if coupling in ("none", "pull"):
             return

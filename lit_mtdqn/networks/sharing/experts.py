@@ -13,7 +13,13 @@ from lit_mtdqn.functional.routing import (
     load_balance_loss,
 )
 from lit_mtdqn.networks.copies import Between, Copies
-from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
+from lit_mtdqn.networks.sharing.base import (
+    Shared,
+    Sharing,
+    TorsoFactory,
+    require_layers,
+    sizes_of_layers,
+)
 from lit_mtdqn.networks.sharing.routers import (
     AttentionRouter,
     GumbelRouter,
@@ -102,6 +108,8 @@ class Experts(Sharing):
         torsos = [torso(infos) for _ in names]
         self.experts = Copies(names, torsos, shared=True)
         self.num_features = self.experts.num_features
+        inner = sizes_of_layers(torsos[0])[:-1]
+        self.layer_sizes = (*(num_experts * size for size in inner), self.num_features)
         must = f"be at most the {self.num_features} features if orthogonal"
         require(
             not orthogonal or num_experts <= self.num_features, "num_experts", must, num_experts

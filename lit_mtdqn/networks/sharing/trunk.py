@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from lit_mtdqn.networks.copies import Copies
 from lit_mtdqn.networks.rows import TaskEmbedding, TaskRows, owners
-from lit_mtdqn.networks.sharing.base import Shared, Sharing, TorsoFactory, require_layers
+from lit_mtdqn.networks.sharing.base import (
+    Shared,
+    Sharing,
+    TorsoFactory,
+    require_layers,
+    sizes_of_layers,
+)
 from lit_mtdqn.networks.sharing.conditioning import AttentionMasks, FiLM, modulate
 from lit_mtdqn.networks.torsos import LayeredTorso
 from lit_mtdqn.types import TaskInfo, TaskInfos, as_task_infos, require
@@ -71,6 +77,7 @@ class SharedTrunk(Sharing):
             infos = _with_embedding(infos, embedding_dim)
         built = torso(infos)
         self.num_features = built.num_features
+        self.layer_sizes = sizes_of_layers(built)
         if conditioning in ("none", "concat"):
             self.torso = built
             return
