@@ -214,8 +214,9 @@ class Align(Objective):
         """Return the features [N, F] of each source in a minibatch, by its number."""
         features, task = self._features(td.prediction), batch.task.tolist()
         return {
-            source: features[[group for group, number in enumerate(task) if number == source]]
-            .flatten(0, 1)
+            source: features[
+                [group for group, number in enumerate(task) if number == source]
+            ].flatten(0, 1)
             for source in self.sources
             if source in task
         }

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from itertools import combinations
 
 import pytest
@@ -16,6 +17,7 @@ from lit_mtdqn.functional.alignment import (
     squared_distances,
 )
 
+Distance = Callable[[Tensor, Tensor], Tensor]
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -137,15 +139,15 @@ def test_covariances_are_those_of_torch() -> None:
 
 @pytest.mark.parametrize("distance", [mmd_squared, coral])
 @pytest.mark.parametrize(("rows", "others", "name"), [(1, 4, "source"), (4, 1, "target")])
-def test_samples_of_one_row_are_refused(distance: object, rows: int, others: int, name: str) -> None:
-    assert callable(distance)
+def test_samples_of_one_row_are_refused(
+    distance: Distance, rows: int, others: int, name: str
+) -> None:
     with pytest.raises(ValueError, match=complaint(name)):
         distance(_sample(rows, 0), _sample(others, 1))
 
 
 @pytest.mark.parametrize("distance", [mmd_squared, coral])
-def test_distances_keep_full_precision_under_autocast(distance: object) -> None:
-    assert callable(distance)
+def test_distances_keep_full_precision_under_autocast(distance: Distance) -> None:
     source, target = _sample(30, 0, size=16), _sample(30, 1, shift=0.2, size=16)
     expected = distance(source, target)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -10,9 +10,7 @@ def _numbered(*shape: int) -> Tensor:
     return torch.arange(torch.Size(shape).numel()).view(shape)
 
 
-def _transitions(
-    extra: dict[str, Tensor], observed: dict[str, Tensor] | None = None
-) -> Transition:
+def _transitions(extra: dict[str, Tensor], observed: dict[str, Tensor] | None = None) -> Transition:
     return Transition(
         observation=_numbered(K, S, B, 5),
         action=_numbered(K, S, B),
