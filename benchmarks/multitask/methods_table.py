@@ -38,6 +38,7 @@ BY_TASK = {
 }
 QUESTIONS = {
     "What tasks share": ("sharing", "torso"),
+    "What a task without rewards has of the others": ("Align",),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),
@@ -47,10 +48,13 @@ QUESTIONS = {
 
 
 def keys_of(tree: Any) -> set[str]:
-    """Return all keys of a nested mapping."""
+    """Return all keys of nested mappings and lists, and the names of the classes that they name."""
+    if isinstance(tree, list):
+        return set().union(*(keys_of(value) for value in tree))
     if not isinstance(tree, dict):
         return set()
-    return set(tree).union(*(keys_of(value) for value in tree.values()))
+    named = {str(tree["class_path"]).rpartition(".")[2]} if "class_path" in tree else set()
+    return named.union(tree, *(keys_of(value) for value in tree.values()))
 
 
 def question_of(overlay: dict[str, Any]) -> str:
