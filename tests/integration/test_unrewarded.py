@@ -35,7 +35,7 @@ def _far(offset: float, head: str | None) -> TaskSpec:
 
 
 def _run(
-    offset: float, kind: str, model: dict[str, Any], data: dict[str, Any]
+    offset: float, kind: Any, model: dict[str, Any], data: dict[str, Any]
 ) -> tuple[dict[str, Any], float, RolloutDataModule]:
     """Return what is left of a run: the learner's state, the scores and the clock."""
     torch.manual_seed(0)

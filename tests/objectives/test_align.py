@@ -265,14 +265,14 @@ COUNT = TaskSpec(env=VECTOR)
 UNREWARDED = TaskSpec(env=SINGLE, head="near", learns=False)
 
 
-def _tasks(kind: str) -> dict[str, TaskSpec]:
+def _tasks(kind: Any) -> dict[str, TaskSpec]:
     far = replace(UNREWARDED, head=None) if kind == "dam" else UNREWARDED
     return {"near": COUNT, "far": far, "other": COUNT}
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_aligns_and_its_checkpoint_loads(kind: str, precision: str, tmp_path: Path) -> None:
+def test_a_run_aligns_and_its_checkpoint_loads(kind: Any, precision: str, tmp_path: Path) -> None:
     data = small_data(_tasks(kind), sampler=GumbelTopK(k=1, score="td_error"))
     objective = partial(Align, kind=kind, sources=["near"])
     model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[objective])
