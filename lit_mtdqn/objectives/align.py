@@ -55,7 +55,9 @@ class Align(Objective):
 
     Every source row of a minibatch counts alike, all sources together as one domain but under
     `dam`. Terms are of single minibatches, and on several ranks of each rank's own rows. Under
-    prioritised replay the sources' rows are those of large errors.
+    prioritised replay the sources' rows are those of large errors. `mmd` and `dam` compare every
+    two rows: their time grows with the square of the batch. `dam` knows which actions a task has,
+    not which of them a state forbids.
 
     Args:
         tasks: The tasks; given by the learner.

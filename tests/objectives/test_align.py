@@ -8,6 +8,7 @@ import torch
 from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 from helpers.counting_env import SINGLE, VECTOR
+from helpers.heads import ALL, each
 from helpers.runs import fit, quiet_trainer, small_data
 from helpers.standalone import Standalone
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn.functional import softplus
 from torchjd import aggregation
 
 from lit_mtdqn import MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn.algorithms import PolicyDistillation
 from lit_mtdqn.algorithms.teachers import Teachers
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.data import GumbelTopK
@@ -156,14 +158,14 @@ def test_the_adversary_makes_domains_harder_to_tell_apart() -> None:
         trained = [p for module in model.trained_modules() for p in module.parameters()]
         optimizer = torch.optim.Adam(trained, lr=3e-3)
         batch = _batch(rows=64)
-        batch = batch._replace(observed={"far": batch.observed["far"] + 1.0})
-        for _ in range(300):
+        batch = batch._replace(observed={"far": batch.observed["far"] + 3.0})
+        for _ in range(200):
             optimizer.zero_grad()
             _term(model, batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         ends.append(float(_term(model, batch).detach()))
     assert ends[0] < 0.3
-    assert ends[1] > 0.6
+    assert ends[1] > 0.5
 
 
 def _values(model: MultiTaskDQN, network: QNetwork) -> Tensor:
@@ -226,7 +228,7 @@ def test_teachers_may_speak_for_sources_in_the_sources_unit() -> None:
 def test_a_minibatch_without_sources_changes_nothing_and_reaches_every_part(kind: str) -> None:
     model = _aligned(kind=kind, sources=["near"], weight=1.0)
     term = _term(model, _batch([OTHER]))
-    assert float(term) == 0.0
+    assert_table(term.detach(), 0.0)
     term.backward()  # type: ignore[no-untyped-call]
     # Ranks wait for the gradients of all parameters.
     for parameter in _objective(model).parameters():
@@ -259,6 +261,26 @@ def test_distances_are_float32_under_autocast(kind: str) -> None:
         term = _term(model)
     assert term.dtype == torch.float32
     torch.testing.assert_close(term, _term(model), rtol=0.2, atol=0.05)
+
+
+@each({name: head for name, head in ALL.items() if name.startswith("noisy dueling")})
+def test_values_of_every_head_are_matched(head: Any) -> None:
+    objective = partial(Align, kind="dam", weight=1.0)
+    model = MultiTaskDQN(OWN_HEAD, partial(QNetwork, head=head), objectives=[objective], scale=None)
+    Standalone(model)
+    model.resample_noise()
+    term = _term(model)
+    term.backward()  # type: ignore[no-untyped-call]
+    assert float(term.detach()) > 0.0
+    assert any(p.grad is not None and bool(p.grad.any()) for p in model.network.head.parameters())
+
+
+def test_a_student_of_teachers_aligns_too() -> None:
+    model = PolicyDistillation(INFOS, network=NETWORK, objectives=[partial(Align, weight=1.0)])
+    model.use_teachers({"near": Fixed(), "other": Fixed()})
+    Standalone(model)
+    near, other, far = _features(model)
+    assert_table(_term(model), mmd_squared(torch.cat([near, other]), far))
 
 
 COUNT = TaskSpec(env=VECTOR)
