@@ -5,8 +5,8 @@
 lets a learner for each overlay of `configs/methods/` that changes the model make updates by turns,
 on the minibatches of one run on the driving tasks, and writes `benchmarks/results/method_cost.csv`:
 per number of tasks and overlay the median milliseconds of an update and the median ratio to the
-update without an overlay of the same round. Methods that need solvers which are not installed are
-left out, and so are those of students.
+update without an overlay of the same round. Methods that need solvers which are not installed,
+another run, teachers or a task without rewards are left out.
 """
 
 from __future__ import annotations
@@ -34,22 +34,17 @@ from lit_mtdqn.types import Phase, TaskInfo
 ENVS = ("LaneKeeping", "Pedestrian", "TrafficLight")
 METHODS = Path("configs/methods")
 CONTROL = "hard_sharing"
+# What overlays hold that want more than the tasks: another run, teachers, a task without rewards.
+NEEDS = ("source", "PolicyDistillation", "objectives.Align")
 RESULTS = Path(__file__).parent / "results" / "method_cost.csv"
 
 
 def methods() -> dict[str, dict[str, Any]]:
-    """Return the arguments that each overlay gives the model, the control's first.
-
-    Those that start from another run or learn from teachers are left out.
-    """
-    texts = {p.stem: p.read_text() for p in sorted(METHODS.glob("*.yaml"))}
-    overlays = {name: yaml.safe_load(t) for name, t in texts.items() if "source" not in t}
-    models = {name: o["model"] for name, o in overlays.items() if "model" in o}
-    found = {
-        name: model.get("init_args", {})
-        for name, model in models.items()
-        if not str(model.get("class_path")).endswith("PolicyDistillation")
-    }
+    """Return the arguments that each overlay gives the model, the control's first."""
+    texts = {path.stem: path.read_text() for path in sorted(METHODS.glob("*.yaml"))}
+    alone = {name: text for name, text in texts.items() if not any(n in text for n in NEEDS)}
+    overlays = {name: yaml.safe_load(text) for name, text in alone.items()}
+    found = {name: o["model"].get("init_args", {}) for name, o in overlays.items() if "model" in o}
     for arguments in found.values():
         torso = arguments.get("network", {}).get("init_args", {}).get("torso", {})
         if torso:

@@ -40,6 +40,7 @@ QUESTIONS = {
     "What it takes from another run, and what stays": ("source", "parts"),
     "What students learn from teachers": ("match",),
     "What tasks share": ("sharing", "torso", "prior"),
+    "What a task without rewards has of the others": ("Align",),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),
@@ -49,12 +50,13 @@ QUESTIONS = {
 
 
 def keys_of(tree: Any) -> set[str]:
-    """Return all keys of nested mappings and lists."""
+    """Return all keys of nested mappings and lists, and the names of the classes that they name."""
     if isinstance(tree, list):
         return set().union(*(keys_of(value) for value in tree))
     if not isinstance(tree, dict):
         return set()
-    return set(tree).union(*(keys_of(value) for value in tree.values()))
+    named = {str(tree["class_path"]).rpartition(".")[2]} if "class_path" in tree else set()
+    return named.union(tree, *(keys_of(value) for value in tree.values()))
 
 
 def question_of(overlay: dict[str, Any]) -> str:

@@ -94,4 +94,4 @@ class DQN(ValueLearner):
         if not torch.is_grad_enabled():
             prediction: Prediction = self.network(observation, task)
             return prediction
-        return predict_by_group(self.network, copies, observation, task)
+        return predict_by_group(self.network, copies.for_groups(len(task)), observation, task)

@@ -104,6 +104,12 @@ class MultiTaskDQN(DQN):
         rate = {} if self.balancer.lr is None else {"lr": self.balancer.lr}
         return [{"params": parameters, **rate}] if parameters else []
 
+    @property
+    def observes(self) -> list[str]:
+        """Tasks that do not learn whose observations objectives need."""
+        asking = (part for part in self.objectives if isinstance(part, Objective))
+        return [name for objective in asking for name in objective.observes]
+
     def auxiliary_losses(self, batch: Transition, td: TDLoss) -> dict[str, Tensor]:
         """Return the terms of all objectives."""
         terms = super().auxiliary_losses(batch, td)

@@ -196,6 +196,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._require_same_labels()
             if self._collector is not None:
                 self._collector.policy, self._collector.labeller = self._policy(), self._labeller
+            self.source.observed = self._observed_slots()
             return
         trainer = self.trainer
         ranks = 1 if trainer is None else trainer.world_size
@@ -211,6 +212,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             if slot.acts
         ]
         self.source = self._make_source(ranks, rank)
+        self.source.observed = self._observed_slots()
         rank_zero_info(
             f"Each phase: {self.phase_vector_steps} steps of {self.num_envs} environments in "
             f"{len(self._training_envs)} task(s), then {self.updates_per_phase} update(s)."
@@ -450,6 +452,20 @@ class RolloutDataModule(lightning.LightningDataModule):
             labels=list(self._label_sizes or {}),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
+
+    def _observed_slots(self) -> list[Slot]:
+        """Return the slots whose observations, and no rewards, the learner asks for."""
+        trainer = self.trainer
+        learner = None if trainer is None else trainer.lightning_module
+        observed = [slot for slot in self.slots if slot.task in getattr(learner, "observes", ())]
+        for slot in observed:
+            is_filled = slot.acts or slot.spec.replay is not None
+            must = "be true, or `replay` a folder, where its observations are compared"
+            require(is_filled, f"tasks.{slot.task}.acts", must, slot.spec.acts)
+        rows = self.batch_size // (1 if trainer is None else trainer.world_size)
+        must = "hold at least 2 rows a rank where samples of observations are compared"
+        require(not observed or rows >= 2, "batch_size", must, self.batch_size)
+        return observed
 
     def _make_return_tracker(self, acting: list[Slot], num_envs: int) -> ReturnTracker | None:
         learner = None if self.trainer is None else self.trainer.lightning_module

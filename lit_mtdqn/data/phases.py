@@ -42,6 +42,7 @@ class PhaseSource:
 
     Attributes:
         active: Which acting slots make the next vector step, [S]; None for all.
+        observed: Slots that do not learn but give observations to every update.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class PhaseSource:
         self.learning = [slot for slot in slots if slot.learns]
         self.statistics = statistics
         self.active: np.ndarray | None = None
+        self.observed: Sequence[Slot] = ()
         self._returns = returns
         self._stream = stream
         self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting], labels)
@@ -110,8 +112,9 @@ class PhaseSource:
             )
 
     def _is_warm(self) -> bool:
-        """Return whether every learning slot on every rank has enough; all ranks agree."""
-        targets = [(slot, min(self._warmup, slot.replay.capacity)) for slot in self.learning]
+        """Return whether every slot of a batch has enough on every rank; all ranks agree."""
+        needed = [*self.learning, *self.observed]
+        targets = [(slot, min(self._warmup, slot.replay.capacity)) for slot in needed]
         warm = all(len(slot.replay) >= max(rows, 1) for slot, rows in targets if slot.acts)
         return int(self._sum_over_ranks(torch.tensor([int(not warm)]))) == 0
 
@@ -143,13 +146,14 @@ class PhaseSource:
         if self._returns is None:
             return {}
         pairs = zip(self.acting, self._returns.take(), strict=True)
-        return {slot.task: sums for slot, sums in pairs}
+        # Rewards of a task that does not learn reach nothing but the log.
+        return {slot.task: sums for slot, sums in pairs if slot.learns}
 
     def _score_episodes(self, rollout: dict[str, float]) -> None:
         """Score the tasks that have finished a training episode since the last phase."""
         for slot in self.acting:
             task = slot.task
-            if self.statistics.episodes[task] == self._episodes[task]:
+            if not slot.learns or self.statistics.episodes[task] == self._episodes[task]:
                 continue
             self._episodes[task] = self.statistics.episodes[task]
             episode_return = rollout[f"rollout/episode_return/{task}"]
@@ -173,8 +177,18 @@ class PhaseSource:
         columns = self._draw_rows(groups)
         tasks = torch.tensor([slot.index for slot in self.learning])
         columns["task"] = tasks[groups]
-        fields = {name: columns.pop(name) for name in Transition._fields if name != "extra"}
-        return Transition(**fields, extra=columns)
+        named = ("extra", "observed")
+        fields = {name: columns.pop(name) for name in Transition._fields if name not in named}
+        return Transition(**fields, extra=columns, observed=self._draw_observations())
+
+    def _draw_observations(self) -> dict[str, Tensor]:
+        """Return observations [K, B, *O] of the observed slots, and nothing else of them."""
+        shape = (self._updates, self._batch_size)
+        drawn = {
+            slot.task: slot.replay.sample(self._updates * self._batch_size)["observation"]
+            for slot in self.observed
+        }
+        return {task: rows.view(*shape, *rows.shape[1:]) for task, rows in drawn.items()}
 
     def _draw_rows(self, groups: Tensor) -> dict[str, Tensor]:
         """Return rows [K, S, B, ...] by name, group [k, s] from the slot that `groups` names."""

@@ -24,6 +24,18 @@ class GroupParameters(dict[str, Tensor]):
             for name, parameter in parameters.items()
         )
 
+    def for_groups(self, groups: int) -> GroupParameters:
+        """Return the copies for row groups beside those they were made for.
+
+        Where the numbers differ all use the first copy: of a term that is no single task's, only
+        the sum of the copies' gradients matters.
+        """
+        if all(len(copy) == groups for copy in self.values()):
+            return self
+        return GroupParameters(
+            (name, copy[:1].expand(groups, *copy.shape[1:])) for name, copy in self.items()
+        )
+
 
 def group_means(values: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of the values of each group, and which groups there are.

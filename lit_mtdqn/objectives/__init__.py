@@ -1,5 +1,6 @@
 """What is minimised."""
 
+from lit_mtdqn.objectives.align import Align
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.features import AttentionTransfer, FeatureRegression
@@ -9,6 +10,7 @@ from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
 __all__ = [
     "TD",
+    "Align",
     "AttentionTransfer",
     "DeepSupervision",
     "FeatureRegression",

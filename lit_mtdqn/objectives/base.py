@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Transition
+from lit_mtdqn.types import TaskInfo, Transition
+
+
+@torch.no_grad()
+def layer_sizes(network: QNetwork, tasks: Sequence[TaskInfo]) -> list[int]:
+    """Return the number of features of each of a network's layers, first to last."""
+    observation = torch.zeros(1, 1, *tasks[0].observation_shape)
+    layers = network(observation, torch.zeros(1, dtype=torch.int64)).layers
+    return [layer.shape[-1] for layer in layers]
 
 
 class Objective(nn.Module, ABC):
@@ -19,9 +29,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs_target: Whether it needs the target of a temporal-difference loss.
+        observes: Tasks that do not learn whose observations it needs, as `Transition.observed`.
     """
 
     needs_target = False
+    observes: Sequence[str] = ()
 
     def prepare(self, learner: Any) -> None:
         """Make what depends on more than tasks and network, before the optimiser is made for a fit.

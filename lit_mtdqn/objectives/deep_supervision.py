@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import Head, QNetwork
-from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.base import Objective, layer_sizes
 from lit_mtdqn.objectives.td import TDLoss
 from lit_mtdqn.types import Prediction, TaskInfos, Transition, as_task_infos, require
 
@@ -43,7 +42,7 @@ class DeepSupervision(Objective):
     ) -> None:
         super().__init__()
         infos = as_task_infos(tasks)
-        sizes = _inner_sizes(network, infos[0].observation_shape)
+        sizes = layer_sizes(network, infos)[:-1]
         given = [weights] * len(sizes) if isinstance(weights, int | float) else list(weights)
         must = f"hold one weight for each of the {len(sizes)} inner layers"
         require(len(given) == len(sizes) > 0, "DeepSupervision.weights", must, given)
@@ -63,11 +62,3 @@ class DeepSupervision(Objective):
             loss, _ = head.loss(prediction, batch.action, td.target)
             terms[f"deep_supervision_{place}"] = weight * loss * batch.weight
         return terms
-
-
-@torch.no_grad()
-def _inner_sizes(network: QNetwork, observation_shape: tuple[int, ...]) -> list[int]:
-    """Return the number of features of each layer but the last."""
-    observation = torch.zeros(1, 1, *observation_shape)
-    layers = network(observation, torch.zeros(1, dtype=torch.int64)).layers
-    return [layer.shape[-1] for layer in layers[:-1]]

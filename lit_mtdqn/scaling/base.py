@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import Head, QNetwork
+from lit_mtdqn.networks.rows import owners
 from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos
 
 Reduce = Callable[[Tensor], Tensor]
@@ -136,13 +138,22 @@ class ReturnScale(Scale):
     """Base of scales that follow from the returns of training episodes.
 
     Tasks that never act, and those without a finished episode so far, have no returns: their scale
-    is 1.
+    is 1. A task that does not learn has the scale of the learning task whose head it has.
     """
 
     needs_returns = True
+    owner: Tensor
 
     def __init__(self, tasks: TaskInfos) -> None:
         super().__init__(tasks, len(ReturnSums._fields))
+        self._infos = as_task_infos(tasks)
+        self.register_buffer("owner", torch.arange(len(self._infos)), persistent=False)
+
+    def bind(self, network: QNetwork) -> None:
+        """Note whose unit each task has."""
+        headed = zip(self._infos, network.head_names, strict=True)
+        names = owners([replace(info, head=head) for info, head in headed])
+        self.owner = torch.tensor([self.tasks.index(name) for name in names])
 
     @torch.no_grad()
     def on_returns(self, sums: Tensor) -> None:
@@ -154,5 +165,5 @@ class ReturnScale(Scale):
         self.refresh()
 
     def sums(self) -> ReturnSums:
-        """Return all sums so far, tensors [T] in place of numbers."""
-        return ReturnSums(*self.statistics.unbind(1))  # type: ignore[arg-type]
+        """Return all sums so far by which tasks are scaled, tensors [T] in place of numbers."""
+        return ReturnSums(*self.statistics[self.owner].unbind(1))  # type: ignore[arg-type]

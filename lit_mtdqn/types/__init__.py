@@ -14,7 +14,7 @@ from lit_mtdqn.types.protocols import (
     UpdateCallback,
 )
 from lit_mtdqn.types.returns import ReturnSums
-from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, value_at
+from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, Sigmoid, value_at
 from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
 from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
 
@@ -39,6 +39,7 @@ __all__ = [
     "Schedule",
     "ScoreKind",
     "ShowsLayers",
+    "Sigmoid",
     "StepRow",
     "TaskInfo",
     "TaskInfos",

@@ -64,6 +64,9 @@ class Transition(NamedTuple):
         replay_index: Place in its replay, [...]; priorities are written back by it.
         task: Index of the task of each row group, [K, S] or [S].
         extra: Further tensors by name, such as `next_action_mask`.
+        observed: Observations of tasks that do not learn, by the task's name, where an objective
+            asks for them, [..., B, *O] without an axis of groups. Nothing else is known of them:
+            neither what was done there nor what it brought.
     """
 
     observation: Tensor
@@ -75,14 +78,17 @@ class Transition(NamedTuple):
     replay_index: Tensor
     task: Tensor
     extra: dict[str, Tensor]
+    observed: dict[str, Tensor] = {}  # noqa: RUF012  a NamedTuple default, never written to
 
     def minibatches(self) -> Iterator[Transition]:
         """Yield the K minibatches of a phase, as views."""
-        columns = [field.unbind(0) for field in self[:-1]]
-        extras = {name: tensor.unbind(0) for name, tensor in self.extra.items()}
+        columns = [field.unbind(0) for field in self[:-2]]
+        named = [
+            {name: tensor.unbind(0) for name, tensor in tensors.items()} for tensors in self[-2:]
+        ]
         for k, fields in enumerate(zip(*columns, strict=True)):
-            extra = {name: views[k] for name, views in extras.items()}
-            yield Transition._make((*fields, extra))
+            own = ({name: views[k] for name, views in tensors.items()} for tensors in named)
+            yield Transition._make((*fields, *own))
 
 
 class Phase(NamedTuple):
@@ -100,9 +106,12 @@ class Phase(NamedTuple):
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
-        fields = [field.to(device) for field in self.transitions[:-1]]
-        extra = {name: tensor.to(device) for name, tensor in self.transitions.extra.items()}
-        return self._replace(transitions=Transition._make((*fields, extra)))
+        fields = [field.to(device) for field in self.transitions[:-2]]
+        named = (
+            {name: tensor.to(device) for name, tensor in tensors.items()}
+            for tensors in self.transitions[-2:]
+        )
+        return self._replace(transitions=Transition._make((*fields, *named)))
 
 
 class Feedback(NamedTuple):

@@ -42,7 +42,9 @@ class TaskSpec:
         action_mask_key: Key of `info` with the actions that are allowed now, or None if all always
             are.
         acts: Whether the task is played during training.
-        learns: Whether its transitions are learned from.
+        learns: Whether its transitions are learned from. A task that acts and does not learn is a
+            domain without rewards: objectives that ask for its observations have them in every
+            update; its rewards are logged and reach nothing else.
         evaluates: Whether evaluation plays it.
         head: Name of the head it uses; None is a head of its own.
         replay: Folder of a stored replay to learn from; such a task does not act. None acts.

@@ -28,6 +28,15 @@ def test_copies_share_memory_and_are_leaves_of_their_own() -> None:
     assert weight.grad is None
 
 
+def test_copies_serve_other_numbers_of_groups_by_the_first_of_them() -> None:
+    copies = GroupParameters.of({"weight": torch.tensor([1.0, 2.0])}, 3)
+    assert copies.for_groups(3) is copies
+    further = copies.for_groups(2)["weight"]
+    assert_table(further.detach(), [[1.0, 2.0], [1.0, 2.0]])
+    (further * torch.tensor([[1.0], [10.0]])).sum().backward()  # type: ignore[no-untyped-call]
+    assert_table(copies["weight"].grad, [[11.0, 11.0], [0.0, 0.0], [0.0, 0.0]])  # type: ignore[arg-type]
+
+
 def test_means_of_groups_follow_their_numbers_in_any_order() -> None:
     means, present = group_means(torch.tensor([1.0, 2.0, 5.0, 7.0]), torch.tensor([4, 0, 4, 4]))
     assert present.tolist() == [0, 4]

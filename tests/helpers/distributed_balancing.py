@@ -78,7 +78,7 @@ def _phase(rank: int, world_size: int) -> Phase:
     batches = [random_batch(INFOS, ROWS, seed) for seed in range(UPDATES)]
     share = slice(rank * ROWS // world_size, (rank + 1) * ROWS // world_size)
     columns: dict[str, Any] = {}
-    for name in Transition._fields[:-1]:
+    for name in Transition._fields[:-2]:
         column = torch.stack([getattr(batch, name) for batch in batches])
         columns[name] = column if name == "task" else column[:, :, share].clone()
     return Phase(Transition(**columns, extra={}), {})

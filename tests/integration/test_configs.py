@@ -62,9 +62,14 @@ def _sharing_of(path: Path) -> str:
 SHARINGS = [path for path in METHODS if _sharing_of(path)]
 # cvxpy warns of much that torchjd asks of it for Nash-MTL.
 SILENT = {"nash_mtl": [pytest.mark.filterwarnings("ignore")]}
-MULTI_TASK = [path for path in METHODS if "lit_mtdqn.MultiTaskDQN" in path.read_text()]
+ALIGNMENTS = [path for path in METHODS if "lit_mtdqn.objectives.Align" in path.read_text()]
 # They need teachers, and are run with some in `test_distillation.py`.
 TAUGHT = [path for path in METHODS if "lit_mtdqn.PolicyDistillation" in path.read_text()]
+MULTI_TASK = [
+    path
+    for path in METHODS
+    if "lit_mtdqn.MultiTaskDQN" in path.read_text() and path not in ALIGNMENTS
+]
 NEEDS_SOLVERS = {"cagrad": "cvxpy", "nash_mtl": "ecos", "upgrad": "quadprog"}
 CARTPOLE = "configs/dqn/cartpole.yaml"
 # Unlike observations and actions, which are padded.
@@ -97,6 +102,8 @@ def test_there_are_configurations_to_test() -> None:
         "minatar",
         "highway",
         "minigrid",
+        "shifted_driving",
+        "breakout_views",
     }
 
 
@@ -111,7 +118,9 @@ def test_a_configuration_runs_to_its_report(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run", ["dqn/cartpole", "driving/three_tasks"])
 @pytest.mark.parametrize(
-    "path", sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK} - {*TAUGHT}), ids=str
+    "path",
+    sorted({*METHODS} - {*SHARINGS} - {*MULTI_TASK} - {*TAUGHT} - {*ALIGNMENTS}),
+    ids=str,
 )
 def test_a_method_runs_on_one_task_and_on_many(path: Path, run: str, tmp_path: Path) -> None:
     smoke(tmp_path / "run", Path(f"configs/{run}.yaml"), path)
@@ -175,6 +184,28 @@ def test_a_multi_task_method_runs_and_loads_on_two_suites(
     model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert [info.name for info in model.tasks] == TASKS[suite]
     assert model.balancer is not None or len(model.objectives) > 0
+
+
+def test_there_are_alignments_to_test() -> None:
+    assert {path.stem for path in ALIGNMENTS} >= {"mmd", "coral", "dann", "dam"}
+
+
+UNREWARDED = {"shifted_driving": "shifted", "contextual_cartpole": "longer_pole"}
+
+
+@pytest.mark.parametrize("suite", UNREWARDED)
+@pytest.mark.parametrize("path", ALIGNMENTS, ids=lambda path: path.stem)
+def test_an_alignment_runs_and_loads_on_two_suites(
+    path: Path, suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    target = UNREWARDED[suite]
+    options = [*BRIEF, "--data.total_env_steps=700", "--trainer.log_every_n_steps=1"]
+    options += [f"--data.tasks.{target}.head=null"] if path.stem == "dam" else []
+    smoke(tmp_path / "run", Path(f"configs/adaptation/{suite}.yaml"), path, options=options)
+    metrics = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert f"train/{path.stem}/{target}" in metrics
+    MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
 
 
 @pytest.mark.parametrize("suite", SUITES)

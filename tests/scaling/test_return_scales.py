@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 
+from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.scaling import ReturnNormaliser, ReturnScaling
 from lit_mtdqn.types import ReturnSums, TaskInfo
 
@@ -44,6 +46,16 @@ def test_a_task_without_a_return_keeps_its_unit() -> None:
     scale = ReturnNormaliser(_infos("silent", "known"))
     scale.on_returns(_sums(ReturnSums(steps=4.0, reward=9.0), ReturnSums(largest_return=20.0)))
     assert_table(scale.spread, [1.0, 2.0])
+
+
+def test_a_task_that_does_not_learn_has_the_unit_of_the_head_that_it_acts_with() -> None:
+    learning, alone = _infos("learning", "alone")
+    acting = replace(learning, name="acting", head="learning", learns=False)
+    infos = [acting, learning, replace(alone, learns=False)]
+    scale = ReturnNormaliser(infos, v_max=1.0)
+    scale.bind(QNetwork(infos))
+    scale.on_returns(_sums(ReturnSums(), ReturnSums(largest_return=8.0), ReturnSums()))
+    assert_table(scale.spread, [8.0, 8.0, 1.0])
 
 
 def test_rewards_are_divided_and_values_restored_group_by_group() -> None:

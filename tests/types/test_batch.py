@@ -10,7 +10,7 @@ def _numbered(*shape: int) -> Tensor:
     return torch.arange(torch.Size(shape).numel()).view(shape)
 
 
-def _transitions(extra: dict[str, Tensor]) -> Transition:
+def _transitions(extra: dict[str, Tensor], observed: dict[str, Tensor] | None = None) -> Transition:
     return Transition(
         observation=_numbered(K, S, B, 5),
         action=_numbered(K, S, B),
@@ -21,19 +21,23 @@ def _transitions(extra: dict[str, Tensor]) -> Transition:
         replay_index=_numbered(K, S, B),
         task=_numbered(K, S),
         extra=extra,
+        observed=observed or {},
     )
 
 
 def test_minibatches_are_the_k_slices_of_a_phase() -> None:
     mask = _numbered(K, S, B, 2) % 3 == 0
-    transitions = _transitions({"next_action_mask": mask})
+    seen = _numbered(K, B, 5)
+    transitions = _transitions({"next_action_mask": mask}, {"far": seen})
     batches = list(transitions.minibatches())
     assert len(batches) == K
     for k, batch in enumerate(batches):
-        for name in Transition._fields[:-1]:
+        for name in Transition._fields[:-2]:
             assert torch.equal(getattr(batch, name), getattr(transitions, name)[k]), name
         assert batch.extra.keys() == {"next_action_mask"}
         assert torch.equal(batch.extra["next_action_mask"], mask[k])
+        assert batch.observed.keys() == {"far"}
+        assert torch.equal(batch.observed["far"], seen[k])
 
 
 def test_minibatches_are_views_and_copy_nothing() -> None:
@@ -50,8 +54,9 @@ def test_minibatches_need_no_extra_tensors() -> None:
 
 
 def test_a_phase_moves_with_all_of_its_tensors_and_keeps_its_metrics() -> None:
-    phase = Phase(_transitions({"mask": torch.zeros(K, S, B)}), {"rollout/epsilon/left": 0.5})
-    moved = phase.to(torch.device("meta"))
-    tensors = [*moved.transitions[:-1], moved.transitions.extra["mask"]]
+    transitions = _transitions({"mask": torch.zeros(K, S, B)}, {"far": torch.zeros(K, B, 5)})
+    moved = Phase(transitions, {"rollout/epsilon/left": 0.5}).to(torch.device("meta"))
+    named = (moved.transitions.extra["mask"], moved.transitions.observed["far"])
+    tensors = [*moved.transitions[:-2], *named]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.rollout == {"rollout/epsilon/left": 0.5}

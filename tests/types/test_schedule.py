@@ -1,4 +1,5 @@
 import doctest
+import math
 import sys
 from dataclasses import FrozenInstanceError
 
@@ -7,7 +8,7 @@ from helpers.asserts import complaint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.types import Constant, Exponential, Linear, Schedule, value_at
+from lit_mtdqn.types import Constant, Exponential, Linear, Schedule, Sigmoid, value_at
 
 values = st.floats(-1e3, 1e3)
 counts = st.integers(0, 10_000)
@@ -23,6 +24,19 @@ def test_linear_waits_falls_and_stays(count: int, value: float) -> None:
 @pytest.mark.parametrize(("count", "value"), [(0, 9.0), (3, 5.0), (6, 3.0), (9, 2.0)])
 def test_exponential_halves_the_distance_every_half_life(count: int, value: float) -> None:
     assert Exponential(start=9.0, end=1.0, half_life=3)(count) == value
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.1, 0.25, 0.5, 1.0])
+def test_a_sigmoid_rises_as_the_paper_says(progress: float) -> None:
+    expected = 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0
+    assert Sigmoid(end=3.0, duration=1_000)(round(1_000 * progress)) == pytest.approx(3 * expected)
+
+
+def test_a_sigmoid_stays_where_it_has_arrived_and_is_earlier_where_it_is_steeper() -> None:
+    schedule = Sigmoid(end=1.0, duration=100)
+    assert schedule(0) == 0.0
+    assert schedule(10**9) == schedule(100) == pytest.approx(1.0, abs=1e-4)
+    assert Sigmoid(end=1.0, duration=100, steepness=20.0)(10) == pytest.approx(schedule(20))
 
 
 @settings(max_examples=50, deadline=None)
@@ -68,6 +82,10 @@ def test_lengths_out_of_range_are_refused() -> None:
         Linear(1.0, 0.0, duration=1, begin=-1)
     with pytest.raises(ValueError, match=complaint("half_life")):
         Exponential(1.0, 0.0, half_life=0)
+    with pytest.raises(ValueError, match=complaint("duration")):
+        Sigmoid(1.0, duration=0)
+    with pytest.raises(ValueError, match=complaint("steepness")):
+        Sigmoid(1.0, duration=1, steepness=0.0)
 
 
 def test_a_schedule_cannot_be_changed_by_those_who_share_it() -> None:
@@ -77,5 +95,5 @@ def test_a_schedule_cannot_be_changed_by_those_who_share_it() -> None:
 
 def test_the_examples_in_the_docstrings_hold() -> None:
     results = doctest.testmod(sys.modules[Schedule.__module__])
-    assert results.attempted == 3
+    assert results.attempted == 4
     assert results.failed == 0

@@ -50,7 +50,8 @@ def task(request: pytest.FixtureRequest) -> str:
 
 def test_perfect_sensors_draw_nothing(task: str) -> None:
     plain = DrivingVectorEnv(task, NUM_ENVS)
-    explicit = DrivingVectorEnv(task, NUM_ENVS, observation_noise=0.0, detection_range=None)
+    perfect = {"observation_noise": 0.0, "sensor_gain": 1.0, "sensor_bias": 0.0}
+    explicit = DrivingVectorEnv(task, NUM_ENVS, detection_range=None, **perfect)  # type: ignore[arg-type]
     far = DrivingVectorEnv(task, NUM_ENVS, detection_range=1000.0)
     expected = rollout(plain)
     for env in (explicit, far):
@@ -106,6 +107,18 @@ def test_what_is_out_of_range_looks_absent_and_what_is_in_range_looks_as_ever(ta
     np.testing.assert_array_equal(late[..., others], observation[..., others])
 
 
+def test_shifted_sensors_err_alike_on_every_number_at_every_step(task: str) -> None:
+    observation, *rest = rollout(DrivingVectorEnv(task, NUM_ENVS))
+    env = DrivingVectorEnv(task, NUM_ENVS, sensor_gain=0.8, sensor_bias=0.3)
+    shifted, *its_rest = rollout(env)
+    expected = np.clip(np.float32(0.8) * observation + np.float32(0.3), -1.0, 1.0)
+    np.testing.assert_array_equal(shifted, expected)
+    assert shifted.dtype == np.float32
+    assert (shifted == 1.0).any()
+    for found, wanted in zip(its_rest, rest, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_a_seed_repeats_the_noise_and_another_one_does_not(task: str) -> None:
     first, again, other = (
         rollout(DrivingVectorEnv(task, NUM_ENVS, observation_noise=0.2), seed)[0]
@@ -127,7 +140,12 @@ def test_a_restored_state_continues_with_the_same_noise(task: str) -> None:
 
 
 def test_a_single_environment_has_the_same_sensors(task: str) -> None:
-    sensors = {"observation_noise": 0.1, "detection_range": RANGE}
+    sensors = {
+        "observation_noise": 0.1,
+        "detection_range": RANGE,
+        "sensor_gain": 0.9,
+        "sensor_bias": 0.2,
+    }
     single, batch = DrivingEnv(task, **sensors), DrivingVectorEnv(task, 1, **sensors)  # type: ignore[arg-type]
     np.testing.assert_array_equal(single.reset(seed=7)[0], batch.reset(seed=7)[0][0])
     for _ in range(10):
@@ -144,6 +162,7 @@ def test_a_noisy_single_environment_passes_the_checker(env_id: str) -> None:
     [
         ({"observation_noise": -0.1}, "`observation_noise` must be at least 0"),
         ({"detection_range": 0.0}, "`detection_range` must be above 0 m"),
+        ({"sensor_gain": 0.0}, "`sensor_gain` must be above 0"),
     ],
 )
 def test_wrong_sensors_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -15,20 +15,27 @@ from lit_mtdqn.types import require
 class Sensors:
     """How well the driver sees; by default perfectly.
 
+    A number x is seen as `gain x + bias`, and noise on top of that.
+
     Attributes:
         noise: Standard deviation of the error of every number, drawn anew at every step, in units
             of the observation; at least 0.
         detection_range: m from the bumper to the line within which lights and pedestrians are
             seen, above 0; None sees them from anywhere.
+        gain: Factor on every number, above 0; the same at every step.
+        bias: Added to every number, in units of the observation; the same at every step.
     """
 
     noise: float = 0.0
     detection_range: float | None = None
+    gain: float = 1.0
+    bias: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.noise >= 0.0, "observation_noise", "be at least 0", self.noise)
         reach = self.detection_range
         require(reach is None or reach > 0.0, "detection_range", "be above 0 m", reach)
+        require(self.gain > 0.0, "sensor_gain", "be above 0", self.gain)
 
     def see(
         self, states: DrivingStates, task: DrivingTask, generator: np.random.Generator
@@ -36,8 +43,13 @@ class Sensors:
         """Return new observations, [num_envs, 20] in [-1, 1]; perfect sensors draw nothing."""
         reach = np.inf if self.detection_range is None else self.detection_range
         observation = observe(states, task, reach)
+        is_shifted = self.gain != 1.0 or self.bias != 0.0
+        if is_shifted:
+            observation *= np.float32(self.gain)
+            observation += np.float32(self.bias)
         if self.noise > 0.0:
             error = generator.standard_normal(observation.shape, dtype=np.float32)
             observation += np.float32(self.noise) * error
+        if is_shifted or self.noise > 0.0:
             np.clip(observation, -1.0, 1.0, out=observation)
         return observation

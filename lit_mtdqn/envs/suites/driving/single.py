@@ -16,6 +16,8 @@ class DrivingEnv(BatchOfOne):
         render_mode: `rgb_array` or None.
         observation_noise: Standard deviation of the error of every observed number.
         detection_range: m within which lights and pedestrians are seen; None is anywhere.
+        sensor_gain: Factor on every observed number.
+        sensor_bias: Added to every observed number.
     """
 
     metadata = METADATA
@@ -27,9 +29,18 @@ class DrivingEnv(BatchOfOne):
         render_mode: str | None = None,
         observation_noise: float = 0.0,
         detection_range: float | None = None,
+        sensor_gain: float = 1.0,
+        sensor_bias: float = 0.0,
     ) -> None:
         super().__init__(
             DrivingVectorEnv(
-                task, 1, max_episode_steps, render_mode, observation_noise, detection_range
+                task,
+                1,
+                max_episode_steps,
+                render_mode,
+                observation_noise,
+                detection_range,
+                sensor_gain,
+                sensor_bias,
             )
         )

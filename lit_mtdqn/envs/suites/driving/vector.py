@@ -84,6 +84,9 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
             anew at every step and clipped with it; at least 0.
         detection_range: m from the bumper to the line within which lights and pedestrians are
             seen, above 0; None sees them from anywhere. Rewards and rules do not depend on it.
+        sensor_gain: Factor on every observed number, above 0; see `sensor_bias`.
+        sensor_bias: Added to every observed number before it is clipped: other sensors on the same
+            road, as a domain to adapt to.
     """
 
     metadata = VECTOR_METADATA
@@ -96,6 +99,8 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         render_mode: str | None = None,
         observation_noise: float = 0.0,
         detection_range: float | None = None,
+        sensor_gain: float = 1.0,
+        sensor_bias: float = 0.0,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"`task` must be one of {sorted(TASKS)}. Got {task!r}.")
@@ -104,7 +109,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         if max_episode_steps < 1:
             raise ValueError(f"`max_episode_steps` must be at least 1. Got {max_episode_steps}.")
         self.task = TASKS[task]
-        self.sensors = Sensors(observation_noise, detection_range)
+        self.sensors = Sensors(observation_noise, detection_range, sensor_gain, sensor_bias)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode

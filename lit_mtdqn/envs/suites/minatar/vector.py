@@ -12,10 +12,10 @@ from minatar import Environment
 from numpy.typing import NDArray
 
 from lit_mtdqn.envs.suites.minatar.rendering import render_frame
+from lit_mtdqn.envs.suites.minatar.view import Flip, Planes, View
 from lit_mtdqn.types import require
 
 Integers = NDArray[np.integer[Any]]
-Planes = NDArray[np.bool_]
 StepResult = tuple[
     Planes, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
@@ -37,6 +37,11 @@ class MinAtarVectorEnv(VectorEnv[Planes, Integers, NDArray[Any]]):
         render_mode: `rgb_array` or None.
         sticky_action_prob: Probability that a copy repeats its last action instead, in [0, 1].
         difficulty_ramping: Whether some games become faster as an episode goes on.
+        flip: Whether the picture is mirrored: `horizontal`, `vertical`, `both` or None. Actions,
+            rewards and rendered frames stay as they are; so with the next two. They are domains to
+            adapt to, which the game's single form does not have.
+        zoom: Size of the picture on a screen that stays as large, in (0, 1].
+        noise: Probability that a bit is turned over at every frame, in [0, 0.5].
 
     References:
         Young and Tian 2019, "MinAtar: An Atari-Inspired Testbed for Thorough and Reproducible
@@ -52,6 +57,9 @@ class MinAtarVectorEnv(VectorEnv[Planes, Integers, NDArray[Any]]):
         render_mode: str | None = None,
         sticky_action_prob: float = 0.1,
         difficulty_ramping: bool = True,
+        flip: Flip | None = None,
+        zoom: float = 1.0,
+        noise: float = 0.0,
     ) -> None:
         require(num_envs >= 1, "num_envs", "be at least 1", num_envs)
         limit = max_episode_steps
@@ -64,6 +72,7 @@ class MinAtarVectorEnv(VectorEnv[Planes, Integers, NDArray[Any]]):
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
         self.render_mode = render_mode
+        self._view = View(flip, zoom, noise)
         self._games = [
             Environment(game, sticky_action_prob, difficulty_ramping) for _ in range(num_envs)
         ]
@@ -131,6 +140,7 @@ class MinAtarVectorEnv(VectorEnv[Planes, Integers, NDArray[Any]]):
             "games": [_state_of(game) for game in self._games],
             "step": self._step.copy(),
             "over": self._over.copy(),
+            "generator": self.np_random.bit_generator.state,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -141,9 +151,11 @@ class MinAtarVectorEnv(VectorEnv[Planes, Integers, NDArray[Any]]):
             _restore(game, values)
         self._step = state["step"].copy()
         self._over = state["over"].copy()
+        self.np_random.bit_generator.state = state["generator"]
 
     def _observe(self) -> Planes:
-        return np.stack([game.env.state() for game in self._games])
+        planes = np.stack([game.env.state() for game in self._games])
+        return self._view.see(planes, self.np_random)
 
 
 def _state_of(game: Environment) -> dict[str, Any]:
