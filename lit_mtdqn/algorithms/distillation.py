@@ -126,10 +126,11 @@ class PolicyDistillation(MultiTaskDQN):
         target: Tensor | None = None,
     ) -> Losses:
         """Return the distances to the teachers, and auxiliary losses."""
-        prediction = self._predictor(parameters)(batch.observation, batch.task)
+        predict = self._predictor(parameters)
+        prediction = predict(batch.observation, batch.task)
         teacher = self.teacher_values(batch) if target is None else target
         distance = self.match.distance(batch, prediction, teacher, self._clock.updates)
-        td = TDLoss(distance, distance.detach(), prediction, teacher)
+        td = TDLoss(distance, distance.detach(), prediction, teacher, predict)
         return Losses(td.loss, td.error, self.auxiliary_losses(batch, td), {}, teacher)
 
     def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:

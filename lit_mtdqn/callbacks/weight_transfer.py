@@ -14,7 +14,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 import lit_mtdqn.scaling
-from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.analysis.checkpoints import (
+    find_checkpoint,
+    head_kind,
+    online_weights,
+    read_checkpoint,
+)
 from lit_mtdqn.functional.parameters import update_target_
 from lit_mtdqn.networks.transfer import (
     Move,
@@ -105,7 +110,7 @@ class WeightTransfer(Callback):
         saved = read_checkpoint(path, name)
         found = online_weights(saved["state_dict"])
         wanted = names_of_parts(learner.network, self.parts, self.layers)
-        if _head_kind(saved["hyper_parameters"]) != _head_kind(learner.hparams):
+        if head_kind(saved["hyper_parameters"]) != head_kind(learner.hparams):
             wanted = [name for name in wanted if not name.startswith("head.")]
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)
         change_unit = self._change_of_unit(learner, saved, moves)
@@ -172,13 +177,6 @@ class WeightTransfer(Callback):
         # The unit of a held-out task is that of the one whose head it has.
         owners = [at for at, i in enumerate(infos) if i.learns and i.head == heads[place]]
         return place if infos[place].learns or not owners else owners[0]
-
-
-def _head_kind(hyperparameters: Mapping[str, Any]) -> str:
-    """Return the class of the heads."""
-    network = hyperparameters.get("network") or {}
-    head = (network.get("init_args") or {}).get("head") or {}
-    return str(head.get("class_path", "LinearHead")).rpartition(".")[2]
 
 
 def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:

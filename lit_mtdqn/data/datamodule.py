@@ -52,6 +52,7 @@ from lit_mtdqn.types import (
     Phase,
     TaskScores,
     TaskSpec,
+    Transition,
     as_task_specs,
     require,
 )
@@ -236,6 +237,15 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Take what the learner found out in the last phase."""
         if self.source is not None:
             self.source.on_feedback(feedback)
+
+    def look(self, rows: int) -> Transition:
+        """Return rows [S, B] of the learning tasks' replays, drawn evenly; nothing changes.
+
+        Args:
+            rows: B.
+        """
+        assert self.source is not None, "`setup('fit')` comes first"
+        return self.source.look(rows)
 
     def dump_replay(self, folder: str | Path) -> None:
         """Write every replay into a folder of its task's name."""

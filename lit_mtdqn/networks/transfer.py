@@ -13,7 +13,7 @@ from lit_mtdqn.networks.rows import NamedRows
 from lit_mtdqn.networks.torsos import LayeredTorso
 from lit_mtdqn.types import require
 
-Outcome = Literal["moved", "adapted", "kept", "ignored"]
+Outcome = Literal["moved", "adapted", "kept", "ignored", "anchored", "free"]
 
 
 class Move(NamedTuple):
@@ -23,7 +23,7 @@ class Move(NamedTuple):
         name: Its name: the receiving network's, or of what is ignored the giving one's.
         source: Name under which the giving network has it, or None.
         outcome: `moved` as it is; `adapted`, as much of it as fits; `kept` as it was, for nothing
-            came; `ignored`, nothing has taken it.
+            came; `ignored`, nothing has taken it. Of an anchor: `anchored`, held near it; `free`.
         reason: Why.
     """
 
@@ -33,13 +33,16 @@ class Move(NamedTuple):
     reason: str
 
 
-def names_of_parts(network: nn.Module, parts: Sequence[str], layers: int | None) -> list[str]:
+def names_of_parts(
+    network: nn.Module, parts: Sequence[str], layers: int | None, owner: str = "WeightTransfer"
+) -> list[str]:
     """Return the names of a network's saved tensors that belong to some parts, in their order.
 
     Args:
         network: The network.
         parts: `all`, `heads`, `trunk` (all but the heads), or beginnings of names such as `torso`.
         layers: Keeps the first so many layers of torsos alone; None keeps all.
+        owner: Whose arguments they are, for complaints.
 
     Raises:
         ValueError: If a part is unknown, or nothing belongs to all of this.
@@ -49,15 +52,15 @@ def names_of_parts(network: nn.Module, parts: Sequence[str], layers: int | None)
     for part in parts:
         must = f"name parts among {', '.join(known)}"
         is_known = part in known[:3] or any(_is_in(name, part) for name in every)
-        require(is_known, "WeightTransfer.parts", must, part)
+        require(is_known, f"{owner}.parts", must, part)
     found = [name for name in every if any(_is_in(name, part) for part in parts)]
     if layers is None:
         return found
-    require(layers >= 1, "WeightTransfer.layers", "be at least 1 or null", layers)
+    require(layers >= 1, f"{owner}.layers", "be at least 1 or null", layers)
     first = _first_layers(network, layers)
     found = [name for name in found if name in first]
     must = "reach into a torso that names its layers, as a LayeredTorso does"
-    require(bool(found), "WeightTransfer.layers", must, f"none of them in {list(parts)}")
+    require(bool(found), f"{owner}.layers", must, f"none of them in {list(parts)}")
     return found
 
 
@@ -69,6 +72,7 @@ def plan_moves(
     names: Mapping[str, str],
     *,
     exact: bool,
+    name: str = "WeightTransfer.source",
 ) -> list[Move]:
     """Return what becomes of the wanted tensors of a network and of all that another one has.
 
@@ -79,26 +83,27 @@ def plan_moves(
         tasks: The giving network's name for a task or head, by the receiving one's.
         names: The giving network's beginning of names, by the receiving one's.
         exact: Whether a tensor of another shape is refused rather than adapted.
+        name: What the user calls the source, for complaints.
 
     Raises:
         ValueError: If a task or name is unknown, shapes differ and must not, or nothing at all
             fits.
     """
-    own = network.state_dict()
+    own, owner = network.state_dict(), name.partition(".")[0]
     rows = {row for _, row in _rows(network)}
     must = f"name tasks and heads among {sorted(rows)}"
-    require(set(tasks) <= rows, "WeightTransfer.tasks", must, sorted(tasks))
+    require(set(tasks) <= rows, f"{owner}.tasks", must, sorted(tasks))
     for beginning in names:
         must = f"name beginnings of {_modules(own)}"
-        is_known = any(_is_in(name, beginning) for name in own)
-        require(is_known, "WeightTransfer.names", must, beginning)
-    sources = {name: _source_of(network, name, tasks, names) for name in wanted}
-    moves = [_move(name, own[name], sources[name], found, exact=exact) for name in wanted]
+        is_known = any(_is_in(key, beginning) for key in own)
+        require(is_known, f"{owner}.names", must, beginning)
+    sources = {key: _source_of(network, key, tasks, names) for key in wanted}
+    moves = [_move(key, own[key], sources[key], found, exact=exact) for key in wanted]
     must = f"have some of {_modules(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
-    require(fits, "WeightTransfer.source", must, _modules(found))
+    require(fits, name, must, _modules(found))
     taken = {move.source for move in moves}
-    return [*moves, *(_ignored(name, own) for name in found if name not in taken)]
+    return [*moves, *(_ignored(key, own) for key in found if key not in taken)]
 
 
 def received(
@@ -128,6 +133,13 @@ def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
     came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
     rows = [(prefix, row) for prefix, row in _rows(network) if prefix.startswith("head.")]
     return {row for prefix, row in rows if any(_is_in(name, f"{prefix}.{row}") for name in came)}
+
+
+def names_of_heads(network: nn.Module, heads: Iterable[str]) -> set[str]:
+    """Return the names of a network's saved tensors that belong to some heads alone."""
+    own = set(heads)
+    prefixes = [f"{p}.{row}" for p, row in _rows(network) if p.startswith("head.") and row in own]
+    return {n for n in network.state_dict() if any(_is_in(n, prefix) for prefix in prefixes)}
 
 
 def describe(moves: Iterable[Move]) -> str:

@@ -13,7 +13,15 @@ from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.match import OF_VALUES, Match
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Schedule, TaskInfos, Transition, as_task_infos, require, value_at
+from lit_mtdqn.types import (
+    Prediction,
+    Schedule,
+    TaskInfos,
+    Transition,
+    as_task_infos,
+    require,
+    value_at,
+)
 
 
 class Guidance(Objective):
@@ -24,6 +32,16 @@ class Guidance(Objective):
     QDagger, and is gone when it is reached. A constant weight holds a student below a teacher that
     it could beat. Tasks without a teacher learn from rewards alone. Teachers are loaded when a fit
     starts and are no part of checkpoints.
+
+    A task with a teacher that does not learn here, such as an earlier run's, has no observations of
+    its own. Its teacher is asked where the learning tasks lead, and its head goes on saying there
+    what it said: learning without forgetting, balanced with the task whose observations they are.
+    Each such task costs an update a forward pass more. A constant weight suits it. In YAML, for an
+    earlier task `first` of the run that `WeightTransfer` starts from, with `learns: false`:
+
+        objectives:
+        - class_path: lit_mtdqn.objectives.Guidance
+          init_args: {teachers: {first: runs/first}, kind: mse}
 
     Args:
         tasks: The tasks; given by the learner.
@@ -46,7 +64,8 @@ class Guidance(Objective):
     References:
         Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
         https://arxiv.org/abs/1803.03835; Agarwal et al. 2022, "Reincarnating Reinforcement
-        Learning", section 4.2, https://arxiv.org/abs/2206.01626.
+        Learning", section 4.2, https://arxiv.org/abs/2206.01626; Li and Hoiem 2016, "Learning
+        without Forgetting", equation 2, https://arxiv.org/abs/1606.09282.
     """
 
     def __init__(
@@ -63,7 +82,8 @@ class Guidance(Objective):
         relative: bool = True,
     ) -> None:
         super().__init__()
-        self.names = [info.name for info in as_task_infos(tasks)]
+        infos = as_task_infos(tasks)
+        self.names = [info.name for info in infos]
         known, of_values = set(self.names), ", ".join(OF_VALUES)
         require(kind in OF_VALUES, "Guidance.kind", f"be one of {of_values}", kind)
         is_weight = isinstance(weight, Schedule) or weight >= 0.0
@@ -76,6 +96,8 @@ class Guidance(Objective):
         self.weight, self.by_gap = weight, by_gap
         self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
         self._given = dict(teachers), dict(teacher_tasks or {})
+        taught = [place for place, info in enumerate(infos) if info.name in teachers]
+        self._earlier = [place for place in taught if not infos[place].learns]
         self._learner: list[Any] = []
         self._teachers: Any = None
 
@@ -86,13 +108,21 @@ class Guidance(Objective):
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
+        term = self._term(batch, td.prediction)
+        for number in self._earlier:
+            # What the states forbid, they forbid to the learning task.
+            other = batch._replace(task=torch.full_like(batch.task, number), extra={})
+            term = term + self._term(other, td.predict(other.observation, other.task))
+        return {"guidance": term}
+
+    def _term(self, batch: Transition, prediction: Prediction) -> Tensor:
         (learner,) = self._learner
         updates = learner.source.clock.updates
         weight = value_at(self.weight, updates) * self._shares(batch.task)
         teacher = self._teachers.action_values(batch.observation, batch.task)
         in_unit = learner.values_in_unit(teacher, batch.task)
-        distance = self.match.distance(batch, td.prediction, in_unit, updates)
-        return {"guidance": weight.unsqueeze(-1) * distance * batch.weight}
+        distance = self.match.distance(batch, prediction, in_unit, updates)
+        return weight.unsqueeze(-1) * distance * batch.weight
 
     def _shares(self, task: Tensor) -> Tensor:
         """Return what gaps leave of the weight of each row group, [S]."""

@@ -24,12 +24,14 @@ class TDLoss(NamedTuple):
         error: Target minus prediction, [S, B], without gradient.
         prediction: Of the online network at `observation`.
         target: In the space of the head, without gradient.
+        predict: The online network, with the parameters that the update differentiates by.
     """
 
     loss: Tensor
     error: Tensor
     prediction: Prediction
     target: Tensor
+    predict: Predict
 
 
 class TD:
@@ -93,7 +95,7 @@ class TD:
         if target is None:
             target = self.target(batch, predict, target_network)
         loss, error = target_network.head.loss(prediction, batch.action, target)
-        return TDLoss(loss, error, prediction, target)
+        return TDLoss(loss, error, prediction, target, predict)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target in the space of the head, float32, without gradient."""

@@ -126,16 +126,29 @@ class Replay:
 
     def sample(self, rows: int) -> dict[str, Tensor]:
         """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""
+        drawn, info = self._sampler.sample(self._storage, rows)
+        tensors = self._rows(torch.as_tensor(drawn))
+        if "_weight" in info:
+            tensors["weight"] = torch.as_tensor(info["_weight"])
+        return tensors
+
+    def sample_evenly(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw transitions as `sample` does without priorities, and change no later draw.
+
+        Args:
+            rows: Number of transitions.
+            generator: Source of the draws, on the CPU.
+        """
+        drawn = torch.randint(len(self), (rows,), generator=generator)
+        return self._rows(drawn.to(self.device))
+
+    def _rows(self, index: Tensor) -> dict[str, Tensor]:
         # A seventh of the time of `ReplayBuffer.sample`: no locks, no transforms, and rows are
         # copied column by column from views of what is filled.
         if not self._columns:
             self._columns = dict(self._storage.get(slice(None)).items())
-        drawn, info = self._sampler.sample(self._storage, rows)
-        index = torch.as_tensor(drawn)
         tensors = {name: column.index_select(0, index) for name, column in self._columns.items()}
         tensors["replay_index"] = index
-        if "_weight" in info:
-            tensors["weight"] = torch.as_tensor(info["_weight"])
         return tensors
 
     def update_priority(self, index: Tensor, priority: Tensor) -> None:

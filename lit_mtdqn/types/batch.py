@@ -84,6 +84,12 @@ class Transition(NamedTuple):
             extra = {name: views[k] for name, views in extras.items()}
             yield Transition._make((*fields, extra))
 
+    def to(self, device: torch.device) -> Transition:
+        """Return the transitions on a device."""
+        fields = [field.to(device) for field in self[:-1]]
+        extra = {name: tensor.to(device) for name, tensor in self.extra.items()}
+        return Transition._make((*fields, extra))
+
 
 class Phase(NamedTuple):
     """What one training step receives: the batch of K updates and what the rollout has seen.
@@ -100,9 +106,7 @@ class Phase(NamedTuple):
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
-        fields = [field.to(device) for field in self.transitions[:-1]]
-        extra = {name: tensor.to(device) for name, tensor in self.transitions.extra.items()}
-        return self._replace(transitions=Transition._make((*fields, extra)))
+        return self._replace(transitions=self.transitions.to(device))
 
 
 class Feedback(NamedTuple):
