@@ -34,7 +34,7 @@ class Move(NamedTuple):
 
 
 def names_of_parts(
-    network: nn.Module, parts: Sequence[str], layers: int | None, owner: str = "WeightTransfer"
+    network: nn.Module, parts: Sequence[str], layers: int | None, asker: str = "WeightTransfer"
 ) -> list[str]:
     """Return the names of a network's saved tensors that belong to some parts, in their order.
 
@@ -42,7 +42,7 @@ def names_of_parts(
         network: The network.
         parts: `all`, `heads`, `trunk` (all but the heads), or beginnings of names such as `torso`.
         layers: Keeps the first so many layers of torsos alone; None keeps all.
-        owner: Whose arguments they are, for complaints.
+        asker: Who wants to know, for complaints.
 
     Raises:
         ValueError: If a part is unknown, or nothing belongs to all of this.
@@ -52,15 +52,15 @@ def names_of_parts(
     for part in parts:
         must = f"name parts among {', '.join(known)}"
         is_known = part in known[:3] or any(_is_in(name, part) for name in every)
-        require(is_known, f"{owner}.parts", must, part)
+        require(is_known, f"{asker}.parts", must, part)
     found = [name for name in every if any(_is_in(name, part) for part in parts)]
     if layers is None:
         return found
-    require(layers >= 1, f"{owner}.layers", "be at least 1 or null", layers)
+    require(layers >= 1, f"{asker}.layers", "be at least 1 or null", layers)
     first = _first_layers(network, layers)
     found = [name for name in found if name in first]
     must = "reach into a torso that names its layers, as a LayeredTorso does"
-    require(bool(found), f"{owner}.layers", must, f"none of them in {list(parts)}")
+    require(bool(found), f"{asker}.layers", must, f"none of them in {list(parts)}")
     return found
 
 
