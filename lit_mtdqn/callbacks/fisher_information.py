@@ -108,7 +108,8 @@ class FisherInformation(Callback):
         path = Path(trainer.log_dir or trainer.default_root_dir) / CHECKPOINTS / FISHER
         if trainer.is_global_zero:
             assert isinstance(pl_module, Inspectable), "setup has checked it"
-            _write(path, saved_from_flat(pl_module.network, information), trainer.global_step)
+            named = saved_from_flat(pl_module.network, information.cpu())
+            _write(path, named, trainer.global_step)
             rank_zero_info(f"Fisher information of {len(batch.task)} task(s) in {path}.")
 
     def measure(self, learner: Any, batch: Transition) -> Tensor:
@@ -165,5 +166,7 @@ def _write(path: Path, importance: dict[str, Tensor], global_step: int) -> None:
     """Write what belongs to the network after so many optimiser steps, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    torch.save({"global_step": global_step, "importance": importance}, fresh)
+    # Of views all that they are views of would be saved.
+    copies = {name: tensor.clone() for name, tensor in importance.items()}
+    torch.save({"global_step": global_step, "importance": copies}, fresh)
     fresh.replace(path)

@@ -414,8 +414,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Return what a task's transitions mean, by the names under which a user states it."""
         stated = {name: getattr(spec, name) for name in ("gamma", "n_step", "reward_clip")}
         layout = self.layout
-        found = {"observation_shape": layout.observation_shape, "dtype": layout.dtype.name}
-        return {**stated, **found}
+        sizes = {"observation_shape": layout.observation_shape, "num_actions": layout.num_actions}
+        return {**stated, **sizes, "dtype": layout.dtype.name}
 
     def _make_replay_folder(self) -> Path | None:
         """Make a folder that runs and ranks beside this one do not use."""

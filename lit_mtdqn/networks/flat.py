@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.functional.gradients import as_gradients
+from lit_mtdqn.networks.rows import NamedRows
 
 
 def flat_parameters(network: nn.Module) -> Tensor:
@@ -16,31 +16,36 @@ def flat_parameters(network: nn.Module) -> Tensor:
     return torch.cat([parameter.flatten() for parameter in network.parameters()])
 
 
-@torch.no_grad()
 def flat_from_saved(network: nn.Module, saved: Mapping[str, Tensor]) -> Tensor:
     """Return numbers that are given by saved names in the order of `flat_parameters`, [P].
 
     Args:
-        network: The network; stays as it is.
-        saved: Tensors by the names of its state dict; numbers of parameters not named are 0.
+        network: The network.
+        saved: Tensors by the names of its state dict, buffers aside; numbers of parameters that are
+            not named are 0.
     """
-    twin = deepcopy(network)
-    for parameter in twin.parameters():
-        parameter.zero_()
-    twin.load_state_dict(dict(saved), strict=False)
-    return flat_parameters(twin)
+    row = torch.zeros_like(flat_parameters(network), requires_grad=False)
+    for name, place in saved_from_flat(network, row).items():
+        if name in saved:
+            place.copy_(saved[name])
+    return row
 
 
-@torch.no_grad()
 def saved_from_flat(network: nn.Module, row: Tensor) -> dict[str, Tensor]:
-    """Return numbers in the order of `flat_parameters`, [P], by saved names.
+    """Return views of numbers in the order of `flat_parameters`, [P], by saved names.
 
     Args:
-        network: The network; stays as it is.
+        network: The network.
         row: [P].
     """
-    twin = deepcopy(network)
-    parameters = list(twin.parameters())
-    for parameter, piece in zip(parameters, as_gradients(row, parameters), strict=True):
-        parameter.copy_(piece)
-    return {name: tensor.cpu() for name, tensor in twin.state_dict().items()}
+    parameters = dict(network.named_parameters())
+    pieces = as_gradients(row, list(parameters.values()))
+    places = dict(zip(parameters, pieces, strict=True))
+    found: dict[str, Tensor] = {}
+    for prefix, module in network.named_modules():
+        start = f"{prefix}." if prefix else ""
+        for name, _ in module.named_parameters(recurse=False):
+            piece = places[f"{start}{name}"]
+            own = module.saved_rows(name, piece) if isinstance(module, NamedRows) else {name: piece}
+            found |= {f"{start}{key}": tensor for key, tensor in own.items()}
+    return found

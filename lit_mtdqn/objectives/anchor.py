@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lit_mtdqn.functional.anchoring import Penalty, penalty_around
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters
+from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from_flat
 from lit_mtdqn.networks.transfer import (
     Move,
     describe,
@@ -119,7 +119,10 @@ class Anchor(Objective):
         """Read the sources."""
         self._learner = [learner]
         sources, parts = self._given
-        names = names_of_parts(self._network[0], parts, None, "Anchor")
+        (network,) = self._network
+        parameters = saved_from_flat(network, flat_parameters(network))
+        wanted = names_of_parts(network, parts, None, "Anchor")
+        names = [name for name in wanted if name in parameters]
         informed = self.importance == "fisher"
         saved = [learner.read_network(source, SOURCES, informed=informed) for source in sources]
         pulls = [self._pull(one, names) for one in saved]
