@@ -38,8 +38,12 @@ RESULTS = Path(__file__).parent / "results" / "method_cost.csv"
 
 
 def methods() -> dict[str, dict[str, Any]]:
-    """Return the arguments that each overlay gives the model, the control's first."""
-    overlays = {p.stem: yaml.safe_load(p.read_text()) for p in sorted(METHODS.glob("*.yaml"))}
+    """Return the arguments that each overlay gives the model, the control's first.
+
+    Those that start from another run are left out.
+    """
+    texts = {p.stem: p.read_text() for p in sorted(METHODS.glob("*.yaml"))}
+    overlays = {name: yaml.safe_load(t) for name, t in texts.items() if "source" not in t}
     found = {name: o["model"].get("init_args", {}) for name, o in overlays.items() if "model" in o}
     for arguments in found.values():
         torso = arguments.get("network", {}).get("init_args", {}).get("torso", {})

@@ -37,6 +37,7 @@ BY_TASK = {
     "init_args: {shares: {<task>: 2, <others>: 1}}}": "Fixed shares of rows or of env steps.",
 }
 QUESTIONS = {
+    "What it takes from another run, and what stays": ("source", "parts"),
     "What tasks share": ("sharing", "torso"),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
@@ -47,7 +48,9 @@ QUESTIONS = {
 
 
 def keys_of(tree: Any) -> set[str]:
-    """Return all keys of a nested mapping."""
+    """Return all keys of nested mappings and lists."""
+    if isinstance(tree, list):
+        return set().union(*(keys_of(value) for value in tree))
     if not isinstance(tree, dict):
         return set()
     return set(tree).union(*(keys_of(value) for value in tree.values()))

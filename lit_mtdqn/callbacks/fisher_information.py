@@ -49,9 +49,9 @@ class FisherInformation(Callback):
             equal.
         relative: Whether the temperature is a multiple of each task's mean action gap, so that one
             value serves tasks of any scale.
-        normalise: Whether each task's information is divided by its mean over all parameters:
-            otherwise a task with larger gradients counts for more, and a strength that suits one
-            network suits no other.
+        normalise: Whether each task's information is divided by its mean over the parameters that
+            tasks share, or over all where they share none: otherwise a task with larger gradients
+            counts for more, and a strength that suits one network suits no other.
         decay: Share of what the run's own anchors held that is kept, in [0, 1]: online EWC, where
             the last run alone is the next one's source. At 0 an anchor needs all earlier runs;
             smaller forgets earlier runs sooner. Anchors of equal importance are not counted.
@@ -128,9 +128,10 @@ class FisherInformation(Callback):
             temperature = relative_temperature(values, self.temperature, mask)
         total = self.decay * self._held(learner)
         groups = zip(batch.observation, batch.task, temperature, allowed, strict=True)
+        counted = _counted(network)
         for observation, *given in groups:
             own = learner.mean_over_ranks(self._of_task(network, observation, *given))
-            total = total + (normalised_importance(own) if self.normalise else own)
+            total = total + (normalised_importance(own, counted) if self.normalise else own)
         return total
 
     def _of_task(
@@ -160,6 +161,16 @@ class FisherInformation(Callback):
         """Return what the run's anchors hold by Fisher information, [P], or 0."""
         anchors = [part for part in learner.modules() if isinstance(part, Anchor)]
         return sum((one.held for one in anchors if one.importance == "fisher"), start=0.0)
+
+
+def _counted(network: QNetwork) -> Tensor:
+    """Return which numbers are of parameters that tasks share, or all if none are, [P]."""
+    shared = set(network.shared_parameters())
+    pieces = [
+        torch.full_like(parameter, not shared or parameter in shared, dtype=torch.bool).flatten()
+        for parameter in network.parameters()
+    ]
+    return torch.cat(pieces)
 
 
 def _write(path: Path, importance: dict[str, Tensor], global_step: int) -> None:

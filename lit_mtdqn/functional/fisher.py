@@ -84,13 +84,16 @@ def fisher_sum(terms: Tensor, weights: Tensor, copies: Sequence[Tensor]) -> Tens
     return total
 
 
-def normalised_importance(importance: Tensor) -> Tensor:
+def normalised_importance(importance: Tensor, counted: Tensor) -> Tensor:
     """Return importance of mean 1, so that tasks count alike whatever the size of their gradients.
 
     Args:
-        importance: At least 0, [P]; if there is none at all, it stays 0.
+        importance: At least 0, [P].
+        counted: Over which of them the mean is taken, Booleans [P]; if all of these are 0, nothing
+            changes.
 
     References:
-        Schwarz et al. 2018, "Progress & Compress", section 3, https://arxiv.org/abs/1805.06370.
+        Schwarz et al. 2018, "Progress & Compress", on online EWC, https://arxiv.org/abs/1805.06370.
     """
-    return importance / importance.mean().clamp_min(torch.finfo(importance.dtype).tiny)
+    mean = importance[counted].mean()
+    return torch.where(mean > 0.0, importance / mean, importance)

@@ -67,8 +67,8 @@ class Anchor(Objective):
             near all of them at once, at the cost of one.
         importance: `fisher`, or `equal`, which is 1.
         strength: Factor on the penalty, over updates, at least 0. Larger forgets less and learns
-            less that is new. Fisher information has mean 1 for each task of a source, unless its
-            callback did not normalise it: strengths of both kinds then compare.
+            less that is new. Fisher information has mean 1 over what tasks share, for each task of
+            a source, unless its callback did not normalise it: strengths of both kinds compare.
         parts: What is held: `all`, `trunk` (all but the heads), `heads`, or beginnings of names.
 
     Raises:

@@ -26,7 +26,7 @@ from lit_mtdqn.networks import (
     MLPTorso,
     QNetwork,
 )
-from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters
+from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from_flat
 from lit_mtdqn.objectives import Anchor
 from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Transition
@@ -161,19 +161,29 @@ def test_a_policys_has_no_unit_under_any_scale_and_no_word_of_rewritten_heads() 
     torch.testing.assert_close(after[head] * by_row, before[head], rtol=1e-3, atol=1e-6)
 
 
-def test_normalised_tasks_count_alike() -> None:
-    model, batch = _model(), random_batch(INFOS, rows=6)
-    groups = [batch._replace(**_only(batch, group)) for group in range(2)]
-    means = [float(_measured(model, own, normalise=True).mean()) for own in groups]
+@pytest.mark.parametrize("network", ["hard", "columns"])
+def test_normalised_tasks_count_alike_in_what_they_share(network: str) -> None:
+    # Without cross-stitching columns share nothing, and all parameters count.
+    given = NETWORK if network == "hard" else partial(NETWORK, sharing=Columns)
+    model, batch = _model(given), random_batch(INFOS, rows=6)
+    shared = {"hard": "torso.", "columns": ""}[network]
+
+    def mean(*groups: int, **options: Any) -> float:
+        own = batch._replace(**_only(batch, list(groups)))
+        found = saved_from_flat(model.network, _measured(model, own, **options))
+        counted = {n: t for n, t in found.items() if n.startswith(shared)}
+        padded = sum(p.numel() for n, p in model.network.named_parameters() if n.startswith(shared))
+        return float(sum(tensor.sum() for tensor in counted.values())) / padded
+
+    means = [mean(group, normalise=True) for group in range(2)]
     assert means == pytest.approx([1.0, 1.0])
-    assert float(_measured(model, batch, normalise=True).mean()) == pytest.approx(2.0)
-    bare = [float(_measured(model, own).mean()) for own in groups]
-    assert bare[0] != pytest.approx(bare[1], rel=0.05)
+    assert mean(0, 1, normalise=True) == pytest.approx(2.0)
+    assert mean(0) != pytest.approx(mean(1), rel=0.05)
 
 
-def _only(batch: Transition, group: int) -> dict[str, Tensor]:
+def _only(batch: Transition, groups: list[int]) -> dict[str, Tensor]:
     fields = batch._asdict()
-    return {n: f[group : group + 1] for n, f in fields.items() if isinstance(f, Tensor)}
+    return {n: f[groups] for n, f in fields.items() if isinstance(f, Tensor)}
 
 
 def test_online_what_anchors_held_counts_on_and_decays(tmp_path: Path) -> None:

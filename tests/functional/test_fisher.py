@@ -56,6 +56,8 @@ def test_rows_that_pull_against_one_another_do_not_cancel() -> None:
     assert_table(fisher_sum(terms, torch.ones(2, 1), [copies["w"]]), [2.0])
 
 
-def test_normalised_importance_has_mean_1_unless_there_is_none() -> None:
-    assert_table(normalised_importance(torch.tensor([0.0, 2e-6, 6e-6, 0.0])), [0.0, 1.0, 3.0, 0.0])
-    assert_table(normalised_importance(torch.zeros(2)), [0.0, 0.0])
+def test_normalised_importance_has_mean_1_where_it_counts_unless_there_is_none() -> None:
+    importance, counted = torch.tensor([0.0, 2e-6, 6e-6, 4e-6]), torch.tensor([1, 1, 0, 1]).bool()
+    assert_table(normalised_importance(importance, counted), [0.0, 1.0, 3.0, 2.0])
+    nowhere = torch.tensor([0.0, 2.0])
+    assert_table(normalised_importance(nowhere, torch.tensor([True, False])), [0.0, 2.0])
