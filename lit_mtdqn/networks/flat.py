@@ -24,7 +24,7 @@ def flat_from_saved(network: nn.Module, saved: Mapping[str, Tensor]) -> Tensor:
         saved: Tensors by the names of its state dict, buffers aside; numbers of parameters that are
             not named are 0.
     """
-    row = torch.zeros_like(flat_parameters(network), requires_grad=False)
+    row = torch.zeros_like(flat_parameters(network))
     for name, place in saved_from_flat(network, row).items():
         if name in saved:
             place.copy_(saved[name])

@@ -181,7 +181,7 @@ def test_normalised_tasks_count_alike_in_what_they_share(network: str) -> None:
     assert mean(0) != pytest.approx(mean(1), rel=0.05)
 
 
-def _only(batch: Transition, groups: list[int]) -> dict[str, Tensor]:
+def _only(batch: Transition, groups: list[int]) -> dict[str, Any]:
     fields = batch._asdict()
     return {n: f[groups] for n, f in fields.items() if isinstance(f, Tensor)}
 

@@ -18,7 +18,15 @@ from torchjd import aggregation
 from lit_mtdqn import MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.anchoring import Penalty
-from lit_mtdqn.networks import C51Head, Columns, DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import (
+    C51Head,
+    Columns,
+    DuelingHead,
+    LinearHead,
+    MLPTorso,
+    QNetwork,
+    TaskLinear,
+)
 from lit_mtdqn.objectives import Anchor
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
 from lit_mtdqn.types import Linear
@@ -90,8 +98,10 @@ def test_the_penalty_is_that_of_a_loop_over_numbers_and_new_heads_are_free(
     expected = 3.0 * _by_loop(model, source.network.state_dict(), given, names)
     assert expected > 0.0
     assert _penalty(model) == pytest.approx(expected, rel=1e-5)
-    (gradient,) = torch.autograd.grad(_term(model), [model.network.head.values.weight])  # type: ignore[union-attr]
-    new = model.network.head.values.heads.index("new")  # type: ignore[union-attr, operator]
+    head = model.network.head.values
+    assert isinstance(head, TaskLinear)
+    (gradient,) = torch.autograd.grad(_term(model), [head.weight])
+    new = head.heads.index("new")
     assert (gradient[new] == 0.0).all()
     assert (gradient[1 - new] != 0.0).all()
 

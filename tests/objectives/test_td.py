@@ -158,7 +158,7 @@ def test_the_online_network_sees_the_next_observation_only_for_double_and_withou
 @BOOTSTRAPS
 def test_values_targets_and_losses_are_float32_under_autocast(bootstrap: Bootstrap) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, error, prediction, target = TD(bootstrap)(
+        loss, error, prediction, target, _ = TD(bootstrap)(
             _batch(), _network(ONLINE), _network(TARGET)
         )
     found = {tensor.dtype for tensor in (loss, error, prediction.output, target)}
