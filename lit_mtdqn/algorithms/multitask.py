@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from lit_mtdqn.algorithms.dqn import DQN
 from lit_mtdqn.algorithms.factories import as_factory
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.algorithms.teachers import Teachers, TeacherSources
+from lit_mtdqn.analysis.checkpoints import SavedNetwork, read_network
 from lit_mtdqn.balancing import Balancer, TaskGradients, TaskLosses
 from lit_mtdqn.functional.gradients import (
     GroupParameters,
@@ -171,6 +173,16 @@ class MultiTaskDQN(DQN):
         teachers.to(self.device)
         return teachers
 
+    def read_network(self, source: str, name: str, *, informed: bool) -> SavedNetwork:
+        """Return the network that another run has left, for objectives that look back.
+
+        Args:
+            source: Checkpoint, or folder of a run.
+            name: What the user calls it, for complaints.
+            informed: Whether its Fisher information is asked for.
+        """
+        return read_network(source, name, informed=informed)
+
     def update_parameters(self, batch: Transition) -> Parameters | None:
         """Return a copy of the shared parameters per row group, where a balancer needs them."""
         if self.balancer is None or not self.balancer.by_task:
@@ -270,11 +282,15 @@ class MultiTaskDQN(DQN):
         by_task = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
         others = [gradient / len(losses.loss) for gradient in found[len(copies) :]]
         unbalanced = None
+        shared = list(self._shared.values())
         if rest is not None:
-            extra = self._gradients(rest, inputs)
-            unbalanced = self.mean_over_ranks(as_matrix(extra[: len(copies)]).sum(0))
-            others = [a + b for a, b in zip(others, extra[len(copies) :], strict=True)]
-        return TaskGradients(by_task, unbalanced, list(self._shared.values())), others
+            # Penalties on parameters know nothing of their copies.
+            extra = iter(self._gradients(rest, [*copies, *shared, *own]))
+            by_copy = as_matrix(islice(extra, len(copies))).sum(0)
+            direct = torch.cat([next(extra).flatten() for _ in shared])
+            unbalanced = self.mean_over_ranks(by_copy + direct)
+            others = [a + b for a, b in zip(others, extra, strict=True)]
+        return TaskGradients(by_task, unbalanced, shared), others
 
     def fill_shared(self, gradient: Tensor) -> None:
         """Fill the gradients of the shared parameters with a row [P]."""

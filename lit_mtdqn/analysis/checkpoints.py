@@ -1,10 +1,10 @@
-"""What another run has left: its checkpoints."""
+"""What another run has left: its checkpoints, and what lies beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,64 @@ from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.types import require
 
 CHECKPOINTS = "checkpoints"
+FISHER = "fisher.pt"
 ONLINE = "network."
+
+
+class SavedNetwork(NamedTuple):
+    """The network of a checkpoint.
+
+    Attributes:
+        path: The checkpoint.
+        weights: Its tensors by name.
+        head: Class of its heads.
+        scale: Class of the scale that gives its values their unit, or nothing.
+        importance: Fisher information by the same names; empty where it was not asked for.
+    """
+
+    path: Path
+    weights: dict[str, Tensor]
+    head: str
+    scale: str
+    importance: dict[str, Tensor]
+
+
+def read_network(source: str, name: str, *, informed: bool) -> SavedNetwork:
+    """Return the network that a run has left.
+
+    Args:
+        source: Checkpoint, or folder of a run, whose last network is taken.
+        name: What the user calls it, for complaints.
+        informed: Whether its Fisher information is asked for.
+
+    Raises:
+        ValueError: If it is no checkpoint of this package, or lacks what was asked for.
+    """
+    path = find_checkpoint([source], "last", name)
+    saved = read_checkpoint(path, name)
+    given = saved["hyper_parameters"]
+    scale = str((given.get("scale") or {}).get("class_path", "")).rpartition(".")[2]
+    importance = _read_importance(path, saved, name) if informed else {}
+    weights = online_weights(saved["state_dict"])
+    return SavedNetwork(path, weights, head_kind(given), scale, importance)
+
+
+def _read_importance(path: Path, saved: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    beside = path.with_name(FISHER)
+    must = f"have {FISHER} beside its checkpoint, which the callback FisherInformation writes"
+    require(beside.is_file(), name, must, str(beside))
+    found = torch.load(beside, map_location="cpu", weights_only=True)
+    must = f"have a checkpoint of optimiser step {found['global_step']}, as its {FISHER}"
+    require(found["global_step"] == saved["global_step"], name, must, saved["global_step"])
+    importance: dict[str, Tensor] = found["importance"]
+    return importance
+
+
+def head_kind(hyperparameters: Mapping[str, Any]) -> str:
+    """Return the class of the heads that a learner's hyperparameters name."""
+    network = hyperparameters.get("network") or {}
+    head = (network.get("init_args") or {}).get("head") or {}
+    return str(head.get("class_path", "LinearHead")).rpartition(".")[2]
 
 
 def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:

@@ -1,6 +1,7 @@
 """When things change: one behaviour a file, all on the same clock."""
 
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
+from lit_mtdqn.callbacks.fisher_information import FisherInformation
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
 from lit_mtdqn.callbacks.inspection import Inspection
@@ -16,6 +17,7 @@ from lit_mtdqn.callbacks.weight_transfer import WeightTransfer
 __all__ = [
     "EnvStepProgressBar",
     "EpsilonDecay",
+    "FisherInformation",
     "GracefulStop",
     "GradientAgreement",
     "Inspection",

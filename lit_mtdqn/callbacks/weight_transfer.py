@@ -14,7 +14,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
 import lit_mtdqn.scaling
-from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.analysis.checkpoints import (
+    find_checkpoint,
+    head_kind,
+    online_weights,
+    read_checkpoint,
+)
 from lit_mtdqn.functional.parameters import update_target_
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
@@ -114,7 +119,7 @@ class WeightTransfer(Callback):
         saved = read_checkpoint(path, name)
         found = online_weights(saved["state_dict"])
         wanted = names_of_parts(learner.network, self.parts, self.layers, "WeightTransfer")
-        if _head_kind(saved["hyper_parameters"]) != _head_kind(learner.hparams):
+        if _outputs(saved["hyper_parameters"]) != _outputs(learner.hparams):
             wanted = [name for name in wanted if not name.startswith("head.")]
         moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)
         change_unit = self._change_of_unit(learner, saved, moves)
@@ -183,12 +188,9 @@ class WeightTransfer(Callback):
         return place if infos[place].learns or not owners else owners[0]
 
 
-def _head_kind(hyperparameters: Mapping[str, Any]) -> str:
+def _outputs(hyperparameters: Mapping[str, Any]) -> tuple[str, bool]:
     """Return the class of the heads, and whether they say values or logits of a policy."""
-    network = hyperparameters.get("network") or {}
-    head = (network.get("init_args") or {}).get("head") or {}
-    kind = str(head.get("class_path", "LinearHead")).rpartition(".")[2]
-    return kind if says_values(hyperparameters) else f"{kind} of a policy"
+    return head_kind(hyperparameters), says_values(hyperparameters)
 
 
 def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:

@@ -53,6 +53,7 @@ from lit_mtdqn.types import (
     Phase,
     TaskScores,
     TaskSpec,
+    Transition,
     as_task_specs,
     require,
 )
@@ -243,6 +244,15 @@ class RolloutDataModule(lightning.LightningDataModule):
         if self.source is not None:
             self.source.on_feedback(feedback)
 
+    def look(self, rows: int) -> Transition:
+        """Return rows [S, B] of the learning tasks' replays, drawn evenly; nothing changes.
+
+        Args:
+            rows: B.
+        """
+        assert self.source is not None, "`setup('fit')` comes first"
+        return self.source.look(rows)
+
     def dump_replay(self, folder: str | Path) -> None:
         """Write every replay into a folder of its task's name."""
         for slot in self.slots:
@@ -412,8 +422,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Return what a task's transitions mean, by the names under which a user states it."""
         stated = {name: getattr(spec, name) for name in ("gamma", "n_step", "reward_clip")}
         layout = self.layout
-        found = {"observation_shape": layout.observation_shape, "dtype": layout.dtype.name}
-        return {**stated, **found}
+        sizes = {"observation_shape": layout.observation_shape, "num_actions": layout.num_actions}
+        return {**stated, **sizes, "dtype": layout.dtype.name}
 
     def _make_replay_folder(self) -> Path | None:
         """Make a folder that runs and ranks beside this one do not use."""

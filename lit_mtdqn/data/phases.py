@@ -111,6 +111,26 @@ class PhaseSource:
                 feedback.replay_index[rows].flatten(), feedback.priority[rows].flatten()
             )
 
+    def look(self, rows: int) -> Transition:
+        """Return rows [S, B] of the learning slots' replays, all kept ones being equally likely.
+
+        Nothing changes, draws of later phases included.
+
+        Args:
+            rows: B.
+        """
+        generator = torch.Generator().manual_seed(self._phase_seed())
+        drawn = [
+            self._completed(slot, slot.replay.sample_evenly(rows, generator))
+            for slot in self.learning
+        ]
+        columns = {name: torch.stack([own[name] for own in drawn]) for name in drawn[0]}
+        observed = {
+            slot.task: slot.replay.sample_evenly(rows, generator)["observation"]
+            for slot in self.observed
+        }
+        return self._transition(columns, torch.arange(len(drawn)), observed)
+
     def _is_warm(self) -> bool:
         """Return whether every slot of a batch has enough on every rank; all ranks agree."""
         needed = [*self.learning, *self.observed]
@@ -169,17 +189,27 @@ class PhaseSource:
             if own.numel():
                 self._scores.add_td_error(slot.task, float(own.mean()))
 
-    def _sample(self) -> Transition:
+    def _phase_seed(self) -> int:
         # A function of the clock, so that a resumed run draws on and every rank draws its own.
         entropy = np.random.SeedSequence([self._seed, self._clock.phases])
-        self._generator.manual_seed(int(entropy.generate_state(1)[0]))
+        return int(entropy.generate_state(1)[0])
+
+    def _sample(self) -> Transition:
+        self._generator.manual_seed(self._phase_seed())
         groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
-        columns = self._draw_rows(groups)
-        tasks = torch.tensor([slot.index for slot in self.learning])
-        columns["task"] = tasks[groups]
+        return self._transition(self._draw_rows(groups), groups, self._draw_observations())
+
+    def _transition(
+        self,
+        columns: dict[str, Tensor],
+        groups: Tensor,
+        observed: dict[str, Tensor],
+    ) -> Transition:
+        """Return columns by name as transitions, whose groups are learning slots by number."""
+        columns["task"] = torch.tensor([slot.index for slot in self.learning])[groups]
         named = ("extra", "observed")
         fields = {name: columns.pop(name) for name in Transition._fields if name not in named}
-        return Transition(**fields, extra=columns, observed=self._draw_observations())
+        return Transition(**fields, extra=columns, observed=observed)
 
     def _draw_observations(self) -> dict[str, Tensor]:
         """Return observations [K, B, *O] of the observed slots, and nothing else of them."""
@@ -198,7 +228,8 @@ class PhaseSource:
             places = (order == number).nonzero().squeeze(-1)
             if not len(places):
                 continue
-            for name, rows in self._rows(slot, len(places) * self._batch_size).items():
+            drawn = slot.replay.sample(len(places) * self._batch_size)
+            for name, rows in self._completed(slot, drawn).items():
                 row = rows.shape[1:]
                 if name not in columns:
                     columns[name] = rows.new_empty(len(order), self._batch_size, *row)
@@ -208,11 +239,12 @@ class PhaseSource:
             name: column.view(*groups.shape, *column.shape[1:]) for name, column in columns.items()
         }
 
-    def _rows(self, slot: Slot, count: int) -> dict[str, Tensor]:
-        rows = slot.replay.sample(count)
-        rows.setdefault("weight", torch.ones_like(rows["reward"]))
+    def _completed(self, slot: Slot, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return drawn rows with the columns that their replay did not need to keep."""
+        reward = rows["reward"]
+        rows.setdefault("weight", torch.ones_like(reward))
         if self._action_mask is not None:
-            allowed = self._action_mask[slot.index].to(rows["reward"].device).expand(count, -1)
+            allowed = self._action_mask[slot.index].to(reward.device).expand(len(reward), -1)
             for name in MASKS:
                 rows.setdefault(name, allowed)
         return rows

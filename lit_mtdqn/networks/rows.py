@@ -49,12 +49,20 @@ class NamedRows(nn.Module):
         kept = [n for n in self._buffers if n not in self._non_persistent_buffers_set]
         stacks: dict[str, Tensor | None] = dict(self._parameters)
         stacks |= {name: self._buffers[name] for name in kept}
-        return dict(
-            self._saved_row(name, stack, row)
-            for name, stack in stacks.items()
-            if stack is not None
-            for row in range(len(self.row_names))
-        )
+        saved: dict[str, Tensor] = {}
+        for name, stack in stacks.items():
+            if stack is not None:
+                saved |= self.saved_rows(name, stack)
+        return saved
+
+    def saved_rows(self, name: str, stack: Tensor) -> dict[str, Tensor]:
+        """Return views of what is saved of a stack, by saved names.
+
+        Args:
+            name: The stack's name.
+            stack: It, or something of its shape.
+        """
+        return dict(self._saved_row(name, stack, row) for row in range(len(self.row_names)))
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lit_mtdqn.networks.parts import is_in, module_of, modules_of, places_behind, rows_of
 from lit_mtdqn.types import require
 
-Outcome = Literal["moved", "adapted", "kept", "ignored"]
+Outcome = Literal["moved", "adapted", "kept", "ignored", "anchored", "free"]
 
 
 class Move(NamedTuple):
@@ -21,7 +21,7 @@ class Move(NamedTuple):
         name: Its name: the receiving network's, or of what is ignored the giving one's.
         source: Name under which the giving network has it, or None.
         outcome: `moved` as it is; `adapted`, as much of it as fits; `kept` as it was, for nothing
-            came; `ignored`, nothing has taken it.
+            came; `ignored`, nothing has taken it. Of an anchor: `anchored`, held near it; `free`.
         reason: Why.
     """
 
@@ -39,6 +39,7 @@ def plan_moves(
     names: Mapping[str, str],
     *,
     exact: bool,
+    name: str = "WeightTransfer.source",
 ) -> list[Move]:
     """Return what becomes of the wanted tensors of a network and of all that another one has.
 
@@ -49,30 +50,30 @@ def plan_moves(
         tasks: The giving network's name for a task or head, by the receiving one's.
         names: The giving network's beginning of names, by the receiving one's.
         exact: Whether a tensor of another shape is refused rather than adapted.
+        name: What the user calls the source, for complaints.
 
     Raises:
         ValueError: If a task or name is unknown, shapes differ and must not, or nothing at all
             fits.
     """
-    own = network.state_dict()
+    own, owner = network.state_dict(), name.partition(".")[0]
     rows = {row for _, row in rows_of(network)}
     must = f"name tasks and heads among {sorted(rows)}"
-    require(set(tasks) <= rows, "WeightTransfer.tasks", must, sorted(tasks))
+    require(set(tasks) <= rows, f"{owner}.tasks", must, sorted(tasks))
     for beginning in names:
         must = f"name beginnings of {modules_of(own)}"
-        is_known = any(is_in(name, beginning) for name in own)
-        require(is_known, "WeightTransfer.names", must, beginning)
-    sources = {name: _source_of(network, name, tasks, names) for name in wanted}
+        is_known = any(is_in(key, beginning) for key in own)
+        require(is_known, f"{owner}.names", must, beginning)
+    sources = {key: _source_of(network, key, tasks, names) for key in wanted}
     unlike = _of_unlike_images(network, found, tasks, names)
     moves = [
-        _move(name, own[name], sources[name], found, unlike.get(name), exact=exact)
-        for name in wanted
+        _move(key, own[key], sources[key], found, unlike.get(key), exact=exact) for key in wanted
     ]
     must = f"have some of {modules_of(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
-    require(fits, "WeightTransfer.source", must, modules_of(found))
+    require(fits, name, must, modules_of(found))
     taken = {move.source for move in moves}
-    return [*moves, *(_ignored(name, own) for name in found if name not in taken)]
+    return [*moves, *(_ignored(key, own) for key in found if key not in taken)]
 
 
 def received(
@@ -102,6 +103,13 @@ def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
     came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
     rows = [(prefix, row) for prefix, row in rows_of(network) if prefix.startswith("head.")]
     return {row for prefix, row in rows if any(is_in(name, f"{prefix}.{row}") for name in came)}
+
+
+def names_of_heads(network: nn.Module, heads: Iterable[str]) -> set[str]:
+    """Return the names of a network's saved tensors that belong to some heads alone."""
+    own = set(heads)
+    prefixes = [f"{p}.{row}" for p, row in rows_of(network) if p.startswith("head.") and row in own]
+    return {n for n in network.state_dict() if any(is_in(n, prefix) for prefix in prefixes)}
 
 
 def describe(moves: Iterable[Move]) -> str:

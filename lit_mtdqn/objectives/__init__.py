@@ -1,6 +1,7 @@
 """What is minimised."""
 
 from lit_mtdqn.objectives.align import Align
+from lit_mtdqn.objectives.anchor import Anchor
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.features import AttentionTransfer, FeatureRegression
@@ -11,6 +12,7 @@ from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 __all__ = [
     "TD",
     "Align",
+    "Anchor",
     "AttentionTransfer",
     "DeepSupervision",
     "FeatureRegression",

@@ -13,7 +13,7 @@ from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.match import OF_VALUES, Match
 from lit_mtdqn.objectives.taught import Taught
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Schedule, TaskInfos, Transition, require
+from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require
 
 
 class Guidance(Taught):
@@ -24,6 +24,16 @@ class Guidance(Taught):
     QDagger, and is gone when it is reached. A constant weight holds a student below a teacher that
     it could beat. Tasks without a teacher learn from rewards alone. Teachers are loaded when a fit
     starts and are no part of checkpoints.
+
+    A task with a teacher that does not learn here, such as an earlier run's, has no observations of
+    its own. Its teacher is asked where the learning tasks lead, and its head goes on saying there
+    what it said: learning without forgetting, balanced with the task whose observations they are.
+    Each such task costs an update a forward pass more. A constant weight suits it. In YAML, for an
+    earlier task `first` of the run that `WeightTransfer` starts from, with `learns: false`:
+
+        objectives:
+        - class_path: lit_mtdqn.objectives.Guidance
+          init_args: {teachers: {first: runs/first}, kind: mse}
 
     Args:
         tasks: The tasks; given by the learner.
@@ -46,7 +56,8 @@ class Guidance(Taught):
     References:
         Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
         https://arxiv.org/abs/1803.03835; Agarwal et al. 2022, "Reincarnating Reinforcement
-        Learning", section 4.2, https://arxiv.org/abs/2206.01626.
+        Learning", section 4.2, https://arxiv.org/abs/2206.01626; Li and Hoiem 2016, "Learning
+        without Forgetting", equation 2, https://arxiv.org/abs/1606.09282.
     """
 
     def __init__(
@@ -73,6 +84,8 @@ class Guidance(Taught):
         self.match = Match(tasks, network, kind, temperature, relative)
         self.by_gap = by_gap
         self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
+        taught = [place for place, info in enumerate(self.infos) if info.name in teachers]
+        self._earlier = [place for place in taught if not self.infos[place].learns]
 
     def prepare(self, learner: Any) -> None:
         """Load the teachers, whose outputs must be values."""
@@ -81,11 +94,19 @@ class Guidance(Taught):
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
+        term = self._term(batch, td.prediction)
+        for number in self._earlier:
+            # What the states forbid, they forbid to the learning task.
+            other = batch._replace(task=torch.full_like(batch.task, number), extra={})
+            term = term + self._term(other, td.predict(other.observation, other.task))
+        return {"guidance": term}
+
+    def _term(self, batch: Transition, prediction: Prediction) -> Tensor:
         teacher = self._teachers.action_values(batch.observation, batch.task)
         in_unit = self.learner.values_in_unit(teacher, batch.task)
-        distance = self.match.distance(batch, td.prediction, in_unit, self.updates)
+        distance = self.match.distance(batch, prediction, in_unit, self.updates)
         weight = self.weights(batch.task).unsqueeze(-1)
-        return {"guidance": weight * distance * batch.weight}
+        return weight * distance * batch.weight
 
     def weights(self, task: Tensor) -> Tensor:
         """Return the weight of each row group's task, [S], or what gaps leave of it."""

@@ -24,7 +24,7 @@ class TDLoss(NamedTuple):
         error: Target minus prediction, [S, B], without gradient.
         prediction: Of the online network at `observation`.
         target: In the space of the head, without gradient.
-        predict: The online network under the parameters of this loss, for further observations.
+        predict: The online network, with the parameters that the update differentiates by.
     """
 
     loss: Tensor

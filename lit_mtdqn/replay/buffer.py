@@ -126,16 +126,29 @@ class Replay:
 
     def sample(self, rows: int) -> dict[str, Tensor]:
         """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""
+        drawn, info = self._sampler.sample(self._storage, rows)
+        tensors = self._rows(torch.as_tensor(drawn))
+        if "_weight" in info:
+            tensors["weight"] = torch.as_tensor(info["_weight"])
+        return tensors
+
+    def sample_evenly(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw transitions as `sample` does without priorities, and change no later draw.
+
+        Args:
+            rows: Number of transitions.
+            generator: Source of the draws, on the CPU.
+        """
+        drawn = torch.randint(len(self), (rows,), generator=generator)
+        return self._rows(drawn.to(self.device))
+
+    def _rows(self, index: Tensor) -> dict[str, Tensor]:
         # A seventh of the time of `ReplayBuffer.sample`: no locks, no transforms, and rows are
         # copied column by column from views of what is filled.
         if not self._columns:
             self._columns = dict(self._storage.get(slice(None)).items())
-        drawn, info = self._sampler.sample(self._storage, rows)
-        index = torch.as_tensor(drawn)
         tensors = {name: column.index_select(0, index) for name, column in self._columns.items()}
         tensors["replay_index"] = index
-        if "_weight" in info:
-            tensors["weight"] = torch.as_tensor(info["_weight"])
         return tensors
 
     def update_priority(self, index: Tensor, priority: Tensor) -> None:
@@ -173,6 +186,9 @@ class Replay:
     def load(self, folder: str | Path, *, draws_on: bool = False) -> None:
         """Read back what `dump` wrote.
 
+        Observations that were smaller are padded, and masks are of as many actions as here: tasks
+        that are learned together with others have their sizes.
+
         Args:
             folder: Where it was written to.
             draws_on: Whether draws go on where those of the written replay stopped, as those of a
@@ -185,15 +201,45 @@ class Replay:
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
         require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")
-        for name, value in manifest.get("meaning", {}).items():
+        stored = manifest.get("meaning", {})
+        for name, value in stored.items():
             own = self.meaning.get(name, value)
             must = f"be {value}, as in the stored replay {folder}"
-            require(own == value, name, must, own)
+            fits = own == value or (not draws_on and _can_resize(name, value, own))
+            require(fits, name, must, own)
         self._columns = {}
-        if manifest["rows"]:
+        if manifest["rows"] and {**self.meaning, **stored} != self.meaning:
+            other = Replay(capacity, self._seed, meaning=stored)
+            other.load(folder)
+            self.extend(_resized(other._storage.get(slice(None)), self.meaning))
+        elif manifest["rows"]:
             self._buffer.loads(folder)
         if not draws_on:
             self._buffer.set_rng(self._make_generator(self._seed))
+
+
+def _can_resize(name: str, stored: Any, own: Any) -> bool:
+    """Return whether rows of stored sizes become rows of these as layouts pad them."""
+    if name == "observation_shape":
+        return bool(own[0] >= stored[0] and own[1:] == stored[1:])
+    # A task has its own actions first, under any padding.
+    return name == "num_actions"
+
+
+def _resized(rows: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> dict[str, Array]:
+    """Return rows whose observations and masks have given sizes, filled up with zeros."""
+    resized = {}
+    for name, column in rows.items():
+        array = column.numpy()
+        shape = array.shape[1:]
+        if name.endswith("observation"):
+            shape = sizes.get("observation_shape", shape)
+        elif name.endswith("action_mask"):
+            shape = (sizes.get("num_actions", *shape),)
+            array = array[:, : shape[0]]
+        widths = [(0, wanted - had) for wanted, had in zip(shape, array.shape[1:], strict=True)]
+        resized[name] = np.pad(array, [(0, 0), *widths])
+    return resized
 
 
 def _read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -90,6 +90,14 @@ class Transition(NamedTuple):
             own = ({name: views[k] for name, views in tensors.items()} for tensors in named)
             yield Transition._make((*fields, *own))
 
+    def to(self, device: torch.device) -> Transition:
+        """Return the transitions on a device."""
+        fields = [field.to(device) for field in self[:-2]]
+        named = (
+            {name: tensor.to(device) for name, tensor in tensors.items()} for tensors in self[-2:]
+        )
+        return Transition._make((*fields, *named))
+
 
 class Phase(NamedTuple):
     """What one training step receives: the batch of K updates and what the rollout has seen.
@@ -106,12 +114,7 @@ class Phase(NamedTuple):
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
-        fields = [field.to(device) for field in self.transitions[:-2]]
-        named = (
-            {name: tensor.to(device) for name, tensor in tensors.items()}
-            for tensors in self.transitions[-2:]
-        )
-        return self._replace(transitions=Transition._make((*fields, *named)))
+        return self._replace(transitions=self.transitions.to(device))
 
 
 class Feedback(NamedTuple):

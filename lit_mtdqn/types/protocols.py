@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from lit_mtdqn.types.batch import Feedback
+from lit_mtdqn.types.batch import Feedback, Transition
 from lit_mtdqn.types.clock import Clock
 from lit_mtdqn.types.schedule import Schedule
 from lit_mtdqn.types.task_scores import TaskScores
@@ -93,3 +93,6 @@ class ExperienceSource(Protocol):
 
     def on_feedback(self, feedback: Feedback) -> None:
         """Take what the learner found out about the last phase."""
+
+    def look(self, rows: int) -> Transition:
+        """Return rows [S, B] of all that is learned from; nothing changes."""

@@ -162,6 +162,24 @@ def test_a_row_group_comes_whole_from_the_replay_of_its_task() -> None:
             assert _as_tuples(rows) <= _expected_tuples(_expected(played, group))
 
 
+def test_a_look_shows_rows_of_every_learning_task_and_changes_no_later_phase() -> None:
+    phases = []
+    for looks in (False, True):
+        source, slots, *_ = _played()
+        source.next_phase()
+        if looks:
+            found = source.look(200)
+            assert found.task.tolist() == [0, 1]
+            assert found.reward.shape == (2, 200)
+            assert (found.weight == 1.0).all()
+            for slot, index in zip(slots, found.replay_index, strict=True):
+                assert set(index.tolist()) == set(range(len(slot.replay)))
+            assert torch.equal(source.look(200).replay_index, found.replay_index)
+        phases.append(source.next_phase().transitions)
+    for own, other in zip(*(phase[:-1] for phase in phases), strict=True):
+        assert torch.equal(own, other)
+
+
 def test_updates_get_unlike_rows() -> None:
     batch = _played(warmup=100).source.next_phase().transitions
     for first in range(4):

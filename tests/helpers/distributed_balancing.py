@@ -6,7 +6,9 @@ Two ranks have half of the rows each; `trained` alone is one process that has th
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -17,6 +19,7 @@ import lightning
 import torch
 from helpers.batches import random_batch
 from helpers.runs import quiet_trainer
+from helpers.sources import save_run
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torchjd import aggregation, scalarization
@@ -25,7 +28,7 @@ from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
 from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
 from lit_mtdqn.callbacks import GradientAgreement, PartLearningRates, TaskAffinity
 from lit_mtdqn.networks import Columns, Experts, LinearHead, MLPTorso, QNetwork
-from lit_mtdqn.objectives import DeepSupervision
+from lit_mtdqn.objectives import Anchor, DeepSupervision
 from lit_mtdqn.types import Clock, Feedback, Phase, Transition
 
 INFOS = [
@@ -123,12 +126,17 @@ class GivenData(lightning.LightningDataModule):
 def trained(name: str, **options: Any) -> dict[str, Tensor]:
     """Return all parameters after some updates, and what callbacks saw of the tasks by then."""
     torch.manual_seed(0)
+    network = partial(NETWORK, sharing=SHARINGS.get(name))
+    # Each rank has an earlier run of its own, the same as the others'.
+    folder = tempfile.mkdtemp()
+    earlier = save_run(Path(folder) / "earlier", MultiTaskDQN(INFOS, network))
+    anchor: Any = partial(Anchor, sources=[earlier], importance="equal", strength=0.1)
     balancer = "pcgrad" if name in SHARINGS else name.removesuffix("_held")
     model = MultiTaskDQN(
         INFOS,
-        partial(NETWORK, sharing=SHARINGS.get(name)),
+        network,
         balancer=BALANCERS.get(balancer),
-        objectives=[DeepSupervision],
+        objectives=[DeepSupervision, anchor],
         optimizer=partial(Adam, lr=0.01),
         max_grad_norm=0.2,
     )
@@ -138,6 +146,7 @@ def trained(name: str, **options: Any) -> dict[str, Tensor]:
         *callbacks, max_epochs=1, log_every_n_steps=1, use_distributed_sampler=False, **options
     )
     trainer.fit(model, GivenData())
+    shutil.rmtree(folder)
     seen = trainer.callback_metrics.items()
     return {
         **{key: parameter.detach() for key, parameter in model.named_parameters()},

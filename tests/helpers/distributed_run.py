@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lightning
 import torch
@@ -15,7 +16,8 @@ from helpers.runs import NETWORK, quiet_trainer
 from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
-from lit_mtdqn.callbacks import TargetNetworkSync
+from lit_mtdqn.callbacks import FisherInformation, TargetNetworkSync
+from lit_mtdqn.networks.flat import saved_from_flat
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.types import Clock, Phase
 
@@ -53,17 +55,22 @@ def run(folder: Path) -> None:
         seed=3,
     )
     model, report = DQN(data.task_infos, NETWORK), Report()
-    trainer = quiet_trainer(report, TargetNetworkSync(5), devices=2, strategy="ddp")
+    fisher = FisherInformation(rows=64, normalise=False)
+    callbacks: list[Callback] = [report, TargetNetworkSync(5), fisher]
+    trainer = quiet_trainer(*callbacks, devices=2, strategy="ddp", default_root_dir=folder)
     trainer.fit(model, data)
     assert report.first is not None
     # One-step transitions, none forgotten: as many as this rank has made env steps.
     (slot,) = data.slots
+    with patch.object(model, "mean_over_ranks", lambda tensor: tensor):
+        own_fisher = fisher.measure(model, data.look(32))
     written = {
         "weights": model.state_dict(),
         "observation": report.first.transitions.observation,
         "clocks": report.clocks,
         "clock": data.clock.state_dict(),
         "own_env_steps": len(slot.replay),
+        "own_fisher": saved_from_flat(model.network, own_fisher),
         "steps_directly": model._direct,
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }

@@ -25,7 +25,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Rank]:
         timeout=120,
         capture_output=True,
     )
-    return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+    ranks = [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+    fisher = torch.load(folder / "checkpoints" / "fisher.pt", weights_only=True)
+    return [{**rank, "fisher": fisher["importance"]} for rank in ranks]
 
 
 def test_ranks_end_with_equal_weights(ranks: list[Rank]) -> None:
@@ -61,3 +63,10 @@ def test_ranks_evaluate_the_same_episodes(ranks: list[Rank]) -> None:
 
 def test_gradients_are_reduced_by_the_strategy(ranks: list[Rank]) -> None:
     assert [rank["steps_directly"] for rank in ranks] == [False, False]
+
+
+def test_what_mattered_is_the_mean_of_what_both_ranks_found(ranks: list[Rank]) -> None:
+    first, second = (rank["own_fisher"] for rank in ranks)
+    for name, written in ranks[0]["fisher"].items():
+        torch.testing.assert_close(written, (first[name] + second[name]) / 2)
+    assert any(not torch.isclose(first[name], second[name]).all() for name in first)

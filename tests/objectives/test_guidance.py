@@ -1,6 +1,8 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from lit_mtdqn import MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.algorithms.teachers import Teachers
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.distillation import match_loss
-from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import Columns, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import Guidance
 from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Linear, TaskScores
@@ -36,29 +38,28 @@ class Fixed:
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(3)
-        self.values = torch.randn(2, 1, 4, generator=generator)
+        self.values = torch.randn(3, 1, 4, generator=generator)
 
     def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
         return self.values[task].expand(-1, observation.shape[1], -1)
 
 
-def _guided(teachers: Any = ("wide", "narrow"), **options: Any) -> tuple[MultiTaskDQN, Fixed]:
+def _guided(
+    teachers: Any = ("wide", "narrow"), infos: Any = INFOS, **options: Any
+) -> tuple[MultiTaskDQN, Fixed]:
     """Return a learner on given batches, guided in some tasks."""
     torch.manual_seed(0)
-    settled: dict[str, Any] = {
-        name: options.pop(name) for name in ("scale", "balancer") if name in options
-    }
-    nobody: dict[str, str] = {}
-    guidance: Any = partial(Guidance, teachers=nobody, **options)
-    given: dict[str, Any] = {"objectives": [guidance], "scale": None, **settled}
-    model = MultiTaskDQN(INFOS, NETWORK, **given)
-    Standalone(model)
-    scores = TaskScores(info.name for info in INFOS)
-    model.trainer.datamodule.scores = scores  # type: ignore[attr-defined]
+    names = ("network", "scale", "balancer")
+    settled: dict[str, Any] = {name: options.pop(name) for name in names if name in options}
+    guidance: Any = partial(Guidance, teachers=dict.fromkeys(teachers, ""), **options)
+    given: dict[str, Any] = {"network": NETWORK, "objectives": [guidance], "scale": None}
+    model = MultiTaskDQN(infos, **{**given, **settled})
     fixed = Fixed()
-    (objective,) = model.objectives
-    assert isinstance(objective, Guidance)
-    objective._teachers = Teachers(INFOS, dict.fromkeys(teachers, fixed))
+    found = Teachers(infos, dict.fromkeys(teachers, fixed))
+    with patch.object(model, "load_teachers", lambda *_: found):
+        Standalone(model)
+    scores = TaskScores(info.name for info in infos)
+    model.trainer.datamodule.scores = scores  # type: ignore[attr-defined]
     return model, fixed
 
 
@@ -129,14 +130,59 @@ def test_teachers_are_followed_in_raw_values_whatever_the_scale() -> None:
     assert fixed.values.requires_grad is False
 
 
+EARLIER = [INFOS[0], replace(INFOS[1], learns=False)]
+
+
+@pytest.mark.parametrize("network", ["shared", "columns"])
+def test_heads_of_tasks_that_do_not_learn_go_on_saying_what_teachers_say_elsewhere(
+    network: str,
+) -> None:
+    make = partial(NETWORK, sharing=partial(Columns, coupling="cross_stitch"))
+    given: dict[str, Any] = {"network": make} if network == "columns" else {}
+    model, fixed = _guided(["narrow"], infos=EARLIER, kind="mse", weight=3.0, **given)
+    batch = random_batch(EARLIER, groups=[0])
+    mask = torch.tensor([True, False, False, False]).expand(1, 4, 4)
+    for extra in ({}, {"action_mask": mask}):
+        term = model.losses(batch._replace(extra=extra)).auxiliary["guidance"]
+        other = torch.tensor([1])
+        values = model.network.action_values(batch.observation, other)[0, :, :2]
+        theirs = fixed.values[1, :, :2].expand(4, -1)
+        assert_table(term.detach(), 3.0 * (values - theirs).square().mean(-1) * batch.weight)
+    gradients = torch.autograd.grad(term.sum(), list(model.network.parameters()))
+    named = zip(model.network.named_parameters(), gradients, strict=True)
+    found = {name: float(gradient.abs().sum()) for (name, _), gradient in named}
+    assert all(found[name] > 0.0 for name in found if "weight" in name)
+
+
+def test_what_earlier_heads_say_is_followed_in_raw_values() -> None:
+    model, fixed = _guided(["narrow"], infos=EARLIER, kind="mse", scale=PopArt)
+    assert model.scale is not None
+    model.scale.spread.copy_(torch.tensor([3.0, 0.5]))
+    model.scale.offset.copy_(torch.tensor([1.0, -20.0]))
+    batch, other = random_batch(EARLIER, groups=[0]), torch.tensor([1])
+    values = model.raw_values(model.network.action_values(batch.observation, other), other)
+    theirs = fixed.values[1, :, :2].expand(4, -1)
+    expected = ((values[0, :, :2] - theirs) / 0.5).square().mean(-1) * batch.weight
+    assert_table(model.losses(batch).auxiliary["guidance"].detach(), expected)
+
+
+def test_earlier_heads_are_balanced_with_the_task_whose_observations_they_see() -> None:
+    balancer = partial(Aggregated, aggregator=aggregation.Mean)
+    infos = [INFOS[0], replace(INFOS[1], name="second", learns=True), EARLIER[1]]
+    gradients = []
+    for options in ({}, {"balancer": balancer}):
+        model, _ = _guided(["narrow"], infos=infos, **options)
+        batch = random_batch(infos, groups=[0, 1])
+        model.accumulate_gradients(model.losses(batch, model.update_parameters(batch)), batch)
+        gradients.append([p.grad.clone() for p in model.network.parameters()])  # type: ignore[union-attr]
+    torch.testing.assert_close(*gradients)
+
+
 def test_it_is_balanced_with_its_task() -> None:
     balancer = partial(Aggregated, aggregator=aggregation.Mean)
     gradients = []
     for options in ({}, {"balancer": balancer}):
         model, _ = _guided(**options)
-        Standalone(model)
-        (objective,) = model.objectives
-        objective._teachers = Teachers(INFOS, dict.fromkeys(("wide", "narrow"), Fixed()))  # type: ignore[assignment]
         losses = model.losses(random_batch(INFOS), model.update_parameters(random_batch(INFOS)))
         model.accumulate_gradients(losses, random_batch(INFOS))
         gradients.append([p.grad.clone() for p in model.network.parameters()])  # type: ignore[union-attr]

@@ -142,6 +142,51 @@ def test_a_replay_of_another_meaning_is_refused(tmp_path: Path) -> None:
         Replay(5, seed=1, meaning={"gamma": 0.5}).load(tmp_path)
 
 
+def _sizes(observation: int, actions: int) -> dict[str, object]:
+    return {"observation_shape": [observation], "num_actions": actions}
+
+
+@STORAGES
+@pytest.mark.parametrize("actions", [2, 4])
+def test_a_stored_replay_takes_the_sizes_of_the_run_it_is_learned_in(
+    storage: StorageKind, actions: int, tmp_path: Path
+) -> None:
+    stored = Replay(5, seed=1, meaning=_sizes(2, 3))
+    stored.extend(_rows(0, 4))
+    stored.dump(tmp_path)
+    for draws_on, size in ((True, 5), (False, 1)):
+        with pytest.raises(ValueError, match=complaint("observation_shape")):
+            Replay(5, seed=1, meaning=_sizes(size, 3)).load(tmp_path, draws_on=draws_on)
+    loaded = Replay(5, seed=1, storage=storage, meaning=_sizes(5, actions))
+    loaded.load(tmp_path)
+    expected, found = (one.sample_evenly(9, _generator()) for one in (stored, loaded))
+    assert torch.equal(found["observation"][:, :2], expected["observation"])
+    assert found["observation"].shape == (9, 5)
+    assert (found["observation"][:, 2:] == 0).all()
+    mask = torch.nn.functional.pad(expected["next_action_mask"], (0, 1))
+    assert torch.equal(found["next_action_mask"], mask[:, :actions])
+    for name in ("action", "reward", "replay_index"):
+        assert torch.equal(found[name], expected[name])
+    assert _held(loaded) == [0, 1, 2, 3]
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(4)
+
+
+def test_even_draws_follow_a_generator_of_their_own_and_change_no_later_draw() -> None:
+    draws = []
+    for looks in (False, True):
+        replay = Replay(100, seed=1)
+        replay.extend(_rows(0, 50))
+        if looks:
+            looked = [replay.sample_evenly(400, _generator()) for _ in range(2)]
+            assert torch.equal(looked[0]["action"], looked[1]["action"])
+            assert set(looked[0]["replay_index"].tolist()) == set(range(50))
+        draws.append(replay.sample(10)["replay_index"].tolist())
+    assert draws[0] == draws[1]
+
+
 @STORAGES
 def test_a_dump_is_a_copy_that_later_transitions_do_not_reach(
     storage: StorageKind, tmp_path: Path
