@@ -317,7 +317,7 @@ class RolloutDataModule(lightning.LightningDataModule):
                 spec = self.tasks[name]
                 has_score = spec.score_range is not None or spec.success_key is not None
                 require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
-        self.sampler.bind(learning, acting, self.scores)
+        self.sampler.bind(learning, acting, self.scores, self.clock)
 
     def _check_budget(self) -> None:
         steps, updates = self.total_env_steps, self.total_updates

@@ -3,7 +3,17 @@
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.guidance import Guidance
+from lit_mtdqn.objectives.importance import ImportanceWeights
 from lit_mtdqn.objectives.match import Match
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
-__all__ = ["TD", "DeepSupervision", "Guidance", "Match", "Objective", "Predict", "TDLoss"]
+__all__ = [
+    "TD",
+    "DeepSupervision",
+    "Guidance",
+    "ImportanceWeights",
+    "Match",
+    "Objective",
+    "Predict",
+    "TDLoss",
+]

@@ -135,14 +135,18 @@ class Scale(nn.Module, ABC):
 class ReturnScale(Scale):
     """Base of scales that follow from the returns of training episodes.
 
-    Tasks that never act, and those without a finished episode so far, have no returns: their scale
-    is 1.
+    Tasks that never act, and those without a finished episode so far, have no returns. Their scale
+    is that of a task whose `head` they have, if one of these has returns, and else 1.
     """
 
     needs_returns = True
+    same_head: Tensor
 
     def __init__(self, tasks: TaskInfos) -> None:
         super().__init__(tasks, len(ReturnSums._fields))
+        heads = [info.head for info in as_task_infos(tasks)]
+        same = torch.tensor([[own == other for other in heads] for own in heads])
+        self.register_buffer("same_head", same, persistent=False)
 
     @torch.no_grad()
     def on_returns(self, sums: Tensor) -> None:
@@ -154,5 +158,12 @@ class ReturnScale(Scale):
         self.refresh()
 
     def sums(self) -> ReturnSums:
-        """Return all sums so far, tensors [T] in place of numbers."""
-        return ReturnSums(*self.statistics.unbind(1))  # type: ignore[arg-type]
+        """Return all sums so far, tensors [T] in place of numbers.
+
+        Those of a task without returns are of the first one that has some, among those of its head.
+        """
+        known = self.statistics[:, ReturnSums._fields.index("returns")] > 0.0
+        of_head = self.same_head & known
+        own = torch.arange(len(known), device=known.device)
+        owner = own.where(known | ~of_head.any(1), of_head.int().argmax(1))
+        return ReturnSums(*self.statistics[owner].unbind(1))  # type: ignore[arg-type]

@@ -46,6 +46,23 @@ def test_a_task_without_a_return_keeps_its_unit() -> None:
     assert_table(scale.spread, [1.0, 2.0])
 
 
+@pytest.mark.parametrize("kind", [ReturnNormaliser, ReturnScaling])
+def test_a_task_without_returns_has_the_unit_of_the_one_whose_head_it_has(
+    kind: type[ReturnNormaliser | ReturnScaling],
+) -> None:
+    old = TaskInfo(name="old", observation_shape=(3,), num_actions=2, head="new")
+    scale = kind([old, *_infos("new", "other")])
+    known = ReturnSums(steps=2.0, reward_square=8.0, returns=1.0, largest_return=30.0)
+    louder = known._replace(reward_square=800.0, largest_return=300.0)
+    scale.on_returns(_sums(ReturnSums(), known, louder))
+    numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
+    assert numbers[0] == numbers[1] != numbers[2]
+    # Its own count once there are any.
+    scale.on_returns(_sums(louder, ReturnSums(), ReturnSums()))
+    numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
+    assert numbers[0] == numbers[2] != numbers[1]
+
+
 def test_rewards_are_divided_and_values_restored_group_by_group() -> None:
     infos = _infos("small", "large")
     scale = ReturnNormaliser(infos, v_max=1.0)
