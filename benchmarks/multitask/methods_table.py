@@ -34,9 +34,10 @@ BY_TASK = {
     "data.tasks.<task>.reward_clip=[-1, 1]": "Rewards clipped to bounds (Mnih et al. 2015).",
     "data.tasks.<task>.n_step=3": "Returns over several steps (Sutton 1988).",
     "data.sampler={class_path: lit_mtdqn.data.FixedShares, "
-    "init_args: {shares: {<task>: 2, <others>: 1}}}": "Fixed shares of rows or of env steps.",
+    "init_args: {shares: {<task>: 2, <others>: 1}}}": "Shares of rows or of env steps.",
 }
 QUESTIONS = {
+    "What comes from an earlier run": ("replay",),
     "What tasks share": ("sharing", "torso"),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
