@@ -55,6 +55,7 @@ class DQN(ValueLearner):
     ) -> None:
         super().__init__(tasks, network, optimizer, learning_rate_schedule, max_grad_norm, scale)
         self.objective: TD = as_factory(objective)()
+        self.objective.check(self.network.head)
 
     def losses(
         self,

@@ -346,6 +346,10 @@ class RolloutDataModule(lightning.LightningDataModule):
             )
         learning = [name for name, spec in self.tasks.items() if spec.learns]
         require(bool(learning), "tasks", "hold a task that learns", list(self.tasks))
+        used = {name: spec for name, spec in self.tasks.items() if spec.learns or is_acting(spec)}
+        keys = {name: spec.cumulants_key for name, spec in used.items()}
+        has_all = None not in keys.values() or set(keys.values()) == {None}
+        require(has_all, "tasks", "all have a `cumulants_key`, or none", keys)
 
     def _evaluation_interval(self, interval: int | None) -> int:
         if interval is not None:
@@ -402,7 +406,8 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _meaning_of(self, spec: TaskSpec) -> dict[str, Any]:
         """Return what a task's transitions mean, by the names under which a user states it."""
-        stated = {name: getattr(spec, name) for name in ("gamma", "n_step", "reward_clip")}
+        names = ("gamma", "n_step", "reward_clip", "cumulants_key")
+        stated = {name: getattr(spec, name) for name in names}
         layout = self.layout
         found = {"observation_shape": layout.observation_shape, "dtype": layout.dtype.name}
         return {**stated, **found}

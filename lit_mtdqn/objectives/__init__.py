@@ -5,6 +5,7 @@ from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.guidance import Guidance
 from lit_mtdqn.objectives.importance import ImportanceWeights
 from lit_mtdqn.objectives.match import Match
+from lit_mtdqn.objectives.successor import RewardRegression, SuccessorTD
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     "Match",
     "Objective",
     "Predict",
+    "RewardRegression",
+    "SuccessorTD",
     "TDLoss",
 ]

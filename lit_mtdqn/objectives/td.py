@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lit_mtdqn.functional.policies import scaled_log_policy, softmax_policy
 from lit_mtdqn.functional.td import gather_actions, greedy_actions
-from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.types import Prediction, Transition, require
 
 Predict = Callable[[Tensor, Tensor], Prediction]
@@ -73,6 +73,11 @@ class TD:
         require(clip <= 0.0, "clip", "be at most 0", clip)
         self.bootstrap = bootstrap
         self.alpha, self.temperature, self.clip = alpha, temperature, clip
+
+    def check(self, head: Head) -> None:
+        """Refuse a head that learns from other targets."""
+        must = f"be SuccessorTD for {type(head).__name__}"
+        require(not head.spans_tasks, "objective", must, type(self).__name__)
 
     def __call__(
         self,

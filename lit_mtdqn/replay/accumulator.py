@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from lit_mtdqn.types import StepRow, TaskSpec
 
 Array = np.ndarray
 MASKS = ("action_mask", "next_action_mask")
+CUMULANTS = "cumulants"
 
 
 class _Window(NamedTuple):
@@ -19,6 +21,7 @@ class _Window(NamedTuple):
 
     rows: StepRow
     reward: Array
+    cumulants: Array | None
     discount: Array
     last: Array
     emitted: Array
@@ -60,7 +63,8 @@ class TransitionAccumulator:
 
         Returns:
             For every task the arrays `observation`, `action`, `reward`, `discount`,
-            `next_observation` (and masks, where there are any), by time and then by environment.
+            `next_observation` (and masks and `cumulants`, folded as rewards are, where there are
+            any), by time and then by environment.
         """
         if not self._rows:
             return [{} for _ in self._gamma]
@@ -78,17 +82,22 @@ class TransitionAccumulator:
             # First, where no fold that starts later can reach them.
             rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
             self._rows = _unstack_rows(rows)
-        folded = fold_n_step(
-            np.clip(rows.reward, self._low, self._high),
-            rows.terminated,
-            rows.truncated,
+        fold = partial(
+            fold_n_step,
+            terminated=rows.terminated,
+            truncated=rows.truncated,
             gamma=self._gamma,
             n_step=self._n_step,
         )
+        folded = fold(np.clip(rows.reward, self._low, self._high))
+        cumulants = None
+        if CUMULANTS in rows.extra:
+            each = np.moveaxis(rows.extra[CUMULANTS], -1, 0)
+            cumulants = np.stack([fold(column).reward for column in each], -1)
         # A fold that ended before the fresh rows was emitted by an earlier call.
         is_new = folded.last >= len(self._rows) - fresh
         emitted = folded.complete & is_new & rows.valid
-        return _Window(rows, folded.reward, folded.discount, folded.last, emitted)
+        return _Window(rows, folded.reward, cumulants, folded.discount, folded.last, emitted)
 
     def _transitions(self, window: _Window, slot: int) -> dict[str, Array]:
         time, env = np.nonzero(window.emitted[:, slot])
@@ -105,22 +114,31 @@ class TransitionAccumulator:
         if rows.action_mask is not None and rows.next_action_mask is not None:
             masks = (rows.action_mask[start], rows.next_action_mask[end])
             arrays.update(zip(MASKS, masks, strict=True))
+        if window.cumulants is not None:
+            arrays[CUMULANTS] = window.cumulants[start]
         return arrays
 
 
 def _stack_rows(rows: list[StepRow]) -> StepRow:
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
     stacked = [None if column[0] is None else np.stack(column) for column in fields]
-    return StepRow(*stacked)  # type: ignore[arg-type]
+    kept = [CUMULANTS] if CUMULANTS in rows[0].extra else []
+    extra = {name: np.stack([row.extra[name] for row in rows]) for name in kept}
+    return StepRow(*stacked, extra=extra)  # type: ignore[arg-type]
 
 
 def _in_order(rows: StepRow, order: Array) -> StepRow:
     """Return rows [L, S, N, ...] with those of each task, [L], in an order [L, S] of its own."""
     slots = np.arange(order.shape[1])
-    return StepRow(*(None if column is None else column[order, slots] for column in rows[:-1]))  # type: ignore[arg-type]
+    columns = (None if column is None else column[order, slots] for column in rows[:-1])
+    extra = {name: column[order, slots] for name, column in rows.extra.items()}
+    return StepRow(*columns, extra=extra)  # type: ignore[arg-type]
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:
     absent = [None] * len(rows.valid)
     columns = [absent if column is None else list(column) for column in rows[:-1]]
-    return [StepRow(*fields) for fields in zip(*columns, strict=True)]
+    extras = [
+        {name: column[time] for name, column in rows.extra.items()} for time in range(len(absent))
+    ]
+    return [StepRow(*fields, extra) for *fields, extra in zip(*columns, extras, strict=True)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import Head, QNetwork
-from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos
+from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos, require
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -61,8 +61,11 @@ class Scale(nn.Module, ABC):
         """Take the network whose values it scales; called once, before anything is learned.
 
         Raises:
-            ValueError: If that is so.
+            ValueError: If it is not of their kind.
         """
+        head = network.head
+        must = f"be null for {type(head).__name__}, which predicts no returns"
+        require(not head.spans_tasks, "scale", must, type(self).__name__)
 
     def normalised(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the networks' unit.
