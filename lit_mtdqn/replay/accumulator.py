@@ -124,7 +124,7 @@ def _stack_rows(rows: list[StepRow]) -> StepRow:
     stacked = [None if column[0] is None else np.stack(column) for column in fields]
     kept = [CUMULANTS] if CUMULANTS in rows[0].extra else []
     extra = {name: np.stack([row.extra[name] for row in rows]) for name in kept}
-    return StepRow(*stacked, extra=extra)  # type: ignore[arg-type]
+    return StepRow._make((*stacked, extra))
 
 
 def _in_order(rows: StepRow, order: Array) -> StepRow:
@@ -132,7 +132,7 @@ def _in_order(rows: StepRow, order: Array) -> StepRow:
     slots = np.arange(order.shape[1])
     columns = (None if column is None else column[order, slots] for column in rows[:-1])
     extra = {name: column[order, slots] for name, column in rows.extra.items()}
-    return StepRow(*columns, extra=extra)  # type: ignore[arg-type]
+    return StepRow._make((*columns, extra))
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:
@@ -141,4 +141,4 @@ def _unstack_rows(rows: StepRow) -> list[StepRow]:
     extras = [
         {name: column[time] for name, column in rows.extra.items()} for time in range(len(absent))
     ]
-    return [StepRow(*fields, extra) for *fields, extra in zip(*columns, extras, strict=True)]
+    return [StepRow._make(fields) for fields in zip(*columns, extras, strict=True)]

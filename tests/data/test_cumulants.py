@@ -50,7 +50,7 @@ def test_they_are_folded_as_rewards_are_even_where_tasks_stand_still(
     assert batch.extra["cumulants"].shape == (*batch.reward.shape, 2)
     for slot, worth in zip(data.slots, WORTH.values(), strict=True):
         rows = slot.replay.sample(500)
-        assert len(rows["reward"].unique()) >= 3
+        assert len(set(rows["reward"].tolist())) >= 3
         torch.testing.assert_close(rows["cumulants"] @ torch.tensor(worth), rows["reward"])
 
 

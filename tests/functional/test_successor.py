@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.asserts import assert_table
 from helpers.gathering import tabulate
-from helpers.tabular import optimal_q, policy_value
+from helpers.tabular import Ints, optimal_q, policy_value
 
 from lit_mtdqn.functional.successor import improved_values
 
@@ -14,8 +14,9 @@ SHIPPED = ("A..B", "....", "....", "B..A")
 FIELD = tabulate(("A.B", "...", "B.."))
 
 
-def _greedy(worth: tuple[float, ...]) -> np.ndarray:
-    return optimal_q(FIELD.mdp(np.array(worth), GAMMA)).argmax(-1)
+def _greedy(worth: tuple[float, ...]) -> Ints:
+    policy: Ints = optimal_q(FIELD.mdp(np.array(worth), GAMMA)).argmax(-1)
+    return policy
 
 
 def test_the_best_policy_of_each_action_counts() -> None:

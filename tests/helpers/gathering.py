@@ -54,11 +54,12 @@ def tabulate(field: tuple[str, ...]) -> Field:
     env.reset(seed=0)
     env._cell[:] = [state[0] for state, _ in rows]
     env._left[:] = [state[1] for state, _ in rows]
-    observation = env._observe()[::actions]
+    observation = env._observe()[::actions].astype(np.float64)
     following, _, ended, _, info = env.step(np.array([action for _, action in rows]))
     number = {tuple(row): place for place, row in enumerate(observation)}
     transition = np.zeros((len(rows), len(states)))
     for place in np.flatnonzero(~ended):
         transition[place, number[tuple(following[place])]] = 1.0
     shape = (len(states), actions, -1)
-    return Field(observation, transition.reshape(shape), info["cumulants"].reshape(shape))
+    cumulants = info["cumulants"].astype(np.float64)
+    return Field(observation, transition.reshape(shape), cumulants.reshape(shape))

@@ -180,8 +180,8 @@ def test_images_are_seen_flat() -> None:
 
 def test_it_is_balanced_with_its_task() -> None:
     gradients = []
-    for options in ({}, {"balancer": partial(Aggregated, aggregator=aggregation.Mean)}):
-        model, batch = _model(**options), random_batch(INFOS)
+    for balancer in (None, partial(Aggregated, aggregator=aggregation.Mean)):
+        model, batch = _model(balancer=balancer), random_batch(INFOS)
         _say(model, 1.0, -0.5)
         losses = model.losses(batch, model.update_parameters(batch))
         model.accumulate_gradients(losses, batch)

@@ -23,6 +23,7 @@ ONE = TaskInfo(name="one", observation_shape=(3,), num_actions=2)
 TWO = replace(ONE, name="two", head="two")
 INFOS = [ONE, TWO]
 HEAD: Any = partial(SuccessorHead, cumulants=2, init_scale=1.0)
+OTHER: Any = "munchausen"
 TORSO = partial(MLPTorso, hidden=[6])
 
 
@@ -51,9 +52,9 @@ def test_the_target_is_what_was_gathered_and_what_the_best_of_all_policies_will(
     bootstrap: Any,
 ) -> None:
     model, batch = _model(objective=partial(SuccessorTD, bootstrap=bootstrap)), _batch()
-    torch.nn.init.normal_(model.network.head.weights.weight)  # type: ignore[union-attr]
-    torch.nn.init.normal_(model.target_network.head.weights.weight)  # type: ignore[union-attr]
-    torch.nn.init.normal_(model.target_network.head.values.weight)  # type: ignore[union-attr]
+    for network in (model.network, model.target_network):
+        for parameter in network.head.parameters():
+            torch.nn.init.normal_(parameter)
     following = model.target_network(batch.next_observation, batch.task).output
     chooser = model.network if bootstrap == "double" else model.target_network
     action = chooser(batch.next_observation, batch.task).output[..., 0].argmax(-1)
@@ -83,7 +84,9 @@ def test_weights_are_learned_from_rewards_unless_they_are_given() -> None:
     assert_table(first[0], 0.5 * batch.reward[0].square() * batch.weight[0])
     assert not first[1].any()
     learning.update(*[batch] * 300)
-    weights = model.network.head.weights(torch.arange(2)).detach()  # type: ignore[union-attr]
+    learned = model.network.head
+    assert isinstance(learned, SuccessorHead)
+    weights = learned.weights(torch.arange(2)).detach()
     torch.testing.assert_close(weights[0], worth, atol=1e-2, rtol=0)
     assert_table(weights[1], [3.0, -1.0])
 
@@ -127,7 +130,7 @@ def test_a_task_that_is_never_played_is_played_by_what_the_others_learned(tmp_pa
         ({"head": LinearHead, "objective": TD, "objectives": [RewardRegression]}, "head"),
         ({"scale": PopArt}, "head"),
         ({"scale": ReturnNormaliser}, "scale"),
-        ({"objective": partial(SuccessorTD, bootstrap="munchausen")}, "bootstrap"),
+        ({"objective": partial(SuccessorTD, bootstrap=OTHER)}, "bootstrap"),
         ({"objectives": [partial(RewardRegression, weight=0.0)]}, "RewardRegression.weight"),
     ],
     ids=str,

@@ -110,7 +110,7 @@ class SuccessorHead(LayeredHead):
         groups, policies = len(features), len(self.policies)
         every = features.repeat_interleave(policies, 0)
         gathered = self.by_action(every, self.policies.repeat(groups))
-        return gathered.unflatten(0, (groups, policies)).transpose(1, 2)
+        return gathered.view(groups, policies, *gathered.shape[1:]).transpose(1, 2)
 
     def q_values(self, prediction: Prediction) -> Tensor:
         """Return the values [S, B, A]."""

@@ -28,7 +28,8 @@ def _built(**options: Any) -> SuccessorHead:
 
 def _psi(head: SuccessorHead, features: Tensor, task: int) -> Tensor:
     """Return what a task's own policy gathers after observations [B, F], [B, A, D]."""
-    return head(features.unsqueeze(0), torch.tensor([task]))[0, ..., 1:]
+    output: Tensor = head(features.unsqueeze(0), torch.tensor([task]))
+    return output[0, ..., 1:]
 
 
 def _predicted(output: Tensor) -> Prediction:
