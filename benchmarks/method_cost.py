@@ -6,7 +6,7 @@ lets a learner for each overlay of `configs/methods/` that changes the model mak
 on the minibatches of one run on the driving tasks, and writes `benchmarks/results/method_cost.csv`:
 per number of tasks and overlay the median milliseconds of an update and the median ratio to the
 update without an overlay of the same round. Methods that need solvers which are not installed,
-another run, teachers or a task without rewards are left out.
+another run, teachers, cumulants or a task without rewards are left out.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ from lit_mtdqn.types import Phase, TaskInfo
 ENVS = ("LaneKeeping", "Pedestrian", "TrafficLight")
 METHODS = Path("configs/methods")
 CONTROL = "hard_sharing"
-# What overlays hold that want more than the tasks: another run, teachers, a task without rewards.
-NEEDS = ("source", "PolicyDistillation", "objectives.Align")
+# What overlays hold that want more than the tasks, such as another run, teachers or cumulants.
+NEEDS = (
+    *("runs/source", "PartLearningRates", "PolicyDistillation"),
+    *("objectives.Align", "SuccessorHead"),
+)
 RESULTS = Path(__file__).parent / "results" / "method_cost.csv"
 
 

@@ -34,10 +34,10 @@ BY_TASK = {
     "data.tasks.<task>.reward_clip=[-1, 1]": "Rewards clipped to bounds (Mnih et al. 2015).",
     "data.tasks.<task>.n_step=3": "Returns over several steps (Sutton 1988).",
     "data.sampler={class_path: lit_mtdqn.data.FixedShares, "
-    "init_args: {shares: {<task>: 2, <others>: 1}}}": "Fixed shares of rows or of env steps.",
+    "init_args: {shares: {<task>: 2, <others>: 1}}}": "Shares of rows or of env steps.",
 }
 QUESTIONS = {
-    "What it takes from another run, and what stays": ("source", "parts"),
+    "What it takes from another run, and what stays": ("source", "parts", "replay"),
     "What students learn from teachers": ("match",),
     "What tasks share": ("sharing", "torso", "prior"),
     "What a task without rewards has of the others": ("Align",),

@@ -308,6 +308,11 @@ class MultiTaskDQN(DQN):
         """Number of ranks."""
         return int(self.trainer.world_size)
 
+    @property
+    def updates(self) -> int:
+        """Updates made so far, for coefficients on a schedule."""
+        return self._clock.updates
+
     def task_losses_of(self, batch: Transition) -> TaskLosses:
         """Return the losses of a batch under the parameters as they are now, without gradient."""
         # Routers draw noise where gradients are wanted: without it losses would not compare.

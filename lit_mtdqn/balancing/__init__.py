@@ -5,6 +5,7 @@ from lit_mtdqn.balancing.base import Backward, Balancer, TaskGradients, TaskLoss
 from lit_mtdqn.balancing.grad_norm import GradNorm
 from lit_mtdqn.balancing.independent_steps import IndependentSteps
 from lit_mtdqn.balancing.scalarised import Scalarised
+from lit_mtdqn.balancing.source_gradients import SourceGradients
 
 __all__ = [
     "Aggregated",
@@ -13,6 +14,7 @@ __all__ = [
     "GradNorm",
     "IndependentSteps",
     "Scalarised",
+    "SourceGradients",
     "TaskGradients",
     "TaskLosses",
 ]

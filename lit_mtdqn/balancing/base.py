@@ -57,6 +57,10 @@ class Backward(Protocol):
     def world_size(self) -> int:
         """Number of ranks."""
 
+    @property
+    def updates(self) -> int:
+        """Updates made so far, for coefficients on a schedule."""
+
     def backpropagate(self, loss: Tensor) -> None:
         """Fill all gradients with those of a loss, reduced over ranks."""
 

@@ -333,7 +333,7 @@ class RolloutDataModule(lightning.LightningDataModule):
                 spec = self.tasks[name]
                 has_score = spec.score_range is not None or spec.success_key is not None
                 require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
-        self.sampler.bind(learning, acting, self.scores)
+        self.sampler.bind(learning, acting, self.scores, self.clock)
 
     def _check_budget(self) -> None:
         steps, updates = self.total_env_steps, self.total_updates
@@ -362,6 +362,10 @@ class RolloutDataModule(lightning.LightningDataModule):
             )
         learning = [name for name, spec in self.tasks.items() if spec.learns]
         require(bool(learning), "tasks", "hold a task that learns", list(self.tasks))
+        used = {name: spec for name, spec in self.tasks.items() if spec.learns or is_acting(spec)}
+        keys = {name: spec.cumulants_key for name, spec in used.items()}
+        has_all = None not in keys.values() or set(keys.values()) == {None}
+        require(has_all, "tasks", "all have a `cumulants_key`, or none", keys)
 
     def _evaluation_interval(self, interval: int | None) -> int:
         if interval is not None:
@@ -420,7 +424,8 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _meaning_of(self, spec: TaskSpec) -> dict[str, Any]:
         """Return what a task's transitions mean, by the names under which a user states it."""
-        stated = {name: getattr(spec, name) for name in ("gamma", "n_step", "reward_clip")}
+        names = ("gamma", "n_step", "reward_clip", "cumulants_key")
+        stated = {name: getattr(spec, name) for name in names}
         layout = self.layout
         sizes = {"observation_shape": layout.observation_shape, "num_actions": layout.num_actions}
         return {**stated, **sizes, "dtype": layout.dtype.name}

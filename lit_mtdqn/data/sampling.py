@@ -12,7 +12,15 @@ from torch import Tensor
 
 from lit_mtdqn.data.turns import Turns
 from lit_mtdqn.functional.shares import floored_softmax, gumbel_top_k
-from lit_mtdqn.types import SCORE_KINDS, ScoreKind, TaskScores, require
+from lit_mtdqn.types import (
+    SCORE_KINDS,
+    Clock,
+    Schedule,
+    ScoreKind,
+    TaskScores,
+    require,
+    value_at,
+)
 
 Steers = Literal["updates", "env_steps", "both"]
 
@@ -20,13 +28,16 @@ Steers = Literal["updates", "env_steps", "both"]
 class TaskSampler(ABC):
     """Base of all task samplers."""
 
-    def bind(self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores) -> None:  # noqa: B027  a hook
+    def bind(  # noqa: B027  a hook
+        self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores, clock: Clock
+    ) -> None:
         """Take the tasks and what is known of them; called once, before anything is drawn.
 
         Args:
             learning: Names of the learning slots, in order.
             acting: Names of the acting slots, in order.
             scores: What is known of every task, always up to date.
+            clock: That of the run.
         """
 
     @property
@@ -90,16 +101,20 @@ class SharedTasks(TaskSampler):
         self._acting: Sequence[str] = ()
         self._learning: Sequence[str] = ()
         self._scores = TaskScores(())
+        self._clock = Clock()
         self._groups = Turns()
         self._steps = Turns()
 
-    def bind(self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores) -> None:
+    def bind(
+        self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores, clock: Clock
+    ) -> None:
         """Take the tasks and what is known of them."""
-        self._learning, self._acting, self._scores = learning, acting, scores
+        self._learning, self._acting = learning, acting
+        self._scores, self._clock = scores, clock
 
     @abstractmethod
     def shares(self, tasks: Sequence[str]) -> Tensor:
-        """Return the shares of some tasks now, [T], above 0, of sum 1."""
+        """Return the shares of some tasks now, [T], at least 0, of sum 1."""
 
     @abstractmethod
     def draw_groups(self, updates: int, generator: torch.Generator) -> Tensor:
@@ -134,25 +149,48 @@ class FixedShares(SharedTasks):
     """Gives every task a fixed share, with no randomness: turns are taken as evenly as they can be.
 
     An update holds as many row groups as there are learning tasks; a task with a large share fills
-    several of them, one with a small share none in some updates.
+    several of them, one with a small share none in some updates. A share may follow a schedule:
+    the transitions of an earlier task, replayed beside those of a later one with its head
+    (instance transfer), may begin with half of every update and fade.
+
+        data:
+          tasks:
+            new: {env: CartPole-v1}
+            old: {env: CartPole-v1, head: new, replay: runs/old/replay/rank_0/old, evaluates: false}
+          sampler:
+            class_path: lit_mtdqn.data.FixedShares
+            init_args:
+              shares:
+                new: 1.0
+                old:
+                  class_path: lit_mtdqn.types.Linear
+                  init_args: {start: 1.0, end: 0.0, duration: 5000}
 
     Args:
-        shares: Share of each task, above 0; only their ratios count.
+        shares: Share of each task, at least 0, or a schedule of it over updates, which is asked
+            once a phase; only the ratios of shares count. A task with share 0 is left out.
         steers: What the shares rule: `updates`, `env_steps` or `both`.
 
     Raises:
-        ValueError: If a value is out of range or a task is not named.
+        ValueError: If a value is out of range or a task is not named; when a phase begins, if no
+            share is above 0.
+
+    References:
+        Ball et al. 2023, "Efficient Online Reinforcement Learning with Offline Data", section 4.1
+        (equal shares of old and new transitions), https://arxiv.org/abs/2302.02948.
     """
 
-    def __init__(self, shares: dict[str, float], steers: Steers = "updates") -> None:
+    def __init__(self, shares: Mapping[str, float | Schedule], steers: Steers = "updates") -> None:
         super().__init__(steers)
-        must = "be above 0 for every task"
-        require(all(share > 0.0 for share in shares.values()), "shares", must, shares)
-        self._shares: Mapping[str, float] = dict(shares)
+        must = "be at least 0 for every task, and above 0 for one"
+        _require_shares([value_at(share, 0) for share in shares.values()], must, shares)
+        self._shares = dict(shares)
 
-    def bind(self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores) -> None:
+    def bind(
+        self, learning: Sequence[str], acting: Sequence[str], scores: TaskScores, clock: Clock
+    ) -> None:
         """Take the tasks, each of which must have a share."""
-        super().bind(learning, acting, scores)
+        super().bind(learning, acting, scores, clock)
         ruled = {
             *(learning if self.steers != "env_steps" else ()),
             *(acting if self.steers != "updates" else ()),
@@ -161,8 +199,12 @@ class FixedShares(SharedTasks):
         require(set(given) == ruled, "shares", f"name exactly the tasks {sorted(ruled)}", given)
 
     def shares(self, tasks: Sequence[str]) -> Tensor:
-        """Return the shares of some tasks, of sum 1."""
-        shares = torch.tensor([self._shares[task] for task in tasks], dtype=torch.float64)
+        """Return the shares of some tasks now, of sum 1."""
+        updates = self._clock.updates
+        now = [value_at(self._shares[task], updates) for task in tasks]
+        must = f"be at least 0, and above 0 for one of {list(tasks)}, after {updates} updates"
+        _require_shares(now, must, now)
+        shares = torch.tensor(now, dtype=torch.float64)
         return shares / shares.sum()
 
     def draw_groups(self, updates: int, generator: torch.Generator) -> Tensor:
@@ -170,6 +212,11 @@ class FixedShares(SharedTasks):
         tasks = self._learning
         turns = self._groups.take(updates * len(tasks), tasks, self.shares(tasks))
         return torch.from_numpy(turns).view(updates, len(tasks))
+
+
+def _require_shares(shares: Sequence[float], must: str, got: object) -> None:
+    valid = min(shares, default=0.0) >= 0.0 and sum(shares) > 0.0
+    require(valid, "shares", must, got)
 
 
 class ScoredTasks(SharedTasks):

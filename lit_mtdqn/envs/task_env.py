@@ -48,6 +48,7 @@ class TaskEnv:
         self._ended = np.zeros(num_envs, bool)
         self._observation = layout.empty_observation(num_envs)
         self._mask: Array | None = None
+        self._no_cumulants: dict[str, Array] = {}
 
     @property
     def steps_single_copies(self) -> bool:
@@ -60,6 +61,7 @@ class TaskEnv:
         self._ended[:] = False
         self._observation = self._padded(raw)
         self._mask = self._action_mask(infos)
+        self._no_cumulants = self._cumulants(infos, self._ended)
         return self._observation, self._mask
 
     def step(self, action: Array) -> StepRow:
@@ -80,7 +82,7 @@ class TaskEnv:
             valid=valid,
             action_mask=self._mask,
             next_action_mask=self._action_mask(infos),
-            extra={"success": self._success(infos, ended)},
+            extra={"success": self._success(infos, ended), **self._cumulants(infos, valid)},
         )
         self._observation, self._mask, self._ended = (
             row.next_observation,
@@ -102,7 +104,7 @@ class TaskEnv:
             valid=nothing,
             action_mask=self._mask,
             next_action_mask=self._mask,
-            extra={"success": nothing},
+            extra={"success": nothing, **self._no_cumulants},
         )
 
     def get_state(self) -> dict[str, Any] | None:
@@ -146,6 +148,22 @@ class TaskEnv:
         found = np.stack([np.asarray(row, bool) for row in infos[key]])
         mask[:, : found.shape[1]] &= found
         return mask
+
+    def _cumulants(self, infos: dict[str, Any], valid: Array) -> dict[str, Array]:
+        """Return what a step has brought of that which the task accumulates, [N, D], if anything.
+
+        Zeros in copies that have made no step.
+        """
+        key = self.spec.cumulants_key
+        if key is None:
+            return {}
+        if key not in infos:
+            raise ValueError(
+                f"`tasks.{self.task}.cumulants_key` must be a key of `info` at every reset and "
+                f"step. Got {key!r}; `info` holds {sorted(infos)}."
+            )
+        found = np.stack([np.asarray(row, np.float32) for row in infos[key]])
+        return {"cumulants": found.reshape(self.num_envs, -1) * valid[:, None]}
 
     def _success(self, infos: dict[str, Any], ended: Array) -> Array:
         key = self.spec.success_key

@@ -9,6 +9,7 @@ from lit_mtdqn.networks.heads import (
     LayeredHead,
     LinearHead,
     QuantileHead,
+    SuccessorHead,
 )
 from lit_mtdqn.networks.matching import matched_width
 from lit_mtdqn.networks.noise import DrawsNoise, NoisyLinear, NoisyTaskLinear
@@ -41,6 +42,7 @@ __all__ = [
     "Shared",
     "SharedTrunk",
     "Sharing",
+    "SuccessorHead",
     "TaskLinear",
     "Torso",
     "matched_width",

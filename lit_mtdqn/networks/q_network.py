@@ -18,7 +18,7 @@ from lit_mtdqn.networks.rows import TaskRows, shared_parameters
 from lit_mtdqn.networks.sharing import Sharing, TorsoFactory
 from lit_mtdqn.networks.sharing.base import sizes_of_layers
 from lit_mtdqn.networks.torsos import MLPTorso
-from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos
+from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos, require
 
 
 class QNetwork(nn.Module):
@@ -69,6 +69,9 @@ class QNetwork(nn.Module):
             if self.sharing.one_head:
                 self._infos = [replace(info, head="shared") for info in infos]
         self.head = self.make_head(self.num_features)
+        must = f"be null under {type(self.head).__name__}, whose policies see the same features"
+        fits = sharing is None or not self.head.spans_tasks
+        require(fits, "network.sharing", must, type(self.sharing).__name__)
         self.prior = None if prior is None else prior(infos, torso)
         mask = padded_action_mask([info.num_actions for info in infos])
         self.register_buffer("action_mask", mask, persistent=False)

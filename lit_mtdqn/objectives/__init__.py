@@ -6,7 +6,9 @@ from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.features import AttentionTransfer, FeatureRegression
 from lit_mtdqn.objectives.guidance import Guidance
+from lit_mtdqn.objectives.importance import ImportanceWeights
 from lit_mtdqn.objectives.match import Match
+from lit_mtdqn.objectives.successor import RewardRegression, SuccessorTD
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
 __all__ = [
@@ -17,8 +19,11 @@ __all__ = [
     "DeepSupervision",
     "FeatureRegression",
     "Guidance",
+    "ImportanceWeights",
     "Match",
     "Objective",
     "Predict",
+    "RewardRegression",
+    "SuccessorTD",
     "TDLoss",
 ]

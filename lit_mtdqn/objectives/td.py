@@ -83,8 +83,11 @@ class TD:
         """Refuse a network that this objective cannot train.
 
         Raises:
-            ValueError: If targets need a prior that it lacks, or would ignore the one it follows.
+            ValueError: If its head learns from other targets, or if targets need a prior that it
+                lacks, or would ignore the one it follows.
         """
+        must = f"be SuccessorTD for {type(network.head).__name__}"
+        require(not network.head.spans_tasks, "objective", must, type(self).__name__)
         prior = network.prior
         must = "have a `prior` for targets by `distral`"
         has_prior = self.bootstrap != "distral" or prior is not None

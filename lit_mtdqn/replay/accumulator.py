@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from lit_mtdqn.types import StepRow, TaskSpec
 
 Array = np.ndarray
 MASKS = ("action_mask", "next_action_mask")
+CUMULANTS = "cumulants"
 
 
 class _Window(NamedTuple):
@@ -19,6 +21,7 @@ class _Window(NamedTuple):
 
     rows: StepRow
     reward: Array
+    cumulants: Array | None
     discount: Array
     last: Array
     emitted: Array
@@ -44,6 +47,7 @@ class TransitionAccumulator:
 
     def __init__(self, specs: Sequence[TaskSpec], labels: Collection[str] = ()) -> None:
         self._labels = labels
+        self._kept = {*labels, CUMULANTS}
         self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
         self._n_step = np.array([[spec.n_step] for spec in specs])
         clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
@@ -54,7 +58,8 @@ class TransitionAccumulator:
 
     def add(self, row: StepRow) -> None:
         """Take the next vector step of all tasks, arrays [S, N, ...]."""
-        self._rows.append(row._replace(extra={name: row.extra[name] for name in self._labels}))
+        kept = {name: part for name, part in row.extra.items() if name in self._kept}
+        self._rows.append(row._replace(extra=kept))
         self._fresh += 1
 
     def emit(self) -> list[dict[str, Array]]:
@@ -62,8 +67,8 @@ class TransitionAccumulator:
 
         Returns:
             For every task the arrays `observation`, `action`, `reward`, `discount`,
-            `next_observation` (and masks and labels, where there are any), by time and then by
-            environment.
+            `next_observation` (and masks, labels and `cumulants`, folded as rewards are, where
+            there are any), by time and then by environment.
         """
         if not self._rows:
             return [{} for _ in self._gamma]
@@ -81,17 +86,22 @@ class TransitionAccumulator:
             # First, where no fold that starts later can reach them.
             rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
             self._rows = _unstack_rows(rows)
-        folded = fold_n_step(
-            np.clip(rows.reward, self._low, self._high),
-            rows.terminated,
-            rows.truncated,
+        fold = partial(
+            fold_n_step,
+            terminated=rows.terminated,
+            truncated=rows.truncated,
             gamma=self._gamma,
             n_step=self._n_step,
         )
+        folded = fold(np.clip(rows.reward, self._low, self._high))
+        cumulants = None
+        if CUMULANTS in rows.extra:
+            each = np.moveaxis(rows.extra[CUMULANTS], -1, 0)
+            cumulants = np.stack([fold(column).reward for column in each], -1)
         # A fold that ended before the fresh rows was emitted by an earlier call.
         is_new = folded.last >= len(self._rows) - fresh
         emitted = folded.complete & is_new & rows.valid
-        return _Window(rows, folded.reward, folded.discount, folded.last, emitted)
+        return _Window(rows, folded.reward, cumulants, folded.discount, folded.last, emitted)
 
     def _transitions(self, window: _Window, slot: int) -> dict[str, Array]:
         time, env = np.nonzero(window.emitted[:, slot])
@@ -99,7 +109,7 @@ class TransitionAccumulator:
         end = (window.last[start], slot, env)
         rows = window.rows
         arrays = {
-            **{name: labels[start] for name, labels in rows.extra.items()},
+            **{name: rows.extra[name][start] for name in self._labels},
             "observation": rows.observation[start],
             "action": rows.action[start],
             "reward": window.reward[start],
@@ -109,6 +119,8 @@ class TransitionAccumulator:
         if rows.action_mask is not None and rows.next_action_mask is not None:
             masks = (rows.action_mask[start], rows.next_action_mask[end])
             arrays.update(zip(MASKS, masks, strict=True))
+        if window.cumulants is not None:
+            arrays[CUMULANTS] = window.cumulants[start]
         return arrays
 
 
@@ -123,12 +135,12 @@ def _in_order(rows: StepRow, order: Array) -> StepRow:
     """Return rows [L, S, N, ...] with those of each task, [L], in an order [L, S] of its own."""
     slots = np.arange(order.shape[1])
     columns = [None if column is None else column[order, slots] for column in rows[:-1]]
-    extra = {name: labels[order, slots] for name, labels in rows.extra.items()}
+    extra = {name: column[order, slots] for name, column in rows.extra.items()}
     return StepRow._make((*columns, extra))
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:
     absent = [None] * len(rows.valid)
     columns = [absent if column is None else list(column) for column in rows[:-1]]
-    extras = [{name: labels[t] for name, labels in rows.extra.items()} for t in range(len(absent))]
+    extras = [{name: column[t] for name, column in rows.extra.items()} for t in range(len(absent))]
     return [StepRow(*fields) for fields in zip(*columns, extras, strict=True)]

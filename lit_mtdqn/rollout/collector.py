@@ -126,8 +126,8 @@ class Collector:
         plain = (row[:7] for row in rows)
         columns: list[Any] = [_stack(column) for column in zip(*plain, strict=True)]
         next_mask = self._stack_masks([row.next_action_mask for row in rows])
-        success = _stack([row.extra["success"] for row in rows])
-        return StepRow._make((*columns, mask, next_mask, {"success": success}))
+        extra = {name: _stack([row.extra[name] for row in rows]) for name in rows[0].extra}
+        return StepRow._make((*columns, mask, next_mask, extra))
 
     def _stack_masks(self, masks: list[Array | None]) -> Array | None:
         """Return [S, N, A], or None if no task has a dynamic mask."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import Head, QNetwork
-from lit_mtdqn.networks.rows import owners
-from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos
+from lit_mtdqn.types import ReturnSums, TaskInfos, Transition, as_task_infos, require
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -63,8 +61,11 @@ class Scale(nn.Module, ABC):
         """Take the network whose values it scales; called once, before anything is learned.
 
         Raises:
-            ValueError: If that is so.
+            ValueError: If it is not of their kind.
         """
+        head = network.head
+        must = f"be null for {type(head).__name__}, which predicts no returns"
+        require(not head.spans_tasks, "scale", must, type(self).__name__)
 
     def normalised(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the networks' unit.
@@ -137,23 +138,18 @@ class Scale(nn.Module, ABC):
 class ReturnScale(Scale):
     """Base of scales that follow from the returns of training episodes.
 
-    Tasks that never act, and those without a finished episode so far, have no returns: their scale
-    is 1. A task that does not learn has the scale of the learning task whose head it has.
+    Tasks that never act, and those without a finished episode so far, have no returns. Their scale
+    is that of a task whose `head` they have, if one of these has returns, and else 1.
     """
 
     needs_returns = True
-    owner: Tensor
+    same_head: Tensor
 
     def __init__(self, tasks: TaskInfos) -> None:
         super().__init__(tasks, len(ReturnSums._fields))
-        self._infos = as_task_infos(tasks)
-        self.register_buffer("owner", torch.arange(len(self._infos)), persistent=False)
-
-    def bind(self, network: QNetwork) -> None:
-        """Note whose unit each task has."""
-        headed = zip(self._infos, network.head_names, strict=True)
-        names = owners([replace(info, head=head) for info, head in headed])
-        self.owner = torch.tensor([self.tasks.index(name) for name in names])
+        heads = [info.head for info in as_task_infos(tasks)]
+        same = torch.tensor([[own == other for other in heads] for own in heads])
+        self.register_buffer("same_head", same, persistent=False)
 
     @torch.no_grad()
     def on_returns(self, sums: Tensor) -> None:
@@ -165,5 +161,12 @@ class ReturnScale(Scale):
         self.refresh()
 
     def sums(self) -> ReturnSums:
-        """Return all sums so far by which tasks are scaled, tensors [T] in place of numbers."""
-        return ReturnSums(*self.statistics[self.owner].unbind(1))  # type: ignore[arg-type]
+        """Return all sums so far, tensors [T] in place of numbers.
+
+        Those of a task without returns are of the first one that has some, among those of its head.
+        """
+        known = self.statistics[:, ReturnSums._fields.index("returns")] > 0.0
+        of_head = self.same_head & known
+        own = torch.arange(len(known), device=known.device)
+        owner = own.where(known | ~of_head.any(1), of_head.int().argmax(1))
+        return ReturnSums(*self.statistics[owner].unbind(1))  # type: ignore[arg-type]

@@ -23,7 +23,9 @@ class PopArt(Scale):
     averages, until `1 / step_size` updates have been seen, and count what new heads say, 0, as a
     target before the first: targets that are all alike, such as a reward of -1 for every step,
     would else make a unit so small that the networks could not get there. For heads whose outputs
-    are linear in their last layer: of one expected value, and of quantiles.
+    are linear in their last layer: of one expected value, and of quantiles. Tasks that name one
+    `head`, such as a task and the stored transitions of an earlier one, have one unit, that of all
+    their targets.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -49,6 +51,7 @@ class PopArt(Scale):
         self.step_size = step_size
         infos = as_task_infos(tasks)
         self.learning = [place for place, info in enumerate(infos) if info.learns]
+        self._heads = [info.head for info in infos]
         self.register_buffer("owner", torch.arange(len(infos)), persistent=False)
 
     def bind(self, network: QNetwork) -> None:
@@ -61,12 +64,13 @@ class PopArt(Scale):
         require(head.can_rescale, "head", must, type(head).__name__)
         layer = next(module for module in head.modules() if isinstance(module, TaskLinear))
         rows = layer.row_of_task.tolist()
-        owners = {rows[task]: task for task in self.learning}
+        owners = {rows[task]: task for task in reversed(self.learning)}
         must = (
-            "each have a head of its own for PopArt; those that learn and share one take `scale` "
-            "ReturnNormaliser or null"
+            "each have a head of its own for PopArt, or name the `head` that they share; under a "
+            "sharing of one head for all take `scale` ReturnNormaliser or null"
         )
-        require(len(owners) == len(self.learning), "tasks", must, layer.heads)
+        named = {self._heads[task] for task in self.learning}
+        require(len(owners) == len(named), "tasks", must, layer.heads)
         # A task that only acts has the unit of the head that it acts with.
         self.owner = torch.tensor([owners.get(row, task) for task, row in enumerate(rows)])
 
@@ -81,8 +85,8 @@ class PopArt(Scale):
         raw_mean = own_offset + own_spread * mean
         raw_square = own_spread.square() * variance + raw_mean.square()
         found = torch.stack([raw_mean, raw_square, torch.ones_like(raw_mean)], 1)
-        sums = found.new_zeros(len(self.tasks), 3).index_add_(0, task, found)
-        self._move(mean_over_ranks(sums).to(self.statistics))
+        sums = found.new_zeros(len(self.tasks), 3).index_add_(0, self.owner[task], found)
+        self._move(mean_over_ranks(sums).to(self.statistics)[self.owner])
         spread, offset = self.spread.clone(), self.offset.clone()
         self.refresh()
         factor, shift = spread / self.spread, (offset - self.offset) / self.spread

@@ -41,6 +41,9 @@ class TaskSpec:
         success_key: Key of `info` that says at an episode's end whether it succeeded, or None.
         action_mask_key: Key of `info` with the actions that are allowed now, or None if all always
             are.
+        cumulants_key: Key of `info`, at every reset and step, with the numbers of which the reward
+            is a weighted sum, for successor features; None keeps none. All tasks that act or learn
+            have them, as many each, or none has.
         acts: Whether the task is played during training.
         learns: Whether its transitions are learned from. A task that acts and does not learn is a
             domain without rewards: objectives that ask for its observations have them in every
@@ -65,6 +68,7 @@ class TaskSpec:
     score_range: tuple[float, float] | None = None
     success_key: str | None = None
     action_mask_key: str | None = None
+    cumulants_key: str | None = None
     acts: bool = True
     learns: bool = True
     evaluates: bool = True

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torchjd import aggregation, scalarization
 
 from lit_mtdqn import DQN, Adam, MultiTaskDQN, TaskInfo, TaskSpec
-from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
+from lit_mtdqn.balancing import (
+    Aggregated,
+    GradNorm,
+    IndependentSteps,
+    Scalarised,
+    SourceGradients,
+)
 from lit_mtdqn.networks import Experts, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import DeepSupervision, Objective, TDLoss
 from lit_mtdqn.scaling import PopArt
@@ -38,6 +44,7 @@ BALANCERS: dict[str, Any] = {
     "famo": partial(Scalarised, scalarizer=scalarization.FAMO),
     "grad_norm": GradNorm,
     "independent": IndependentSteps,
+    "source gradients": partial(SourceGradients, beta=0.5),
 }
 balancers = pytest.mark.parametrize("balancer", BALANCERS.values(), ids=BALANCERS.keys())
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_mtdqn.data import EveryTask, FixedShares, GumbelTopK, SoftmaxTasks, TaskSampler
-from lit_mtdqn.types import TaskScores
+from lit_mtdqn.types import Clock, Linear, TaskScores
 
 TASKS = ["left", "middle", "right"]
 
@@ -22,7 +22,7 @@ def _bound(sampler: TaskSampler, gaps: tuple[float, ...] = (0.0, 0.0, 0.0)) -> T
     scores = TaskScores(TASKS)
     for task, gap in zip(TASKS, gaps, strict=True):
         scores.add_score(task, 1.0 - gap)
-    sampler.bind(TASKS, TASKS, scores)
+    sampler.bind(TASKS, TASKS, scores, Clock())
     return scores
 
 
@@ -93,6 +93,29 @@ def test_fixed_shares_are_kept_exactly_over_many_phases(
         assert abs(steps[place] - expected) < 1.5
 
 
+def test_a_share_may_fade_over_updates_and_end_at_nothing() -> None:
+    clock = Clock()
+    sampler = FixedShares({"left": Linear(start=1.0, end=0.0, duration=100), "middle": 1.0})
+    sampler.bind(TASKS[:2], TASKS[:2], TaskScores(TASKS), clock)
+    filled = []
+    for clock.updates in (0, 50, 75, 100, 200):
+        groups = sampler.draw(60, 2, _generator())
+        filled.append(int((groups == 0).sum()))
+    assert filled == pytest.approx([60, 40, 24, 0, 0], abs=1)
+    assert sampler.shares(["left", "middle"]).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("late", [0.0, -1.0])
+def test_a_schedule_that_leaves_no_share_is_refused_when_it_does(late: float) -> None:
+    clock = Clock()
+    sampler = FixedShares({"left": Linear(start=1.0, end=late, duration=10)})
+    sampler.bind(TASKS[:1], TASKS[:1], TaskScores(TASKS), clock)
+    sampler.draw(1, 1, _generator())
+    clock.updates = 10
+    with pytest.raises(ValueError, match=complaint("shares")):
+        sampler.draw(1, 1, _generator())
+
+
 def test_a_large_share_is_spread_evenly_over_updates() -> None:
     sampler = FixedShares({"left": 4.0, "middle": 1.0, "right": 1.0})
     _bound(sampler)
@@ -152,7 +175,7 @@ def test_top_k_tasks_are_unlike_and_never_more_than_there_are(k: int, groups: in
 def test_shares_follow_the_chosen_score_as_it_changes(score: Any, needs_scores: bool) -> None:
     sampler = SoftmaxTasks(score)
     scores = TaskScores(TASKS)
-    sampler.bind(TASKS, TASKS, scores)
+    sampler.bind(TASKS, TASKS, scores, Clock())
     assert sampler.needs_scores == needs_scores
     assert sampler.shares(TASKS).tolist() == pytest.approx([1 / 3] * 3)
     for task, rise in (("left", 0.0), ("middle", 0.2), ("right", -0.5)):
@@ -189,6 +212,7 @@ def test_a_loaded_sampler_goes_on_as_the_saved_one(kind: str) -> None:
     ("make", "name"),
     [
         (lambda: FixedShares({"left": 0.0}), "shares"),
+        (lambda: FixedShares({"left": 1.0, "right": -0.1}), "shares"),
         (lambda: FixedShares({"left": 1.0}, steers="both ways"), "steers"),  # type: ignore[arg-type]
         (lambda: SoftmaxTasks("luck"), "score"),  # type: ignore[arg-type]
         (lambda: SoftmaxTasks(temperature=0.0), "temperature"),

@@ -25,7 +25,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchjd import aggregation, scalarization
 
 from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo
-from lit_mtdqn.balancing import Aggregated, GradNorm, IndependentSteps, Scalarised
+from lit_mtdqn.balancing import (
+    Aggregated,
+    GradNorm,
+    IndependentSteps,
+    Scalarised,
+    SourceGradients,
+)
 from lit_mtdqn.callbacks import GradientAgreement, PartLearningRates, TaskAffinity
 from lit_mtdqn.networks import Columns, Experts, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import Anchor, DeepSupervision
@@ -53,6 +59,7 @@ BALANCERS: dict[str, Any] = {
     "grad_norm": GradNorm,
     "independent": IndependentSteps,
     "imtl_g": partial(Aggregated, aggregator=aggregation.IMTLG),
+    "source_gradients": partial(SourceGradients, gate="cosine"),
 }
 # With what they are solved by, in the extra `solvers`.
 SOLVED: dict[str, tuple[str, Any]] = {

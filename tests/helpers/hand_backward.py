@@ -35,9 +35,11 @@ class HandBackward:
         filled: Gradient of the shared parameters, [P].
         moved: By what the shared parameters were moved, [P].
         world_size: Number of ranks.
+        updates: Updates made so far.
     """
 
     world_size = 1
+    updates = 0
 
     def __init__(self, jacobian: Any = ((0.0,),), unbalanced: Any = None) -> None:
         self.jacobian = torch.tensor(jacobian)

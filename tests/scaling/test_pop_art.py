@@ -22,6 +22,7 @@ from lit_mtdqn.networks import (
     MLPTorso,
     QNetwork,
     QuantileHead,
+    SharedTrunk,
 )
 from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import TaskInfo
@@ -155,13 +156,39 @@ def test_heads_on_a_fixed_support_are_refused() -> None:
         PopArt(INFOS).bind(_network(C51Head))
 
 
-def test_tasks_with_one_head_in_common_are_refused() -> None:
-    infos = [
-        TaskInfo(name=name, observation_shape=(3,), num_actions=2, head="common")
-        for name in ("left", "right")
-    ]
+def test_tasks_that_share_a_head_without_naming_it_are_refused() -> None:
+    network = QNetwork(INFOS, sharing=partial(SharedTrunk, conditioning="concat", one_head=True))
     with pytest.raises(ValueError, match=complaint("tasks")):
-        PopArt(infos).bind(QNetwork(infos))
+        PopArt(INFOS).bind(network)
+
+
+def test_tasks_that_name_one_head_have_the_unit_of_all_their_targets() -> None:
+    old = TaskInfo(name="old", observation_shape=(3,), num_actions=2, head="new")
+    new = TaskInfo(name="new", observation_shape=(3,), num_actions=2)
+    networks = [
+        QNetwork(infos, partial(MLPTorso, hidden=[8]), partial(LinearHead, init_scale=1.0))
+        for infos in ([old, new], [new])
+    ]
+    scales = [PopArt(infos, step_size=0.5) for infos in ([old, new], [new])]
+    for scale, network in zip(scales, networks, strict=True):
+        scale.bind(network)
+    observation, task = torch.randn(2, 5, 3), torch.arange(2)
+    before = scales[0].restored(networks[0](observation, task).output, task).detach()
+    raw = torch.randn(4, 2, 6) * torch.tensor([[[1.0], [9.0]]]) + torch.tensor([[[4.0], [-2.0]]])
+    for rows in raw:
+        joined = rows.view(1, -1)
+        _update(scales[0], (rows - scales[0].offset[0]) / scales[0].spread[0], networks[0])
+        _update(scales[1], (joined - scales[1].offset) / scales[1].spread, networks[1])
+    for name in ("offset", "spread"):
+        ours, theirs = (getattr(scale, name) for scale in scales)
+        torch.testing.assert_close(ours, theirs.expand(2))
+    after = scales[0].restored(networks[0](observation, task).output, task).detach()
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+    # Either task may go on alone.
+    for name in ("old", "new"):
+        scale = PopArt([TaskInfo(name=name, observation_shape=(3,), num_actions=2)])
+        scale.set_extra_state(scales[0].get_extra_state())
+        assert_table(scale.spread, scales[0].spread[:1])
 
 
 @pytest.mark.parametrize("step_size", [0.0, 1.5])

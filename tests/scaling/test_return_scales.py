@@ -11,7 +11,6 @@ import torch
 from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 
-from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.scaling import ReturnNormaliser, ReturnScaling
 from lit_mtdqn.types import ReturnSums, TaskInfo
 
@@ -53,9 +52,25 @@ def test_a_task_that_does_not_learn_has_the_unit_of_the_head_that_it_acts_with()
     acting = replace(learning, name="acting", head="learning", learns=False)
     infos = [acting, learning, replace(alone, learns=False)]
     scale = ReturnNormaliser(infos, v_max=1.0)
-    scale.bind(QNetwork(infos))
-    scale.on_returns(_sums(ReturnSums(), ReturnSums(largest_return=8.0), ReturnSums()))
+    scale.on_returns(_sums(ReturnSums(), ReturnSums(returns=1.0, largest_return=8.0), ReturnSums()))
     assert_table(scale.spread, [8.0, 8.0, 1.0])
+
+
+@pytest.mark.parametrize("kind", [ReturnNormaliser, ReturnScaling])
+def test_a_task_without_returns_has_the_unit_of_the_one_whose_head_it_has(
+    kind: type[ReturnNormaliser | ReturnScaling],
+) -> None:
+    old = TaskInfo(name="old", observation_shape=(3,), num_actions=2, head="new")
+    scale = kind([old, *_infos("new", "other")])
+    known = ReturnSums(steps=2.0, reward_square=8.0, returns=1.0, largest_return=30.0)
+    louder = known._replace(reward_square=800.0, largest_return=300.0)
+    scale.on_returns(_sums(ReturnSums(), known, louder))
+    numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
+    assert numbers[0] == numbers[1] != numbers[2]
+    # Its own count once there are any.
+    scale.on_returns(_sums(louder, ReturnSums(), ReturnSums()))
+    numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
+    assert numbers[0] == numbers[2] != numbers[1]
 
 
 def test_rewards_are_divided_and_values_restored_group_by_group() -> None:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 
 class BatchOfOne(gymnasium.Env[NDArray[np.float32], np.integer[Any]]):
-    """Plays a batch of one copy, whose `info["success"]` says how an episode ended.
+    """Plays a batch of one copy.
 
-    Unlike the batch it waits for `reset` after the end of an episode, and `info["success"]` is a
-    bool.
+    Unlike the batch it waits for `reset` after the end of an episode. `info` holds what the batch's
+    does of its copy, and `info["success"]`, where there is one, is a bool.
 
     Args:
         batch: One copy; documents the numbers.
@@ -33,8 +33,8 @@ class BatchOfOne(gymnasium.Env[NDArray[np.float32], np.integer[Any]]):
         super().reset(seed=seed)
         self._batch.np_random = self.np_random
         self._is_over = False
-        observations, _ = self._batch.reset()
-        return observations[0], {"success": False}
+        observations, info = self._batch.reset()
+        return observations[0], {"success": False, **_of_one(info)}
 
     def step(
         self, action: np.integer[Any]
@@ -44,10 +44,16 @@ class BatchOfOne(gymnasium.Env[NDArray[np.float32], np.integer[Any]]):
             raise gymnasium.error.ResetNeeded("`step` must follow a `reset` of the ended episode.")
         observations, reward, terminated, truncated, info = self._batch.step(np.array([action]))
         self._is_over = bool(terminated[0] or truncated[0])
-        success = {"success": bool(info["success"][0])}
-        return observations[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), success
+        ended = bool(terminated[0]), bool(truncated[0])
+        return observations[0], float(reward[0]), *ended, _of_one(info)
 
     def render(self) -> RenderFrame | list[RenderFrame] | None:
         """Return a frame, uint8 [H, W, 3], or None without `render_mode`."""
         frames = self._batch.render()
         return None if frames is None else frames[0]
+
+
+def _of_one(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the first copy's entries; those that begin with `_` say where the others hold."""
+    first = {name: rows[0] for name, rows in info.items() if not name.startswith("_")}
+    return {**first, "success": bool(first["success"])} if "success" in first else first

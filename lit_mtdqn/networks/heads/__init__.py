@@ -5,6 +5,7 @@ from lit_mtdqn.networks.heads.categorical import C51Head, HLGaussHead
 from lit_mtdqn.networks.heads.implicit import ImplicitQuantileHead
 from lit_mtdqn.networks.heads.quantile import QuantileHead
 from lit_mtdqn.networks.heads.scalar import DuelingHead, LinearHead
+from lit_mtdqn.networks.heads.successor import SuccessorHead
 
 __all__ = [
     "C51Head",
@@ -15,4 +16,5 @@ __all__ = [
     "LayeredHead",
     "LinearHead",
     "QuantileHead",
+    "SuccessorHead",
 ]

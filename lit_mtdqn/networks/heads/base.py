@@ -19,9 +19,11 @@ class Head(nn.Module, ABC):
 
     Attributes:
         can_rescale: Whether `rescale_` can be asked.
+        spans_tasks: Whether it compares what the policies of all tasks gather.
     """
 
     can_rescale = False
+    spans_tasks = False
 
     @abstractmethod
     def forward(self, features: Tensor, task: Tensor) -> Tensor:

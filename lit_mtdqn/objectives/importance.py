@@ -1,0 +1,168 @@
+"""Transitions of another task, weighted by how likely they are in this one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.td import TDLoss
+from lit_mtdqn.types import TaskInfos, Transition, as_task_infos, require
+
+# In standard deviations: a rare reward is far from all others.
+FARTHEST = 10.0
+TINY = 1e-6
+
+
+class ImportanceWeights(Objective):
+    """Weighs the transitions of a source task by how likely its target task would make them.
+
+    The loss of a row (s, a, r, d, s') of the source is multiplied by
+    `w = min((p_target(r, d, s' | s, a) / p_source(r, d, s' | s, a))^power, largest)`: what follows
+    an action in both tasks alike counts in full, what never follows it in the target task counts
+    for nothing. How often either task comes to (s, a) does not matter. The ratio is that of the
+    odds of two classifiers, one of (s, a, r, d, s') and one of (s, a), which learn along with the
+    network to tell the rows of both tasks apart. They begin undecided: all weights are 1.
+
+    Where a deterministic task differs a little everywhere, exact weights are 0 everywhere; a
+    `power` below 1 then keeps what is nearly right. Where the target task never comes the ratio is
+    a guess. With n-step returns it tells apart what both policies did in between, too. Observations
+    are seen flat, which is costly for large images.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
+        sources: The target task by source task; both learn and have one `head`.
+        power: Flattens the weights, in [0, 1]. 1 removes the bias of wrong transitions, 0 makes all
+            weights 1.
+        largest: Bound of the weights, at least 1. Larger is less biased and follows single rows
+            more.
+        hidden: Width of the classifiers' hidden layers. Larger tells apart more.
+
+    Raises:
+        ValueError: If a value is out of range, or at an update that holds rows of a source and none
+            of its target.
+
+    References:
+        Tirinzoni et al. 2018, "Importance Weighted Transfer of Samples in Reinforcement Learning",
+        section 4, https://arxiv.org/abs/1805.10886 (the weights, there by Gaussian processes);
+        Eysenbach et al. 2021, "Off-Dynamics Reinforcement Learning: Training for Transfer with
+        Domain Classifiers", section 4.2, https://arxiv.org/abs/2006.13916 (the classifiers); Niu et
+        al. 2022, "When to Trust Your Simulator: Dynamics-Aware Hybrid Offline-and-Online
+        Reinforcement Learning", https://arxiv.org/abs/2206.13464 (their ratio as a weight of
+        temporal differences); Shimodaira 2000, "Improving predictive inference under covariate
+        shift by weighting the log-likelihood function" (the power).
+    """
+
+    def __init__(
+        self,
+        tasks: TaskInfos,
+        network: QNetwork,
+        sources: Mapping[str, str],
+        power: float = 1.0,
+        largest: float = 10.0,
+        hidden: int = 64,
+    ) -> None:
+        super().__init__()
+        infos = as_task_infos(tasks)
+        heads = {info.name: info.head for info in infos if info.learns}
+        name, must = "ImportanceWeights.sources", f"map tasks that learn, among {list(heads)}"
+        is_known = {*sources, *sources.values()} <= set(heads)
+        require(bool(sources) and is_known, name, must, dict(sources))
+        apart = [old for old, new in sources.items() if old == new or heads[old] != heads[new]]
+        require(not apart, name, "map tasks to others of the same `head`", dict(sources))
+        require(0.0 <= power <= 1.0, "ImportanceWeights.power", "lie in [0, 1]", power)
+        require(largest >= 1.0, "ImportanceWeights.largest", "be at least 1", largest)
+        require(hidden >= 1, "ImportanceWeights.hidden", "be at least 1", hidden)
+        self.power, self.largest = power, largest
+        self.sources = dict(sources)
+        self._names = [info.name for info in infos]
+        self._num_actions = max(info.num_actions for info in infos)
+        observation = math.prod(infos[0].observation_shape)
+        sizes = observation + self._num_actions, observation + 2
+        self.classifiers = nn.ModuleDict({old: _Classifiers(*sizes, hidden) for old in sources})
+
+    def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
+        """Return what weights add to the rows' losses, [S, B], and the classifiers' loss, []."""
+        names = [self._names[number] for number in batch.task.tolist()]
+        weighted = td.loss * batch.weight
+        correction, loss = torch.zeros_like(weighted), weighted.new_zeros(())
+        for old, new in self.sources.items():
+            must = f"fill every update that holds rows of {old} with some of {new}, too"
+            require(new in names or old not in names, "data.sampler", must, names)
+            is_old, is_new = (
+                torch.tensor([name == one for name in names], device=weighted.device)
+                for one in (old, new)
+            )
+            rows = torch.cat([self._rows(batch, is_old), self._rows(batch, is_new)])
+            log_odds = self.classifiers[old](_standardised(rows)).float()
+            of_old, of_new = log_odds.split([names.count(old), names.count(new)], 1)
+            correction[is_old] = (self._weights(*of_old.detach()) - 1.0) * weighted[is_old]
+            loss = loss + _cross_entropy(of_old, of_new, batch.weight[is_old], batch.weight[is_new])
+        return {"importance_correction": correction, "domain_classifiers": loss}
+
+    def _rows(self, batch: Transition, groups: Tensor) -> Tensor:
+        """Return what classifiers see of some groups, [.., B, F], what is given before the rest."""
+        observation, following = (
+            column[groups].flatten(2).float()
+            for column in (batch.observation, batch.next_observation)
+        )
+        action = F.one_hot(batch.action[groups], self._num_actions)
+        numbers = torch.stack([batch.reward[groups], batch.discount[groups]], -1)
+        return torch.cat([observation, action, numbers, following - observation], -1)
+
+    def _weights(self, joint: Tensor, given: Tensor) -> Tensor:
+        """Return the weights of rows with some log-odds."""
+        return (self.power * (joint - given)).exp().clamp(max=self.largest)
+
+
+class _Classifiers(nn.Module):
+    """Two classifiers, one of all numbers of a row and one of the first.
+
+    Args:
+        given: How many are the first.
+        rest: How many follow.
+        hidden: Width of the hidden layers.
+    """
+
+    def __init__(self, given: int, rest: int, hidden: int) -> None:
+        super().__init__()
+        self.size = given
+        self.joint, self.given = _undecided(given + rest, hidden), _undecided(given, hidden)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the log-odds of the target task, [2, ...], for rows [..., given + rest]."""
+        found = [self.joint(rows), self.given(rows[..., : self.size])]
+        return torch.stack(found).squeeze(-1)
+
+
+def _undecided(size: int, hidden: int) -> nn.Sequential:
+    """Return a classifier that says 0 of everything, until it learns."""
+    last = nn.Linear(hidden, 1)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), last)
+
+
+def _standardised(rows: Tensor) -> Tensor:
+    """Return rows [..., F], any at all, with columns of mean 0 and deviation 1, or constant 0."""
+    if rows.numel() == 0:
+        return rows
+    deviation, mean = torch.std_mean(rows.flatten(0, -2), 0, correction=0)
+    return ((rows - mean) / (deviation + TINY)).clamp(-FARTHEST, FARTHEST)
+
+
+def _cross_entropy(old: Tensor, new: Tensor, old_weight: Tensor, new_weight: Tensor) -> Tensor:
+    """Return the loss of log-odds [2, ., B] with both tasks equally likely; 0 where one is absent.
+
+    With a graph even then, as data-parallel training expects of all parameters.
+    """
+    if not (old.numel() and new.numel()):
+        return 0.0 * (old.sum() + new.sum())
+    losses = F.softplus(old) * old_weight, F.softplus(-new) * new_weight
+    return sum((loss.mean((1, 2)).sum() for loss in losses), old.new_zeros(()))

@@ -1,0 +1,100 @@
+"""Learning what policies gather, and what that is worth."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from lit_mtdqn.networks import QNetwork, SuccessorHead
+from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.td import TD, Predict, TDLoss
+from lit_mtdqn.types import TaskInfos, Transition, require
+
+
+class SuccessorTD(TD):
+    """Learns successor features: what acting greedily will gather of each cumulant.
+
+    For `SuccessorHead` and tasks with `TaskSpec.cumulants_key`. The target is
+    `phi + discount * psi(s', a')`; a' is the action that the head's values prefer, those of all
+    policies if it improves on them. Rewards do not matter to it.
+
+    Args:
+        bootstrap: Which network prefers a': `double` the online one, `max` the target network,
+            which gives the psi in both.
+
+    Raises:
+        ValueError: If `bootstrap` is unknown or the head is of another kind; at the first update,
+            if transitions hold no cumulants, or more or fewer than the head predicts.
+
+    References:
+        Barreto et al. 2017, "Successor Features for Transfer in Reinforcement Learning", equation 4
+        and algorithm 1, https://arxiv.org/abs/1606.05312.
+    """
+
+    def __init__(self, bootstrap: Literal["double", "max"] = "double") -> None:
+        require(bootstrap in ("double", "max"), "bootstrap", "be double or max", bootstrap)
+        super().__init__(bootstrap)
+
+    def require_network(self, network: QNetwork) -> None:
+        """Refuse any other head, and a prior.
+
+        Raises:
+            ValueError: If it has one.
+        """
+        must, head = "be SuccessorHead for SuccessorTD", network.head
+        require(isinstance(head, SuccessorHead), "head", must, type(head).__name__)
+        must = "be null for SuccessorTD"
+        require(network.prior is None, "network.prior", must, type(network.prior).__name__)
+
+    def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
+        """Return the target [S, B, D], float32, without gradient."""
+        cumulants = batch.extra.get("cumulants")
+        must = "be set for tasks that learn by SuccessorTD"
+        require(cumulants is not None, "tasks.cumulants_key", must, None)
+        assert cumulants is not None
+        head = target_network.head
+        assert isinstance(head, SuccessorHead)
+        found = cumulants.shape[-1]
+        must = f"be the number that the tasks have, {found}"
+        require(head.num_cumulants == found, "head.cumulants", must, head.num_cumulants)
+        return super().target(batch._replace(reward=cumulants), predict, target_network)
+
+
+class RewardRegression(Objective):
+    """Learns what a unit of each cumulant is worth: weights w by which `r = phi . w`.
+
+    Adds `weight * (r - phi . w)^2 / 2` for each task whose weights `SuccessorHead` was not given.
+
+    Args:
+        tasks: The tasks; given by the learner.
+        network: The Q-network; given by the learner.
+        weight: Factor on the loss, above 0. Larger hastens w against clipping; the steps of Adam do
+            not depend on it.
+
+    Raises:
+        ValueError: If the head is of another kind or `weight` not above 0.
+
+    References:
+        Barreto et al. 2017, "Successor Features for Transfer in Reinforcement Learning", section
+        3.1, https://arxiv.org/abs/1606.05312.
+    """
+
+    def __init__(self, tasks: TaskInfos, network: QNetwork, weight: float = 1.0) -> None:
+        super().__init__()
+        head = network.head
+        must = "be SuccessorHead for RewardRegression"
+        require(isinstance(head, SuccessorHead), "head", must, type(head).__name__)
+        require(weight > 0.0, "RewardRegression.weight", "be above 0", weight)
+        self.weight = weight
+        # In a list, lest its parameters be taken for this module's.
+        self._heads = [head]
+
+    def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
+        """Return the weighted loss, [S, B]; 0 for tasks whose weights are given."""
+        (head,) = self._heads
+        assert isinstance(head, SuccessorHead)
+        worth = head.weights(batch.task).unsqueeze(1)
+        error = batch.reward - (batch.extra["cumulants"] * worth).sum(-1)
+        learned = self.weight * ~head.is_given[batch.task].unsqueeze(-1)
+        return {"reward_regression": 0.5 * learned * error.square() * batch.weight}
