@@ -3,6 +3,7 @@
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
+from lit_mtdqn.callbacks.initial_evaluation import InitialEvaluation
 from lit_mtdqn.callbacks.inspection import Inspection
 from lit_mtdqn.callbacks.network_health import NetworkHealth
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
@@ -17,6 +18,7 @@ __all__ = [
     "EpsilonDecay",
     "GracefulStop",
     "GradientAgreement",
+    "InitialEvaluation",
     "Inspection",
     "NetworkHealth",
     "ReplayCheckpoint",
