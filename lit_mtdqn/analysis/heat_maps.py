@@ -21,6 +21,7 @@ from lit_mtdqn.analysis.relatedness import (
 Array = np.ndarray
 INK, MUTED, PALE = "#1f2937", "#6b7280", "#ffffff"
 CELL = 0.75  # inches
+FRAME = "#ea580c"
 MARGIN = 2.2  # inches, for names
 
 
@@ -94,9 +95,10 @@ def stage_scores(
     figure, panel = _table_figure(len(stages), len(tasks))
     _draw(panel, scores, "Score after each stage", "Blues", 0.0)
     _write_names(panel, tasks, stages)
+    panel.set_xlabel("framed: learned in the stage", color=MUTED, fontsize=9)
     for row, column in np.argwhere(learned):
         corner = (column - 0.46, row - 0.46)
-        panel.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=INK, lw=1.8))
+        panel.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=FRAME, lw=2.0))
     return figure
 
 
@@ -118,7 +120,7 @@ def transfer_gains(gains: Array, sources: Sequence[str], targets: Sequence[str])
 
 
 def _table_figure(rows: int, columns: int) -> tuple[Figure, Axes]:
-    size = (max(CELL * columns, 2 * CELL) + MARGIN, CELL * rows + 0.6 * MARGIN)
+    size = (max(CELL * columns, 3 * CELL) + MARGIN, CELL * rows + 0.6 * MARGIN)
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots()
 

@@ -74,6 +74,7 @@ def sequence_curves(segments: Sequence[Segment], tasks: Sequence[str]) -> Figure
         in_unit_range = all(_fits_unit_range(segment, task) for segment in segments)
         style_panel(panel, in_unit_range)
         titles.append(write_header(panel, task.replace("_", " "), []))
+    panels[0].set_ylabel("score", color=MUTED, fontproperties=font(9))
     _write_key(figure, panels)
     finish_figure(figure, panels, titles, max(segment.end for segment in segments))
     return figure

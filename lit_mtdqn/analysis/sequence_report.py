@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,7 +224,7 @@ def _write_gains(
     header = ["run", "stage", "against", "task", *Gain._fields]
     rows = [[*row[:4], *row.gain, *row.adapted] for row in gains]
     write_csv(target / "transfer.csv", [*header, *(f"after_{n}_episodes" for n in EPISODES)], rows)
-    sources = {s.name: _source(s, stages) for s in stages if s.parent is not None}
+    sources = _source_labels(gains, stages)
     pairs: dict[tuple[str, str], list[float]] = {}
     for row in gains:
         if row.stage in sources and row.gain.transfer_ratio is not None:
@@ -235,8 +236,18 @@ def _write_gains(
         _save(transfer_gains(table, firsts, thens), target / "transfer.png")
 
 
-def _source(stage: ReportedStage, stages: Sequence[ReportedStage]) -> str:
-    return " + ".join(next(one.learned for one in stages if one.name == stage.parent))
+def _source_labels(gains: Sequence[Transferred], stages: Sequence[ReportedStage]) -> dict[str, str]:
+    """Return what was learned first by stage; with its name where several would share a cell."""
+    by_name = {stage.name: stage for stage in stages}
+    labels = {
+        stage.name: " + ".join(by_name[stage.parent].learned)
+        for stage in stages
+        if stage.parent is not None
+    }
+    cells = {(row.stage, row.task) for row in gains if row.stage in labels}
+    count = Counter((labels[stage], task) for stage, task in cells)
+    shared = {stage for stage, task in cells if count[labels[stage], task] > 1}
+    return {name: f"{of} ({name})" if name in shared else of for name, of in labels.items()}
 
 
 def _retentions(

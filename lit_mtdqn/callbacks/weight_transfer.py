@@ -74,7 +74,8 @@ class WeightTransfer(Callback):
 
     def __init__(
         self,
-        source: str | Path | Sequence[str],
+        # A list in YAML would be taken for a string if that came first.
+        source: list[str] | str | Path,
         parts: Sequence[str] = ("all",),
         tasks: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
@@ -85,7 +86,7 @@ class WeightTransfer(Callback):
     ) -> None:
         require(0.0 < keep <= 1.0, "WeightTransfer.keep", "lie in (0, 1]", keep)
         require(len(parts) >= 1, "WeightTransfer.parts", "name at least one part", list(parts))
-        sources = [str(source)] if isinstance(source, str | Path) else list(source)
+        sources = list(source) if isinstance(source, list) else [str(source)]
         require(len(sources) >= 1, "WeightTransfer.source", "name a checkpoint or a run", sources)
         self.sources, self.parts, self.layers = sources, list(parts), layers
         self.tasks, self.names = dict(tasks or {}), dict(names or {})

@@ -184,7 +184,7 @@ class Rehearsal(RunCLI):
     def configuration(self) -> dict[str, Any]:
         """Return what a run would save as `config.yaml`, as plain values."""
         parser = self._parser(self.subcommand)
-        text = parser.dump(self.config[self.subcommand], skip_none=False)
+        text = parser.dump(self.config[self.subcommand], skip_unset=False)
         configuration: dict[str, Any] = yaml.safe_load(text)
         return configuration
 

@@ -140,7 +140,7 @@ def _known_tasks(parsed: Mapping[str, Config]) -> Config:
     known: Config = {}
     for stage, config in parsed.items():
         for name, task in _tasks(config).items():
-            first = known.setdefault(name, task)
+            first: Config = known.setdefault(name, task)
             for key in OF_TASK:
                 must = f"be {first[key]!r} as in earlier stages; another task has another name"
                 same = task[key] == first[key]
