@@ -10,8 +10,8 @@ import yaml
 
 from lit_mtdqn.cli import main
 
-COUNT = {"env": "helpers.counting_env:CountingVectorEnv", "score_range": [0, 10]}
-FAR = {"env": "helpers.counting_env:CountingEnv", "score_range": [0, 10]}
+COUNT = {"env": "helpers.counting_env:CountingVectorEnv", "score_range": [-20, 10]}
+FAR = {"env": "helpers.counting_env:CountingEnv", "score_range": [-20, 10]}
 CONFIG = {
     "model": {
         "class_path": "lit_mtdqn.DQN",
