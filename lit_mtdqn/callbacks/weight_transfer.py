@@ -86,7 +86,7 @@ class WeightTransfer(Callback):
     ) -> None:
         require(0.0 < keep <= 1.0, "WeightTransfer.keep", "lie in (0, 1]", keep)
         require(len(parts) >= 1, "WeightTransfer.parts", "name at least one part", list(parts))
-        sources = list(source) if isinstance(source, list) else [str(source)]
+        sources = [str(source)] if isinstance(source, str | Path) else list(source)
         require(len(sources) >= 1, "WeightTransfer.source", "name a checkpoint or a run", sources)
         self.sources, self.parts, self.layers = sources, list(parts), layers
         self.tasks, self.names = dict(tasks or {}), dict(names or {})

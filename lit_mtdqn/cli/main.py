@@ -34,6 +34,11 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
+# A command of its own, which this parser knows nothing of.
+SEQUENCES = (
+    f"lit-mtdqn {COMMAND} FILE runs several fits, each from what earlier ones have learned; "
+    f"see lit-mtdqn {COMMAND} --help."
+)
 
 
 class RunCLI(LightningCLI):
@@ -49,7 +54,11 @@ class RunCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={**parser_kwargs, **dict.fromkeys(self.subcommands(), parser_kwargs)},
+            parser_kwargs={
+                **parser_kwargs,
+                "epilog": SEQUENCES,
+                **dict.fromkeys(self.subcommands(), parser_kwargs),
+            },
             auto_configure_optimizers=False,
             parser_class=RunParser,
             args=args,

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.main import rehearse
 
 COUNT = {"env": "helpers.counting_env:CountingVectorEnv", "score_range": [-20, 10]}
 FAR = {"env": "helpers.counting_env:CountingEnv", "score_range": [-20, 10]}
@@ -66,6 +67,8 @@ def run_stages_here(
 ) -> list[list[str]]:
     """Let stages run in this process, and return their commands as they come.
 
+    They are not built beforehand, which takes as long as they do.
+
     Args:
         monkeypatch: Of the test.
         codes: Exit codes of stages that are not run at all, by their place among those started.
@@ -80,5 +83,9 @@ def run_stages_here(
             return 0
         return code
 
+    def parse(argv: list[str], *, builds: bool) -> dict[str, Any]:
+        return rehearse(argv, builds=False)
+
     monkeypatch.setattr("lit_mtdqn.cli.sequence._run", run)
+    monkeypatch.setattr("lit_mtdqn.cli.main.rehearse", parse)
     return commands

@@ -16,7 +16,7 @@ BRIEF = [
     *("--trainer.callbacks+=lit_mtdqn.callbacks.RunReport", "--trainer.callbacks.gifs=false"),
 ]
 # What others do, too, takes time.
-SLOW = ("curriculum", "driving")
+SLOW = ("cartpole_physics", "curriculum", "driving")
 
 
 @pytest.mark.parametrize(
