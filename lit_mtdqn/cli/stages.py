@@ -140,7 +140,9 @@ def _known_tasks(parsed: Mapping[str, Config]) -> Config:
     known: Config = {}
     for stage, config in parsed.items():
         for name, task in _tasks(config).items():
-            first: Config = known.setdefault(name, task)
+            if name not in known:
+                known[name] = task
+            first = known[name]
             for key in OF_TASK:
                 must = f"be {first[key]!r} as in earlier stages; another task has another name"
                 same = task[key] == first[key]

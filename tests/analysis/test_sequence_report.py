@@ -3,10 +3,12 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
-from lit_mtdqn.analysis import sequence_report
+from lit_mtdqn.analysis.heat_maps import transfer_gains
 from lit_mtdqn.analysis.sequence_report import ReportedStage, chains, report_sequence
 
 TASKS = ("a", "b")
@@ -145,11 +147,10 @@ def test_stages_that_share_a_source_and_a_target_have_rows_of_their_own(
         name="third", learned=("b",), acting=("b",), parent="first", against="scratch"
     )
 
-    def draw(gains: object, sources: list[str], targets: list[str]) -> object:
+    def draw(gains: np.ndarray, sources: list[str], targets: list[str]) -> Figure:
         drawn.append(sources)
-        return real(gains, sources, targets)  # type: ignore[arg-type]
+        return transfer_gains(gains, sources, targets)
 
-    real = sequence_report.transfer_gains
-    monkeypatch.setattr(sequence_report, "transfer_gains", draw)
+    monkeypatch.setattr("lit_mtdqn.analysis.sequence_report.transfer_gains", draw)
     report_sequence([tmp_path], [*STAGES, third], tmp_path)
     assert drawn == [["a (second)", "a (third)"]]

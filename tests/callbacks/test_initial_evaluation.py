@@ -19,7 +19,7 @@ class Taped(DummyLogger):
         super().__init__()
         self.rows: list[tuple[int | None, dict[str, float]]] = []
 
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self.rows.append((step, dict(metrics)))
 
 
