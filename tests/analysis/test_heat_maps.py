@@ -90,8 +90,9 @@ def test_scores_after_stages_frame_what_was_learned() -> None:
     (panel,) = stage_scores(scores, learned, ["first", "second", "third"], ["a_task", "b"]).axes
     texts = [text.get_text() for text in panel.texts]
     assert texts == ["0.90", "\N{EN DASH}", "0.30", "1.00", "0.20", "0.40"]
-    centres = [(patch.get_x() + 0.46, patch.get_y() + 0.46) for patch in panel.patches]  # type: ignore[attr-defined]
-    assert centres == pytest.approx([(0, 0), (1, 1)])
+    frames = [patch.get_extents().get_points() for patch in panel.patches]
+    centres = [panel.transData.inverted().transform(points.mean(0)) for points in frames]
+    np.testing.assert_allclose(centres, [(0, 0), (1, 1)], atol=1e-9)
     assert [label.get_text() for label in panel.get_yticklabels()] == ["first", "second", "third"]
     assert [label.get_text() for label in panel.get_xticklabels()] == ["a task", "b"]
 

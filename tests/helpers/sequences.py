@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +88,6 @@ def run_stages_here(
         return rehearse(argv, builds=False)
 
     monkeypatch.setattr("lit_mtdqn.cli.sequence._run", run)
-    monkeypatch.setattr("lit_mtdqn.cli.main.rehearse", parse)
+    # The package's own `main` is a function.
+    monkeypatch.setattr(import_module("lit_mtdqn.cli.main"), "rehearse", parse)
     return commands
