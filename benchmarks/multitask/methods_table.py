@@ -18,6 +18,7 @@ import yaml
 from summary import RESULTS, Cell, gain, read_cells, relative_time
 
 METHODS = Path("configs/methods")
+SEQUENCES = Path("configs/sequences")
 CONTROL = "hard_sharing"
 COSTS = RESULTS.parent / "method_cost.csv"
 COSTED_TASKS = "3"
@@ -114,7 +115,20 @@ def table() -> list[str]:
         lines += [f"## {question}", "", header, "|" + "---|" * (3 + len(results)), *rows, ""]
     named = [f"| `--{argument}` | {method} |" for argument, method in BY_TASK.items()]
     header = "| argument | method |"
-    return [*lines, "## What is said of single tasks", "", header, "|---|---|", *named, ""]
+    lines += ["## What is said of single tasks", "", header, "|---|---|", *named, ""]
+    return [*lines, *sequence_rows()]
+
+
+def sequence_rows() -> list[str]:
+    """Return the section of what is learned in several runs."""
+    rows = [
+        f"| `{path.name}` | {description_of(path.read_text())} |"
+        for path in sorted(SEQUENCES.glob("*.yaml"))
+    ]
+    command = "`lit-mtdqn sequence configs/sequences/<sequence>`"
+    title = f"Runs that start from what earlier ones have learned: {command}."
+    header = ["| sequence | method |", "|---|---|"]
+    return ["## What is learned before", "", title, "", *header, *rows, ""]
 
 
 def main() -> None:

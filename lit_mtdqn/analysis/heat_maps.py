@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.analysis.relatedness import (
@@ -20,6 +21,7 @@ from lit_mtdqn.analysis.relatedness import (
 Array = np.ndarray
 INK, MUTED, PALE = "#1f2937", "#6b7280", "#ffffff"
 CELL = 0.75  # inches
+FRAME = "#ea580c"
 MARGIN = 2.2  # inches, for names
 
 
@@ -76,10 +78,58 @@ def task_affinity(metrics: Mapping[str, Curve], tasks: Sequence[str]) -> Figure 
     return figure
 
 
-def _write_names(panel: Axes, names: Sequence[str]) -> None:
+def stage_scores(
+    scores: Array, learned: Array, stages: Sequence[str], tasks: Sequence[str]
+) -> Figure:
+    """Return a figure of what the network of each stage reaches in each task.
+
+    A frame marks the tasks that a stage learned: what lies below a frame is kept or forgotten, what
+    lies above it came before the task was learned.
+
+    Args:
+        scores: [stages, tasks]; NaN where a task was not played.
+        learned: Whether a stage learned a task, [stages, tasks].
+        stages: Names of the rows.
+        tasks: Names of the columns.
+    """
+    figure, panel = _table_figure(len(stages), len(tasks))
+    _draw(panel, scores, "Score after each stage", "Blues", 0.0)
+    _write_names(panel, tasks, stages)
+    panel.set_xlabel("framed: learned in the stage", color=MUTED, fontsize=9)
+    for row, column in np.argwhere(learned):
+        corner = (column - 0.46, row - 0.46)
+        panel.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor=FRAME, lw=2.0))
+    return figure
+
+
+def transfer_gains(gains: Array, sources: Sequence[str], targets: Sequence[str]) -> Figure:
+    """Return a figure of what learning the row's tasks first gained in the column's.
+
+    Args:
+        gains: Transfer ratios, [sources, targets]: 0 is no gain, 1 twice the area under the curve
+            from scratch; red is harm. NaN where there is none.
+        sources: Names of the rows.
+        targets: Names of the columns.
+    """
+    figure, panel = _table_figure(len(sources), len(targets))
+    _draw(panel, gains, "Transfer ratio", "RdBu", -1.0)
+    _write_names(panel, targets, sources)
+    panel.set_ylabel("learned first", color=MUTED, fontsize=9)
+    panel.set_xlabel("learned then", color=MUTED, fontsize=9)
+    return figure
+
+
+def _table_figure(rows: int, columns: int) -> tuple[Figure, Axes]:
+    size = (max(CELL * columns, 3 * CELL) + MARGIN, CELL * rows + 0.6 * MARGIN)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _write_names(panel: Axes, names: Sequence[str], rows: Sequence[str] | None = None) -> None:
     labels = [name.replace("_", " ") for name in names]
     panel.set_xticks(range(len(names)), labels, rotation=45, ha="right", rotation_mode="anchor")
-    panel.set_yticks(range(len(names)), labels)
+    beside = labels if rows is None else [name.replace("_", " ") for name in rows]
+    panel.set_yticks(range(len(beside)), beside)
 
 
 def _draw(panel: Axes, table: Array, title: str, colours: str, lowest: float) -> None:

@@ -75,8 +75,7 @@ def score_table(
         for row, result in zip(rows, results, strict=True):
             ratio = of_specialists.get(result.task)
             row.append(UNKNOWN if ratio is None else f"{ratio:.3f}")
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [_aligned(row, widths) for row in (header, *rows)]
+    lines = aligned([header, *rows])
     rule = "-" * len(lines[0])
     lines.insert(1, rule)
     if len(results) > 1:
@@ -98,7 +97,13 @@ def _texts(result: TaskResult) -> list[str]:
     ]
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    name, *numbers = row
-    cells = [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
-    return COLUMN_GAP.join([name.ljust(widths[0]), *cells])
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of texts as lines: names at the left, numbers under one another."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        COLUMN_GAP.join(
+            [name.ljust(widths[0])]
+            + [text.rjust(width) for text, width in zip(numbers, widths[1:], strict=True)]
+        )
+        for name, *numbers in rows
+    ]

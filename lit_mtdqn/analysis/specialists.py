@@ -10,6 +10,8 @@ from lit_mtdqn.analysis.score_table import TaskResult
 from lit_mtdqn.analysis.scores import mean_score
 from lit_mtdqn.types import TaskInfo, require
 
+TESTS = Path("report", "test_scores.csv")
+
 
 def specialist_scores(
     folders: Mapping[str, str], infos: Sequence[TaskInfo], name: str
@@ -40,7 +42,7 @@ def specialist_scores(
 
 def read_tests(folder: str) -> list[dict[str, str]]:
     """Return the rows of the test in the report of a run's folder; none where there is none."""
-    path = Path(folder) / "report" / "test_scores.csv"
+    path = Path(folder) / TESTS
     if not path.is_file():
         return []
     with path.open(newline="") as file:

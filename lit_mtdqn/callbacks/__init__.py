@@ -4,6 +4,7 @@ from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.fisher_information import FisherInformation
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
 from lit_mtdqn.callbacks.gradient_agreement import GradientAgreement
+from lit_mtdqn.callbacks.initial_evaluation import InitialEvaluation
 from lit_mtdqn.callbacks.inspection import Inspection
 from lit_mtdqn.callbacks.network_health import NetworkHealth
 from lit_mtdqn.callbacks.part_learning_rates import PartLearningRates
@@ -20,6 +21,7 @@ __all__ = [
     "FisherInformation",
     "GracefulStop",
     "GradientAgreement",
+    "InitialEvaluation",
     "Inspection",
     "NetworkHealth",
     "PartLearningRates",

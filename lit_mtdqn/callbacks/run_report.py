@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
+from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.heat_maps import gradient_agreement, task_affinity
 from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
 from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
@@ -106,7 +106,7 @@ class RunReport(Callback):
             return
         folder.mkdir(parents=True, exist_ok=True)
         _write_scores(folder / "test_scores.csv", results, ratios)
-        _write_csv(folder / "test_episodes.csv", EPISODE_COLUMNS, _episode_rows(evaluations))
+        write_csv(folder / "test_episodes.csv", EPISODE_COLUMNS, _episode_rows(evaluations))
         metrics = _read_metrics(folder)
         _draw_figures(metrics, list(infos.values()), folder)
         _relate(metrics, list(infos), folder)
@@ -125,7 +125,7 @@ def _write_scores(
     path: Path, results: Sequence[TaskResult], ratios: Mapping[str, float | None]
 ) -> None:
     header = [*TaskResult._fields, *(["of_specialist"] if ratios else [])]
-    _write_csv(path, header, [[*row, *([ratios[row.task]] if ratios else [])] for row in results])
+    write_csv(path, header, [[*row, *([ratios[row.task]] if ratios else [])] for row in results])
 
 
 def _episode_rows(evaluations: Sequence[Episodes]) -> Iterable[Sequence[Any]]:
@@ -133,13 +133,6 @@ def _episode_rows(evaluations: Sequence[Episodes]) -> Iterable[Sequence[Any]]:
         outcomes = [None] * len(returns) if success is None else success.astype(int)
         for index, outcome in enumerate(zip(returns, lengths, outcomes, strict=True)):
             yield task, index, *outcome
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def _report_folder(trainer: lightning.Trainer) -> Path | None:
@@ -175,7 +168,7 @@ def _relate(metrics: Mapping[str, Curve], tasks: Sequence[str], folder: Path) ->
     if len(names) < 2:
         return
     pairs = relations(names, mean_cosines(metrics, names), mean_affinities(metrics, names))
-    _write_csv(folder / "relatedness.csv", Relation._fields, pairs)
+    write_csv(folder / "relatedness.csv", Relation._fields, pairs)
     _say(advice(clear_affinities(metrics, names), names))
 
 

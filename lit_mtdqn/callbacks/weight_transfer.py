@@ -88,7 +88,8 @@ class WeightTransfer(Callback):
 
     def __init__(
         self,
-        source: str | Path | Sequence[str],
+        # A list in YAML would be taken for a string if that came first.
+        source: list[str] | str | Path,
         parts: Sequence[str] = ("all",),
         tasks: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,

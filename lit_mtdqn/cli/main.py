@@ -1,11 +1,13 @@
-"""`lit-mtdqn fit|validate|test`."""
+"""`lit-mtdqn fit|validate|test|sequence`."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -22,6 +24,7 @@ from lit_mtdqn.cli.run_folder import (
     release_run_dir,
 )
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
+from lit_mtdqn.cli.sequence import COMMAND, INTERRUPTED, run_sequence
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
 
@@ -31,10 +34,11 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-
-
-# What a shell reports of a command that Ctrl-C has ended.
-INTERRUPTED = 130
+# A command of its own, which this parser knows nothing of.
+SEQUENCES = (
+    f"lit-mtdqn {COMMAND} FILE runs several fits, each from what earlier ones have learned; "
+    f"see lit-mtdqn {COMMAND} --help."
+)
 
 
 class RunCLI(LightningCLI):
@@ -50,7 +54,11 @@ class RunCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_kwargs={**parser_kwargs, **dict.fromkeys(self.subcommands(), parser_kwargs)},
+            parser_kwargs={
+                **parser_kwargs,
+                "epilog": SEQUENCES,
+                **dict.fromkeys(self.subcommands(), parser_kwargs),
+            },
             auto_configure_optimizers=False,
             parser_class=RunParser,
             args=args,
@@ -159,6 +167,56 @@ class RunCLI(LightningCLI):
         )
 
 
+class Rehearsal(RunCLI):
+    """Finds out what a run would be, and does nothing.
+
+    Args:
+        argv: The command line.
+        builds: Whether environments, networks and callbacks are built, too.
+    """
+
+    def __init__(self, argv: list[str], *, builds: bool) -> None:
+        self._builds = builds
+        super().__init__(argv)
+
+    def before_instantiate_classes(self) -> None:
+        """Leave process and folders as they are."""
+
+    def instantiate_classes(self) -> None:
+        """Build all parts, on demand."""
+        if self._builds:
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+    def configuration(self) -> dict[str, Any]:
+        """Return what a run would save as `config.yaml`, as plain values."""
+        parser = self._parser(self.subcommand)
+        text = parser.dump(self.config[self.subcommand], skip_unset=False)
+        configuration: dict[str, Any] = yaml.safe_load(text)
+        return configuration
+
+
+def rehearse(argv: list[str], *, builds: bool) -> dict[str, Any]:
+    """Return the whole configuration of a command line as plain values.
+
+    Args:
+        argv: The command line, `fit` first.
+        builds: Whether environments, networks and callbacks are built, too.
+
+    Raises:
+        SystemExit: If an argument does not fit its type.
+        ValueError: If a value is out of range.
+    """
+    previous = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        return Rehearsal(argv, builds=builds).configuration()
+    finally:
+        logging.disable(previous)
+
+
 def with_default_model(argv: list[str]) -> list[str]:
     """Return a command line that takes a `DQN` unless something later names another class.
 
@@ -179,8 +237,14 @@ def main(args: list[str] | None = None) -> None:
     # As `python -m` has it, so that a user's own module beside the run is found.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    argv = sys.argv[1:] if args is None else args
     try:
-        RunCLI(args)
+        if argv[:1] == [COMMAND]:
+            code = run_sequence(argv, rehearse)
+            if code != 0:
+                raise SystemExit(code)
+        else:
+            RunCLI(args)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:

@@ -352,7 +352,9 @@ class RolloutDataModule(lightning.LightningDataModule):
             f"exceed the warm-up of {warmup} env steps over {acting} task(s)",
             steps,
         )
-        require(steps is None or acting > 0, "total_updates", "be set where no task acts", updates)
+        if acting == 0:
+            require(updates is not None, "total_updates", "be set where no task acts", updates)
+            require(steps is None, "total_env_steps", "be null where no task acts", steps)
         for name, spec in self.tasks.items():
             require(
                 not spec.learns or spec.acts or spec.replay is not None,

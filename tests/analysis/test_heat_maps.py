@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from lit_mtdqn.analysis.heat_maps import gradient_agreement, task_affinity
+from lit_mtdqn.analysis.heat_maps import (
+    gradient_agreement,
+    stage_scores,
+    task_affinity,
+    transfer_gains,
+)
 from lit_mtdqn.analysis.metrics_file import Curve
 
 
@@ -77,3 +82,23 @@ def test_affinities_that_nobody_logged_are_drawn_as_a_dash() -> None:
 @pytest.mark.parametrize("tasks", [[], ["c"], ["x", "y"]])
 def test_one_task_has_no_affinity_to_draw(tasks: list[str]) -> None:
     assert task_affinity(AFFINITIES, tasks) is None
+
+
+def test_scores_after_stages_frame_what_was_learned() -> None:
+    scores = np.array([[0.9, np.nan], [0.3, 1.0], [0.2, 0.4]])
+    learned = np.array([[True, False], [False, True], [False, False]])
+    (panel,) = stage_scores(scores, learned, ["first", "second", "third"], ["a_task", "b"]).axes
+    texts = [text.get_text() for text in panel.texts]
+    assert texts == ["0.90", "\N{EN DASH}", "0.30", "1.00", "0.20", "0.40"]
+    frames = [patch.get_extents().get_points() for patch in panel.patches]
+    centres = [panel.transData.inverted().transform(points.mean(0)) for points in frames]
+    np.testing.assert_allclose(centres, [(0, 0), (1, 1)], atol=1e-9)
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["first", "second", "third"]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["a task", "b"]
+
+
+def test_gains_have_a_row_per_source_and_a_column_per_target() -> None:
+    (panel,) = transfer_gains(np.array([[0.5, -0.25, 0.0]]), ["a"], ["b", "c", "d"]).axes
+    texts = [text.get_text().replace("\N{MINUS SIGN}", "-") for text in panel.texts]
+    assert texts == ["0.50", "-0.25", "0.00"]
+    assert (panel.get_ylabel(), panel.get_xlabel()) == ("learned first", "learned then")

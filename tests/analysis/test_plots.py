@@ -16,12 +16,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lit_mtdqn.analysis.metrics_file import Curve
-from lit_mtdqn.analysis.plots import (
-    learning_curves,
-    logged_tasks,
-    readable_steps,
-    readable_value,
-)
+from lit_mtdqn.analysis.panels import readable_steps, readable_value
+from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
 
 Metrics = dict[str, Curve]
 MINUS = "\N{MINUS SIGN}"

@@ -1,0 +1,279 @@
+"""From what a user writes of a sequence to the command of each stage, checked as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any, Protocol
+
+from lit_mtdqn.analysis.sequence_report import ReportedStage
+from lit_mtdqn.cli.errors import complaint_of
+from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, with_folders
+from lit_mtdqn.types import require
+
+Config = dict[str, Any]
+# A task of one name is the same task in all stages if these agree.
+OF_TASK = ("env", "kwargs", "wrappers", "time_limit", "score_range", "success_key")
+# What rewards and discounts of stored transitions mean.
+OF_REPLAY = ("gamma", "n_step", "reward_clip")
+HELD_OUT = {"acts": False, "learns": False, "replay": None}
+CALLBACKS = "lit_mtdqn.callbacks"
+# Where `ReplayCheckpoint` writes, of several devices the first one's share.
+REPLAY = Path("replay", "rank_0")
+
+
+class Rehearse(Protocol):
+    """Finds out what a `fit` would do, and does nothing."""
+
+    def __call__(self, argv: list[str], *, builds: bool) -> Config:
+        """Return the whole configuration of a command line as plain values.
+
+        Args:
+            argv: The command line, `fit` first.
+            builds: Whether environments, networks and callbacks are built, too.
+
+        Raises:
+            SystemExit: If an argument does not fit its type.
+            ValueError: If a value is out of range.
+        """
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage that is ready to run.
+
+    Attributes:
+        stage: What the user wrote.
+        command: Arguments of its `fit`.
+        config: All that is configured of it, as its folder will have it.
+    """
+
+    stage: Stage
+    command: list[str]
+    config: Config
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the tasks that it learns."""
+        return tuple(name for name, task in _tasks(self.config).items() if task["learns"])
+
+    @property
+    def reported(self) -> ReportedStage:
+        """What the report of the sequence needs to know of it."""
+        tasks = _tasks(self.config)
+        return ReportedStage(
+            name=self.stage.name,
+            learned=self.learned,
+            acting=tuple(name for name in self.learned if _is_played(tasks[name])),
+            parent=self.stage.parents[0] if self.stage.parents else None,
+            against=self.stage.against,
+            num_envs=self.config["data"]["num_envs"],
+        )
+
+
+def plan(
+    sequence: SequenceFile, root: Path, options: Sequence[str], rehearse: Rehearse
+) -> list[Planned]:
+    """Return the commands of all stages; everything is checked but what earlier stages will leave.
+
+    Args:
+        sequence: What the user wrote.
+        root: Folder of the sequence.
+        options: Further arguments of every stage.
+        rehearse: Finds out what a `fit` would do.
+
+    Raises:
+        ValueError: If stages do not fit together.
+        SystemExit: If a stage is refused by itself.
+    """
+    parsed: dict[str, Config] = {}
+    for stage in sequence.stages:
+        with _complaining_of(stage):
+            parsed[stage.name] = rehearse(_given(stage, root, options), builds=False)
+    known = _known_tasks(parsed)
+    keeping = {name for stage in sequence.stages for name in stage.replay_from}
+    planned: dict[str, Planned] = {}
+    for stage in sequence.stages:
+        config = parsed[stage.name]
+        own = _tasks(config)
+        changes = _task_changes(stage, own, known if sequence.evaluates_all else {})
+        tasks = {name: {**own.get(name, {}), **change} for name, change in changes.items()}
+        for name, replay in _replays(stage, tasks, planned, root).items():
+            changes[name]["replay"] = replay
+        callbacks = _callbacks(stage, config, root, keeps_replay=stage.name in keeping)
+        command = [
+            *_given(stage, root, options),
+            *_task_arguments(changes, own),
+            f"--config={json.dumps({'trainer': {'callbacks+': callbacks}})}",
+            f"--run_dir={root / stage.name}",
+        ]
+        with _complaining_of(stage):
+            planned[stage.name] = Planned(stage, command, rehearse(command, builds=True))
+    for one in planned.values():
+        _check_files(one)
+        _check_against(one, planned)
+    return list(planned.values())
+
+
+def _given(stage: Stage, root: Path, options: Sequence[str]) -> list[str]:
+    """Return the command line of a stage as far as the user has written it."""
+    overlay = with_folders(stage.overlay, root)
+    return [
+        "fit",
+        *(f"--config={config}" for config in stage.configs),
+        *([f"--config={json.dumps(overlay)}"] if overlay else []),
+        *with_folders(stage.arguments, root),
+        *options,
+    ]
+
+
+def _known_tasks(parsed: Mapping[str, Config]) -> Config:
+    """Return all tasks of all stages, each as the first stage has it that does.
+
+    Raises:
+        ValueError: If stages mean unlike tasks by one name.
+    """
+    known: Config = {}
+    for stage, config in parsed.items():
+        for name, task in _tasks(config).items():
+            if name not in known:
+                known[name] = task
+            first = known[name]
+            for key in OF_TASK:
+                must = f"be {first[key]!r} as in earlier stages; another task has another name"
+                same = task[key] == first[key]
+                require(same, f"stages.{stage}: data.tasks.{name}.{key}", must, task[key])
+    return known
+
+
+def _task_changes(stage: Stage, own: Config, known: Config) -> dict[str, Config]:
+    """Return what is said of tasks beyond a stage's configurations, by task, those unknown too."""
+    learned = stage.tasks
+    if learned is not None:
+        must = f"name tasks of its configurations, {list(own)}"
+        for name in learned:
+            require(name in own, f"stages.{stage.name}.tasks", must, name)
+    changes: dict[str, Config] = {name: {} for name in own}
+    for name in own if learned is not None else []:
+        assert learned is not None
+        changes[name] = {"acts": True, "learns": True} if name in learned else dict(HELD_OUT)
+    others = {name: {**task, **HELD_OUT} for name, task in known.items() if name not in own}
+    return {**changes, **others}
+
+
+def _task_arguments(changes: Mapping[str, Config], own: Config) -> Iterator[str]:
+    for name, change in changes.items():
+        if name in own:
+            for key, value in change.items():
+                text = value if isinstance(value, str) else json.dumps(value)
+                yield f"--data.tasks.{name}.{key}={text}"
+        else:
+            yield f"--data.tasks.{name}={json.dumps(change)}"
+
+
+def _replays(
+    stage: Stage, tasks: Config, planned: Mapping[str, Planned], root: Path
+) -> dict[str, str]:
+    """Return the folders of stored replays by task: of several stages the last one's.
+
+    Raises:
+        ValueError: If a stage keeps no replay of a task that is learned here, or one that means
+            something else.
+    """
+    found: dict[str, str] = {}
+    for name in stage.replay_from:
+        where = f"stages.{stage.name}.replay_from"
+        stored = _tasks(planned[name].config)
+        played = {task for task in stored if _is_played(stored[task])}
+        learned = [task for task in tasks if tasks[task]["learns"]]
+        shared = [task for task in learned if task in played]
+        must = f"name a stage that keeps a replay of a task learned here, of {learned}"
+        require(bool(shared), where, must, f"{name}, which plays {sorted(played)}")
+        for task in shared:
+            for key in OF_REPLAY:
+                value = stored[task][key]
+                must = f"be {value!r} as in the stage {name}, whose replay is learned from"
+                own = tasks[task][key]
+                require(own == value, f"stages.{stage.name}: data.tasks.{task}.{key}", must, own)
+            found[task] = str(root / name / REPLAY / task)
+    return found
+
+
+def _callbacks(
+    stage: Stage, config: Config, root: Path, *, keeps_replay: bool
+) -> list[dict[str, Any]]:
+    """Return the callbacks that a stage needs and its configurations lack."""
+    given = {_class_name(entry): entry for entry in config["trainer"]["callbacks"] or []}
+    needed: list[dict[str, Any]] = []
+    for source in stage.sources:
+        folders = [str(root / name) for name in source["stage"]]
+        arguments = {key: value for key, value in source.items() if key != "stage"}
+        arguments["source"] = folders if len(folders) > 1 else folders[0]
+        needed.append(_callback("WeightTransfer", arguments))
+    if keeps_replay and "ReplayCheckpoint" in given:
+        folder = (given["ReplayCheckpoint"].get("init_args") or {}).get("folder")
+        must = "be null in a stage whose replay another one takes"
+        require(folder is None, f"stages.{stage.name}: ReplayCheckpoint.folder", must, folder)
+    elif keeps_replay:
+        needed.append(_callback("ReplayCheckpoint", {}))
+    if "InitialEvaluation" not in given:
+        needed.append(_callback("InitialEvaluation", {}))
+    return needed
+
+
+def _callback(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"class_path": f"{CALLBACKS}.{name}"}
+    return {**entry, "init_args": arguments} if arguments else entry
+
+
+def _class_name(entry: Mapping[str, Any]) -> str:
+    return str(entry["class_path"]).rpartition(".")[2]
+
+
+def _check_files(one: Planned) -> None:
+    """Refuse a stage that leaves nothing to go on from or to report."""
+    for name in ("logger", "enable_checkpointing"):
+        must = "not be false in a sequence, which reads what its stages leave"
+        value = one.config["trainer"][name]
+        require(value is not False, f"stages.{one.stage.name}: trainer.{name}", must, value)
+
+
+def _check_against(one: Planned, planned: Mapping[str, Planned]) -> None:
+    against = one.stage.against
+    if against is not None:
+        other = planned[against].learned
+        must = f"name a stage that learns a task of this one, of {list(one.learned)}"
+        shared = set(one.learned) & set(other)
+        where = f"stages.{one.stage.name}.against"
+        require(bool(shared), where, must, f"{against}, which learns {list(other)}")
+
+
+def _tasks(config: Config) -> Config:
+    tasks: Config = config["data"]["tasks"]
+    return tasks
+
+
+def _is_played(task: Config) -> bool:
+    return bool(task["acts"]) and task["replay"] is None
+
+
+@contextmanager
+def _complaining_of(stage: Stage) -> Iterator[None]:
+    """Name the stage in what is said of its arguments."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    except SystemExit:
+        sentence = said.getvalue().partition("\n")[0].removeprefix("error: ")
+        raise SystemExit(f"error: stage {stage.name}: {sentence}") from None
+    except Exception as error:
+        found = complaint_of(error)
+        if found is None:
+            error.add_note(f"This was stage {stage.name}.")
+            raise
+        raise SystemExit(f"error: stage {stage.name}: {found}") from None

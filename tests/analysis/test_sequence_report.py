@@ -1,0 +1,156 @@
+"""The report of a sequence, from what its stages have left, against numbers worked out by hand."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lit_mtdqn.analysis.heat_maps import transfer_gains
+from lit_mtdqn.analysis.sequence_report import ReportedStage, chains, report_sequence
+
+TASKS = ("a", "b")
+CURVE = tuple[float, ...]
+# Test scores, and scores at env steps 0, 100 and 200, of each task by stage.
+FIRST: dict[str, tuple[float, CURVE]] = {"a": (0.9, (0.0, 0.5, 0.9)), "b": (0.2, (0.0, 0.1, 0.2))}
+SECOND: dict[str, tuple[float, CURVE]] = {"a": (0.3, (0.9, 0.4, 0.3)), "b": (1.0, (0.2, 0.8, 1.0))}
+SCRATCH: dict[str, tuple[float, CURVE]] = {"a": (0.0, (0.0, 0.0, 0.0)), "b": (0.8, (0.0, 0.4, 0.8))}
+STAGES = [
+    ReportedStage(name="first", learned=("a",), acting=("a",)),
+    ReportedStage(name="scratch", learned=("b",), acting=("b",)),
+    ReportedStage(
+        name="second", learned=("b",), acting=("b",), parent="first", against="scratch", num_envs=2
+    ),
+]
+COLUMNS = ("task", "episodes", "mean", "std", "min", "max", "length", "success", "score")
+
+
+def write_stage(folder: Path, scores: dict[str, tuple[float, CURVE]], acting: str) -> None:
+    """Write what a run leaves: its test and its metrics; training episodes have 20 env steps."""
+    (folder / "report").mkdir(parents=True)
+    with (folder / "report" / "test_scores.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for task, (score, _) in scores.items():
+            writer.writerow([task, 5, 10 * score, 0, 0, 0, 20, "", score])
+    names = [f"val/score/{task}" for task in scores]
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *names, f"rollout/episode_length/{acting}"])
+        for place, step in enumerate((0, 100, 200)):
+            values = [curve[place] for _, curve in scores.values()]
+            writer.writerow([step, *values, 20.0 if step else ""])
+
+
+def write_root(root: Path) -> Path:
+    for name, scores, acting in (
+        ("first", FIRST, "a"),
+        ("scratch", SCRATCH, "b"),
+        ("second", SECOND, "b"),
+    ):
+        write_stage(root / name, scores, acting)
+    return root
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_tells_what_was_gained_and_what_was_forgotten(tmp_path: Path) -> None:
+    text = report_sequence([write_root(tmp_path / "out")], STAGES, tmp_path / "out")
+    report = tmp_path / "out" / "report"
+    (gained,) = rows_of(report / "transfer.csv")
+    assert (gained["stage"], gained["against"], gained["task"]) == ("second", "scratch", "b")
+    expected = {
+        "jumpstart": 0.2,
+        "threshold": 0.95 * 0.8,
+        "steps": 100,
+        "scratch_steps": 200,
+        # 50 + 90 over 20 + 60
+        "area_ratio": 1.75,
+        "transfer_ratio": 0.75,
+        "asymptote": 1.0,
+        # An episode has ended in each 20 env steps, but one that is under way.
+        "after_1_episodes": 0.2,
+        "after_5_episodes": 0.8,
+    }
+    assert {name: float(gained[name]) for name in expected} == pytest.approx(expected)
+    assert gained["after_20_episodes"] == ""
+    (kept,) = rows_of(report / "retention.csv")
+    assert kept["chain"] == "first > second"
+    numbers = {name: float(kept[name]) for name in list(kept)[2:]}
+    expected = {"forward_transfer": 0.2, "backward_transfer": -0.6, "forgetting": 0.6}
+    assert numbers == pytest.approx(expected)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["second", "0.300", "1.000*"] in lines
+    assert ["second", "b", "0.200", "1.750", "100", "200", "1.000", "0.800"] in lines
+    assert ["first", ">", "second", "0.200", "-0.600", "0.600"] in lines
+
+
+def test_it_draws_scores_curves_and_gains(tmp_path: Path) -> None:
+    report_sequence([write_root(tmp_path / "out")], STAGES, tmp_path / "out")
+    for name in ("scores", "curves", "transfer"):
+        with Image.open(tmp_path / "out" / "report" / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+
+
+def test_of_several_runs_it_tells_means_and_keeps_the_rows_of_each(tmp_path: Path) -> None:
+    roots = [write_root(tmp_path / f"seed_{seed}") for seed in range(2)]
+    worse = {**SECOND, "b": (0.5, (0.0, 0.1, 0.2))}
+    other = tmp_path / "seed_1" / "other"
+    write_stage(other, worse, "b")
+    for name in ("report/test_scores.csv", "metrics.csv"):
+        (other / name).replace(tmp_path / "seed_1" / "second" / name)
+    text = report_sequence(roots, STAGES, tmp_path)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["second", "0.300", "0.750*"] in lines
+    # Areas 140 and 20 over 80; the second run never gets there.
+    row = next(line for line in lines if line[:2] == ["second", "b"])
+    assert row[2:4] == ["0.100", "1.000"]
+    assert " ".join(row[4:]).startswith("100 (1 of 2 runs) 200")
+    assert [row["run"] for row in rows_of(tmp_path / "report" / "retention.csv")] == [
+        "seed_0",
+        "seed_1",
+    ]
+
+
+def test_stages_by_themselves_have_neither_gains_nor_losses(tmp_path: Path) -> None:
+    write_root(tmp_path)
+    text = report_sequence([tmp_path], STAGES[:2], tmp_path)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "scores.csv",
+        "scores.png",
+        "curves.png",
+    }
+    assert "forgetting" not in text
+
+
+def test_chains_end_where_no_stage_goes_on() -> None:
+    def stage(name: str, parent: str | None = None) -> ReportedStage:
+        return ReportedStage(name=name, learned=("a",), acting=("a",), parent=parent)
+
+    stages = [stage("a"), stage("b", "a"), stage("c", "b"), stage("d", "a"), stage("e")]
+    found = [[one.name for one in chain] for chain in chains(stages)]
+    assert found == [["a", "b", "c"], ["a", "d"], ["e"]]
+
+
+def test_stages_that_share_a_source_and_a_target_have_rows_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[str]] = []
+    write_root(tmp_path)
+    write_stage(tmp_path / "third", SECOND, "b")
+    third = ReportedStage(
+        name="third", learned=("b",), acting=("b",), parent="first", against="scratch"
+    )
+
+    def draw(gains: np.ndarray, sources: list[str], targets: list[str]) -> Figure:
+        drawn.append(sources)
+        return transfer_gains(gains, sources, targets)
+
+    monkeypatch.setattr("lit_mtdqn.analysis.sequence_report.transfer_gains", draw)
+    report_sequence([tmp_path], [*STAGES, third], tmp_path)
+    assert drawn == [["a (second)", "a (third)"]]
