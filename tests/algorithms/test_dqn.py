@@ -60,7 +60,9 @@ def test_a_task_may_fill_several_groups_or_none() -> None:
     batch = random_batch(INFOS, groups=[1, 1, 1])
     together = model.losses(batch).td
     for group in range(3):
-        own = {name: field[group : group + 1] for name, field in _tensors(batch).items()}
+        own: dict[str, Any] = {
+            name: field[group : group + 1] for name, field in _tensors(batch).items()
+        }
         part = Transition(**own, extra={})
         torch.testing.assert_close(model.losses(part).td[0], together[group])
 
