@@ -176,7 +176,7 @@ def test_a_look_shows_rows_of_every_learning_task_and_changes_no_later_phase() -
                 assert set(index.tolist()) == set(range(len(slot.replay)))
             assert torch.equal(source.look(200).replay_index, found.replay_index)
         phases.append(source.next_phase().transitions)
-    for own, other in zip(*(phase[:-1] for phase in phases), strict=True):
+    for own, other in zip(*(phase[:-2] for phase in phases), strict=True):
         assert torch.equal(own, other)
 
 
