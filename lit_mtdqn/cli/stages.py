@@ -13,13 +13,11 @@ from typing import Any, Protocol
 from lit_mtdqn.analysis.sequence_report import ReportedStage
 from lit_mtdqn.cli.errors import complaint_of
 from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, with_folders
-from lit_mtdqn.types import require
+from lit_mtdqn.types import MEANING, require
 
 Config = dict[str, Any]
 # A task of one name is the same task in all stages if these agree.
 OF_TASK = ("env", "kwargs", "wrappers", "time_limit", "score_range", "success_key")
-# What rewards and discounts of stored transitions mean.
-OF_REPLAY = ("gamma", "n_step", "reward_clip")
 HELD_OUT = {"acts": False, "learns": False, "replay": None}
 CALLBACKS = "lit_mtdqn.callbacks"
 # Where `ReplayCheckpoint` writes, of several devices the first one's share.
@@ -194,7 +192,7 @@ def _replays(
         must = f"name a stage that keeps a replay of a task learned here, of {learned}"
         require(bool(shared), where, must, f"{name}, which plays {sorted(played)}")
         for task in shared:
-            for key in OF_REPLAY:
+            for key in MEANING:
                 value = stored[task][key]
                 must = f"be {value!r} as in the stage {name}, whose replay is learned from"
                 own = tasks[task][key]

@@ -45,6 +45,7 @@ from lit_mtdqn.rollout import (
 )
 from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED, training_seed
 from lit_mtdqn.types import (
+    MEANING,
     ActionValues,
     Clock,
     Episodes,
@@ -426,8 +427,7 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _meaning_of(self, spec: TaskSpec) -> dict[str, Any]:
         """Return what a task's transitions mean, by the names under which a user states it."""
-        names = ("gamma", "n_step", "reward_clip", "cumulants_key")
-        stated = {name: getattr(spec, name) for name in names}
+        stated = {name: getattr(spec, name) for name in MEANING}
         layout = self.layout
         sizes = {"observation_shape": layout.observation_shape, "num_actions": layout.num_actions}
         return {**stated, **sizes, "dtype": layout.dtype.name}
@@ -568,8 +568,9 @@ class RolloutDataModule(lightning.LightningDataModule):
     def _labeller(self) -> LabelsTransitions | None:
         """The learner, where it has something to be stored with transitions."""
         learner = None if self.trainer is None else self.trainer.lightning_module
-        labels = isinstance(learner, LabelsTransitions) and bool(learner.label_sizes)
-        return learner if labels else None  # type: ignore[return-value]
+        if isinstance(learner, LabelsTransitions) and learner.label_sizes:
+            return learner
+        return None
 
     def _require_same_labels(self) -> None:
         """Note what is stored with transitions; refuse replays that do not hold it."""

@@ -15,10 +15,18 @@ from lit_mtdqn.types.protocols import (
 )
 from lit_mtdqn.types.returns import ReturnSums
 from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, Sigmoid, value_at
-from lit_mtdqn.types.task import TaskInfo, TaskInfos, TaskSpec, as_task_infos, as_task_specs
+from lit_mtdqn.types.task import (
+    MEANING,
+    TaskInfo,
+    TaskInfos,
+    TaskSpec,
+    as_task_infos,
+    as_task_specs,
+)
 from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
 
 __all__ = [
+    "MEANING",
     "SCORE_KINDS",
     "ActionValues",
     "Clock",

@@ -11,6 +11,10 @@ from lit_mtdqn.types.checks import require
 Backend = Literal["auto", "vector", "sync", "async", "envpool"]
 
 
+# What of a task says what its stored transitions mean.
+MEANING = ("gamma", "n_step", "reward_clip", "cumulants_key")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
     """One task: where its environment comes from and how it is learned.

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.runs import SMALL
 
 from lit_mtdqn.cli import main
 from lit_mtdqn.cli.main import rehearse
@@ -30,15 +31,9 @@ CONFIG = {
         },
     },
     "data": {
+        # Seeds are those of the command.
+        **{name: value for name, value in SMALL.items() if name != "seed"},
         "tasks": {"count": COUNT, "far": FAR},
-        "num_envs": 2,
-        "replay_ratio": 0.25,
-        "phase_vector_steps": 4,
-        "batch_size": 4,
-        "replay_capacity": 500,
-        "warmup_env_steps": 10,
-        "total_env_steps": 100,
-        "evaluate_every_env_steps": 40,
         "eval_episodes": 2,
         "test_episodes": 2,
     },
