@@ -36,13 +36,32 @@ def choose_run_dir(config: Any, subcommand: str) -> str:
         config: The parsed options of the subcommand.
         subcommand: `fit`, `validate` or `test`.
     """
+    configurations = _configurations(config)
     if config.run_dir is not None:
         run = Path(config.run_dir)
     elif subcommand == "fit":
-        run = _resumed_run(config) or _new_run(_configurations(config))
+        run = _resumed_run(config) or new_run_dir(configurations)
     else:
-        run = _run_of_checkpoint(config) or known_run(config) or _new_run(_configurations(config))
+        run = _run_of_checkpoint(config) or known_run(config) or new_run_dir(configurations)
     return str(run if subcommand == "fit" else run / subcommand)
+
+
+def new_run_dir(configurations: Sequence[Path]) -> Path:
+    """Take a folder that no run has, named after the configuration or beside the repeated run.
+
+    Args:
+        configurations: The files of the command, of which the first one gives the name.
+    """
+    base = Path("runs") / "run"
+    if configurations and _is_saved(configurations[0]):
+        base = Path(os.path.normpath(configurations[0].parent / os.pardir))
+    elif configurations:
+        parts = configurations[0].with_suffix("").parts
+        below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
+        base = Path("runs", *below)
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[STARTED] = _take_folder(base)
+    return base / (os.environ.get(STARTED) or _launched())
 
 
 def known_run(config: Any) -> Path | None:
@@ -122,20 +141,6 @@ def _resumed_run(config: Any) -> Path | None:
     run, other = known_run(config), _run_of_checkpoint(config)
     is_one = run is not None and other is not None and run.resolve() == other.resolve()
     return run if is_one else None
-
-
-def _new_run(configurations: Sequence[Path]) -> Path:
-    """Take a folder that no run has, named after the configuration or beside the repeated run."""
-    base = Path("runs") / "run"
-    if configurations and _is_saved(configurations[0]):
-        base = Path(os.path.normpath(configurations[0].parent / os.pardir))
-    elif configurations:
-        parts = configurations[0].with_suffix("").parts
-        below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
-        base = Path("runs", *below)
-    if "LOCAL_RANK" not in os.environ:
-        os.environ[STARTED] = _take_folder(base)
-    return base / (os.environ.get(STARTED) or _launched())
 
 
 def _take_folder(base: Path) -> str:

@@ -15,7 +15,7 @@ import yaml
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.analysis.sequence_report import report_sequence
 from lit_mtdqn.analysis.specialists import TESTS
-from lit_mtdqn.cli.run_folder import CONFIG, RUN_OPTIONS, choose_run_dir
+from lit_mtdqn.cli.run_folder import CONFIG, RUN_OPTIONS, new_run_dir
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.cli.sequence_file import Stage, read_sequence
 from lit_mtdqn.cli.stages import Config, Planned, Rehearse, plan
@@ -51,7 +51,7 @@ def run_sequence(argv: list[str], rehearse: Rehearse) -> int:
     must = "be started once, whose stages start ranks by themselves"
     require("LOCAL_RANK" not in os.environ, COMMAND, must, "a process of a launcher")
     sequence = read_sequence(options.FILE)
-    root = Path(_folder(options))
+    root = Path(options.run_dir or new_run_dir([Path(options.FILE)]))
     if options.seeds in (None, "null"):
         planned = plan(sequence, root, rest, rehearse)
         code = _run_stages(planned, root)
@@ -88,18 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=1, help="How many of the seeds go on at a time."
     )
     return parser
-
-
-def _folder(options: argparse.Namespace) -> str:
-    given = {"run_dir": options.run_dir, "config": [options.FILE], "ckpt_path": None}
-    return choose_run_dir(_Options(given), "fit")
-
-
-class _Options(dict[str, Any]):
-    """Options as a parser would return them."""
-
-    def __getattr__(self, name: str) -> Any:
-        return self[name]
 
 
 def _run_stages(planned: Sequence[Planned], root: Path) -> int:
