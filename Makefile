@@ -1,13 +1,16 @@
-# Everything a fresh machine needs: `make train`, `make test`.
+# Everything a fresh machine needs: `make train`, `make test`; `make teachers` for configs/distillation/.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CONFIG ?= configs/driving/three_tasks.yaml
 
-.PHONY: train test test-slow check clean
+.PHONY: train teachers test test-slow check clean
 
 train: $(VENV)/.installed
 	$(BIN)/lit-mtdqn fit --config $(CONFIG)
+
+teachers: $(VENV)/.installed
+	$(BIN)/lit-mtdqn sequence configs/sequences/teachers.yaml --run_dir runs/teachers
 
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile

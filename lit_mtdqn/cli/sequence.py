@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import yaml
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.analysis.sequence_report import report_sequence
-from lit_mtdqn.analysis.specialists import TESTS
+from lit_mtdqn.analysis.specialists import TESTS, read_tests
 from lit_mtdqn.cli.run_folder import CONFIG, RUN_OPTIONS, new_run_dir
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.cli.sequence_file import Stage, read_sequence
@@ -34,14 +35,16 @@ def run_sequence(argv: list[str], rehearse: Rehearse) -> int:
     """Run the stages of a file, one after the other, and report; return the exit code.
 
     Stages that are finished are not repeated, one that was interrupted goes on with its last
-    checkpoint. The first stage that fails ends the sequence with its exit code.
+    checkpoint. The first stage that fails ends the sequence with its exit code, one that does not
+    reach the score it must with an error.
 
     Args:
         argv: The command line, `sequence` first.
         rehearse: Finds out what a `fit` would do.
 
     Raises:
-        ValueError: If the file or what the folder holds does not fit; before the first env step.
+        ValueError: If the file or what the folder holds does not fit, before the first env step; or
+            after a stage that does not reach the score it must.
         SystemExit: If an argument does not fit.
     """
     options, rest = _parser().parse_known_args(argv[1:])
@@ -99,11 +102,12 @@ def _run_stages(planned: Sequence[Planned], root: Path) -> int:
         title = f"Stage {place + 1} of {len(planned)}: {one.stage.name}{_origin(one.stage)}"
         if one.stage.name in finished:
             _say(f"{title}: finished already.")
-            continue
-        _say(title)
-        code = _run([*one.command, *_continuation(root / one.stage.name)])
-        if code != 0:
-            return code
+        else:
+            _say(title)
+            code = _run([*one.command, *_continuation(root / one.stage.name)])
+            if code != 0:
+                return code
+        _check_reached(one, root)
     return 0
 
 
@@ -123,6 +127,23 @@ def _check_begun(one: Planned, root: Path, finished: set[str]) -> None:
     differences = list(_differences(yaml.safe_load(saved.read_text()), one.config))
     must = "be as it was when it began; remove its folder to repeat it, or take another `--run_dir`"
     require(not differences, f"stages.{name}", must, "; ".join(differences))
+
+
+def _check_reached(one: Planned, root: Path) -> None:
+    """Refuse to build on a stage that has not learned its tasks."""
+    if one.stage.reaches is None:
+        return
+    must = (
+        f"reach a score of {one.stage.reaches:g} in every task; remove its folder to repeat it, "
+        "with other settings or another seed"
+    )
+    scores = {
+        row["task"]: float(row["score"])
+        for row in read_tests(str(root / one.stage.name))
+        if row["task"] in one.learned
+    }
+    is_learned = all(scores.get(task, -inf) >= one.stage.reaches for task in one.learned)
+    require(is_learned, f"stages.{one.stage.name}", must, scores)
 
 
 def _differences(saved: Config, asked: Config) -> Iterator[str]:

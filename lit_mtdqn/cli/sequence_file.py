@@ -16,7 +16,7 @@ from lit_mtdqn.types import require
 
 OF_FILE = ("stages", "configs", "arguments", "evaluate_all")
 OVERLAY = ("model", "data", "trainer")
-OF_STAGE = ("configs", "arguments", *OVERLAY, "tasks", "from", "replay_from", "against")
+OF_STAGE = ("configs", "arguments", *OVERLAY, "tasks", "from", "replay_from", "against", "reaches")
 OF_SOURCE = ("stage", "parts", "tasks", "names", "layers", "exact", "keep", "checkpoint")
 NAME = re.compile(r"[A-Za-z]\w*")
 # A seed's folder of its own, and that of the report, lie beside those of stages.
@@ -39,6 +39,8 @@ class Stage:
             names of stages, in place of its source.
         replay_from: Stages whose stored replays take the place of playing their tasks.
         against: Stage that learned the same from scratch, or None.
+        reaches: Score that every task it learns must have in its test, or the sequence ends; None
+            takes what comes.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Stage:
     sources: tuple[Mapping[str, Any], ...] = ()
     replay_from: tuple[str, ...] = ()
     against: str | None = None
+    reaches: float | None = None
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -141,6 +144,9 @@ def _read_stage(name: Any, given: Any, shared: Mapping[str, tuple[str, ...]]) ->
     against = given.get("against")
     must = "name one stage"
     require(against is None or isinstance(against, str), f"{where}.against", must, against)
+    reaches = given.get("reaches")
+    is_score = isinstance(reaches, int | float) and not isinstance(reaches, bool)
+    require(reaches is None or is_score, f"{where}.reaches", "be a score", reaches)
     return Stage(
         name=text,
         configs=configs,
@@ -150,6 +156,7 @@ def _read_stage(name: Any, given: Any, shared: Mapping[str, tuple[str, ...]]) ->
         sources=_read_sources(given.get("from"), f"{where}.from"),
         replay_from=_strings(given, "replay_from", f"{where}.replay_from"),
         against=against,
+        reaches=None if reaches is None else float(reaches),
     )
 
 

@@ -110,6 +110,23 @@ def test_finished_stages_are_not_repeated(
     assert "Stage 3 of 3: second with weights of first" in capsys.readouterr().out
 
 
+def test_nothing_builds_on_a_stage_that_has_not_reached_its_score(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out = finished
+    (row,) = [r for r in rows_of(out / "first/report/test_scores.csv") if r["task"] == "count"]
+    score = float(row["score"])
+    low = {**STAGES, "first": {**STAGES["first"], "reaches": score}}
+    commands = run_stages_here(monkeypatch)
+    assert run(write_sequence(tmp_path, low), out) == 0
+    high = {**STAGES, "first": {**STAGES["first"], "reaches": score + 0.01}}
+    file = write_sequence(tmp_path, high)
+    said = rf"^error: `stages\.first` must reach a score of .+ Got {{'count': {score}}}"
+    with pytest.raises(SystemExit, match=said):
+        main(["sequence", str(file), f"--run_dir={out}"])
+    assert commands == []
+
+
 def test_a_finished_stage_that_is_defined_otherwise_now_is_refused(
     finished: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,8 @@ def test_names_of_stages_become_their_folders() -> None:
         ({"stages": {"a": {"arguments": ["--x=${stage:b}"]}, "b": {}}}, "stages.a"),
         ({"stages": {"a": {"against": "a"}}}, "stages.a.against"),
         ({"stages": {"a": {"against": ["b"]}, "b": {}}}, "stages.a.against"),
+        ({"stages": {"a": {"reaches": "all"}}}, "stages.a.reaches"),
+        ({"stages": {"a": {"reaches": True}}}, "stages.a.reaches"),
         ({"stages": {"a": {"configs": ["nowhere.yaml"]}}}, "stages.a.configs"),
         ({"stages": {"a": {}}, "configs": []}, "stages.a.configs"),
         ({"stages": {"a": {"arguments": [3]}}}, "stages.a.arguments"),
