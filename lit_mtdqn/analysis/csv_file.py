@@ -9,14 +9,16 @@ from typing import Any
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table; None becomes an empty cell.
+    """Write a table, which is there when it is whole; None becomes an empty cell.
 
     Args:
         path: The file, replaced if it exists.
         header: Names of the columns.
         rows: Values in their order.
     """
-    with path.open("w", newline="") as file:
+    fresh = path.with_name(f"{path.name}.new")
+    with fresh.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
+    fresh.replace(path)

@@ -40,6 +40,11 @@ def specialist_scores(
     return scores
 
 
+def is_tested(folder: Path) -> bool:
+    """Return whether a run has reported its test, which is the last thing that it does."""
+    return (folder / TESTS).is_file()
+
+
 def read_tests(folder: str) -> list[dict[str, str]]:
     """Return the rows of the test in the report of a run's folder; none where there is none."""
     path = Path(folder) / TESTS

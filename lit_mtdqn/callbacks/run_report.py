@@ -105,7 +105,6 @@ class RunReport(Callback):
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        _write_scores(folder / "test_scores.csv", results, ratios)
         write_csv(folder / "test_episodes.csv", EPISODE_COLUMNS, _episode_rows(evaluations))
         metrics = _read_metrics(folder)
         _draw_figures(metrics, list(infos.values()), folder)
@@ -114,6 +113,8 @@ class RunReport(Callback):
             assert isinstance(pl_module, ActionValues), "it has just played"
             for result in results:
                 _film(pl_module, data, result.task, folder)
+        # Last: who finds them takes the run for finished.
+        _write_scores(folder / "test_scores.csv", results, ratios)
 
 
 def _infos(trainer: lightning.Trainer) -> list[TaskInfo]:

@@ -10,8 +10,10 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
+from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED
 from lit_mtdqn.cli.errors import RunParser, complaint_of
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import SaveRunConfig, as_list, run_callbacks, run_loggers
@@ -24,7 +26,7 @@ from lit_mtdqn.cli.run_folder import (
     release_run_dir,
 )
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
-from lit_mtdqn.cli.sequence import COMMAND, INTERRUPTED, run_sequence
+from lit_mtdqn.cli.sequence import COMMAND, run_sequence
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
 
@@ -179,6 +181,14 @@ class Rehearsal(RunCLI):
         self._builds = builds
         super().__init__(argv)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and start nothing."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(with_default_model(args))
+
+    def _parse_ckpt_path(self) -> None:
+        """Look for no checkpoint."""
+
     def before_instantiate_classes(self) -> None:
         """Leave process and folders as they are."""
 
@@ -247,6 +257,9 @@ def main(args: list[str] | None = None) -> None:
             RunCLI(args)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except SIGTERMException:
+        # It has no exit code of its own, and so would be taken for success.
+        raise SystemExit(TERMINATED) from None
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:

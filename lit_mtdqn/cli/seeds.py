@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lit_mtdqn.cli.children import Children
 from lit_mtdqn.types import require
 
 
@@ -44,9 +43,8 @@ def run_seeds(argv: Sequence[str], seeds: Sequence[int], run_dir: str, jobs: int
     def run(seed: int) -> int:
         folder = Path(run_dir) / f"seed_{seed}"
         own = ["--seeds=null", f"--seed_everything={seed}", f"--run_dir={folder}"]
-        command = [sys.executable, "-m", "lit_mtdqn", *argv, *own, *quiet]
-        return subprocess.run(command, check=False).returncode
+        return children.run([*argv, *own, *quiet])
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with Children() as children, ThreadPoolExecutor(jobs) as pool:
         codes = list(pool.map(run, seeds))
     return next((code for code in codes if code != 0), 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ OF_SOURCE = ("stage", "parts", "tasks", "names", "layers", "exact", "keep", "che
 NAME = re.compile(r"[A-Za-z]\w*")
 # A seed's folder of its own, and that of the report, lie beside those of stages.
 RESERVED = re.compile(r"report|seed_\d+")
+# What overlays call the run that they start from.
+SOURCE = "runs/source"
 REFERENCE = re.compile(r"\$\{stage:([^}]*)\}")
 
 
@@ -115,12 +117,26 @@ def with_folders(value: Any, root: Path) -> Any:
         value: What may name stages.
         root: Folder of the sequence, in which each stage has its own.
     """
+    return _changed(value, lambda text: REFERENCE.sub(lambda found: str(root / found[1]), text))
+
+
+def with_source(value: Any, folder: str) -> Any:
+    """Return strings, lists and mappings with a folder for `runs/source`.
+
+    Args:
+        value: What may name it, as overlays of `configs/methods/` do.
+        folder: That of the stage which is meant.
+    """
+    return _changed(value, lambda text: text.replace(SOURCE, folder))
+
+
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return REFERENCE.sub(lambda found: str(root / found[1]), value)
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: with_folders(item, root) for key, item in value.items()}
+        return {key: _changed(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [with_folders(item, root) for item in value]
+        return [_changed(item, change) for item in value]
     return value
 
 

@@ -10,9 +10,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
+from omegaconf import OmegaConf
+
 from lit_mtdqn.analysis.sequence_report import ReportedStage
 from lit_mtdqn.cli.errors import complaint_of
-from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, with_folders
+from lit_mtdqn.cli.sequence_file import (
+    SOURCE,
+    SequenceFile,
+    Stage,
+    with_folders,
+    with_source,
+)
+from lit_mtdqn.replay.buffer import MANIFEST
 from lit_mtdqn.types import MEANING, require
 
 Config = dict[str, Any]
@@ -20,6 +29,9 @@ Config = dict[str, Any]
 OF_TASK = ("env", "kwargs", "wrappers", "time_limit", "score_range", "success_key")
 HELD_OUT = {"acts": False, "learns": False, "replay": None}
 CALLBACKS = "lit_mtdqn.callbacks"
+TRANSFER, REPLAY_CALLBACK = "WeightTransfer", "ReplayCheckpoint"
+# What the command decides for all stages.
+DECIDED = ("run_dir", "ckpt_path", "overwrite", "seeds")
 # Where `ReplayCheckpoint` writes, of several devices the first one's share.
 REPLAY = Path("replay", "rank_0")
 
@@ -40,19 +52,23 @@ class Rehearse(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Planned:
     """A stage that is ready to run.
 
     Attributes:
         stage: What the user wrote.
+        root: Folder of the sequence.
         command: Arguments of its `fit`.
         config: All that is configured of it, as its folder will have it.
+        keeps_replay: Whether a later stage takes its replay.
     """
 
     stage: Stage
+    root: Path
     command: list[str]
     config: Config
+    keeps_replay: bool
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -62,15 +78,22 @@ class Planned:
     @property
     def reported(self) -> ReportedStage:
         """What the report of the sequence needs to know of it."""
-        tasks = _tasks(self.config)
         return ReportedStage(
             name=self.stage.name,
             learned=self.learned,
-            acting=tuple(name for name in self.learned if _is_played(tasks[name])),
-            parent=self.stage.parents[0] if self.stage.parents else None,
+            scored=tuple(name for name, task in _tasks(self.config).items() if _is_scored(task)),
+            parents=self.stage.parents,
             against=self.stage.against,
-            num_envs=self.config["data"]["num_envs"],
         )
+
+    def lacks_replay(self, folder: Path) -> bool:
+        """Return whether a replay that a later stage takes is missing, whole or in part.
+
+        Args:
+            folder: That of the stage.
+        """
+        files = [folder / REPLAY / name / MANIFEST for name in _tasks(self.config)]
+        return self.keeps_replay and not all(file.is_file() for file in files)
 
 
 def plan(
@@ -92,8 +115,9 @@ def plan(
     for stage in sequence.stages:
         with _complaining_of(stage):
             parsed[stage.name] = rehearse(_given(stage, root, options), builds=False)
+        _check_decided(stage, parsed[stage.name])
     known = _known_tasks(parsed)
-    keeping = {name for stage in sequence.stages for name in stage.replay_from}
+    keeping = _keeping(sequence.stages, parsed, root)
     planned: dict[str, Planned] = {}
     for stage in sequence.stages:
         config = parsed[stage.name]
@@ -110,7 +134,13 @@ def plan(
             f"--run_dir={root / stage.name}",
         ]
         with _complaining_of(stage):
-            planned[stage.name] = Planned(stage, command, rehearse(command, builds=True))
+            planned[stage.name] = Planned(
+                stage=stage,
+                root=root,
+                command=command,
+                config=rehearse(command, builds=True),
+                keeps_replay=stage.name in keeping,
+            )
     for one in planned.values():
         _check_files(one)
         _check_against(one, planned)
@@ -122,22 +152,51 @@ def _given(stage: Stage, root: Path, options: Sequence[str]) -> list[str]:
     overlay = with_folders(stage.overlay, root)
     return [
         "fit",
-        *(f"--config={config}" for config in stage.configs),
+        *(f"--config={_configuration(config, stage, root)}" for config in stage.configs),
         *([f"--config={json.dumps(overlay)}"] if overlay else []),
         *with_folders(stage.arguments, root),
         *options,
     ]
 
 
+def _configuration(config: str, stage: Stage, root: Path) -> str:
+    """Return a configuration, in which `runs/source` means the stage that the weights come from."""
+    if len(stage.parents) != 1 or SOURCE not in Path(config).read_text():
+        return config
+    given = OmegaConf.to_container(OmegaConf.load(config), resolve=False)
+    return json.dumps(with_source(given, str(root / stage.parents[0])))
+
+
+def _check_decided(stage: Stage, config: Config) -> None:
+    """Refuse options of a single run."""
+    for name in DECIDED:
+        must = "not be set in a sequence, which decides it for all stages"
+        value = config[name]
+        require(value in (None, False), f"stages.{stage.name}: {name}", must, value)
+
+
+def _keeping(stages: Sequence[Stage], parsed: Mapping[str, Config], root: Path) -> set[str]:
+    """Return the stages whose replays others take, by `replay_from` or by their folders."""
+    taken = [task["replay"] for config in parsed.values() for task in _tasks(config).values()]
+    folders = [Path(replay) for replay in taken if replay is not None]
+    named = {name for stage in stages for name in stage.replay_from}
+    return named | {
+        stage.name
+        for stage in stages
+        if any(folder.is_relative_to(root / stage.name) for folder in folders)
+    }
+
+
 def _known_tasks(parsed: Mapping[str, Config]) -> Config:
-    """Return all tasks of all stages, each as the first stage has it that does.
+    """Return all evaluated tasks of all stages, each as the first stage has it that does.
 
     Raises:
         ValueError: If stages mean unlike tasks by one name.
     """
     known: Config = {}
     for stage, config in parsed.items():
-        for name, task in _tasks(config).items():
+        evaluated = {name: task for name, task in _tasks(config).items() if task["evaluates"]}
+        for name, task in evaluated.items():
             if name not in known:
                 known[name] = task
             first = known[name]
@@ -205,22 +264,45 @@ def _callbacks(
     stage: Stage, config: Config, root: Path, *, keeps_replay: bool
 ) -> list[dict[str, Any]]:
     """Return the callbacks that a stage needs and its configurations lack."""
-    given = {_class_name(entry): entry for entry in config["trainer"]["callbacks"] or []}
-    needed: list[dict[str, Any]] = []
+    given = {class_name(entry): entry for entry in config["trainer"]["callbacks"] or []}
+    needed = [] if _is_moved(stage, config, root) else _transfers(stage, root)
+    if keeps_replay and REPLAY_CALLBACK in given:
+        folder = (given[REPLAY_CALLBACK].get("init_args") or {}).get("folder")
+        must = "be null in a stage whose replay another one takes"
+        require(folder is None, f"stages.{stage.name}: ReplayCheckpoint.folder", must, folder)
+    elif keeps_replay:
+        needed.append(_callback(REPLAY_CALLBACK, {}))
+    if "InitialEvaluation" not in given:
+        needed.append(_callback("InitialEvaluation", {}))
+    return needed
+
+
+def _is_moved(stage: Stage, config: Config, root: Path) -> bool:
+    """Return whether configurations move the weights of `from` already, as overlays do.
+
+    Raises:
+        ValueError: If they move others besides, or `from` says more than a stage.
+    """
+    entries = [e for e in config["trainer"]["callbacks"] or [] if class_name(e) == TRANSFER]
+    if not entries or not stage.sources:
+        return False
+    sources = [entry["init_args"]["source"] for entry in entries]
+    is_alone = [set(source) for source in stage.sources] == [{"stage"}]
+    is_own = all(source == str(root / stage.parents[0]) for source in sources)
+    must = f"be one stage alone where configurations have a {TRANSFER}, whose source is {SOURCE}"
+    given = f"{[dict(source) for source in stage.sources]} beside {sources}"
+    require(is_alone and is_own, f"stages.{stage.name}.from", must, given)
+    return True
+
+
+def _transfers(stage: Stage, root: Path) -> list[dict[str, Any]]:
+    found = []
     for source in stage.sources:
         folders = [str(root / name) for name in source["stage"]]
         arguments = {key: value for key, value in source.items() if key != "stage"}
         arguments["source"] = folders if len(folders) > 1 else folders[0]
-        needed.append(_callback("WeightTransfer", arguments))
-    if keeps_replay and "ReplayCheckpoint" in given:
-        folder = (given["ReplayCheckpoint"].get("init_args") or {}).get("folder")
-        must = "be null in a stage whose replay another one takes"
-        require(folder is None, f"stages.{stage.name}: ReplayCheckpoint.folder", must, folder)
-    elif keeps_replay:
-        needed.append(_callback("ReplayCheckpoint", {}))
-    if "InitialEvaluation" not in given:
-        needed.append(_callback("InitialEvaluation", {}))
-    return needed
+        found.append(_callback(TRANSFER, arguments))
+    return found
 
 
 def _callback(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +310,8 @@ def _callback(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "init_args": arguments} if arguments else entry
 
 
-def _class_name(entry: Mapping[str, Any]) -> str:
+def class_name(entry: Mapping[str, Any]) -> str:
+    """Return the name of the class that an entry of a list of callbacks is of."""
     return str(entry["class_path"]).rpartition(".")[2]
 
 
@@ -253,6 +336,10 @@ def _check_against(one: Planned, planned: Mapping[str, Planned]) -> None:
 def _tasks(config: Config) -> Config:
     tasks: Config = config["data"]["tasks"]
     return tasks
+
+
+def _is_scored(task: Config) -> bool:
+    return task["score_range"] is not None or task["success_key"] is not None
 
 
 def _is_played(task: Config) -> bool:

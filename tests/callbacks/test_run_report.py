@@ -154,6 +154,20 @@ def test_a_finished_run_leaves_tables_curves_and_a_film_of_what_can_be_drawn(
         assert image.format == "PNG"
 
 
+def test_scores_come_last_so_that_who_finds_them_finds_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[set[str]] = []
+
+    def film(*_: Any) -> None:
+        found.append(contents(tmp_path / "report"))
+
+    monkeypatch.setattr("lit_mtdqn.callbacks.run_report.write_gif", film)
+    fit(tmp_path, tasks={"drawn": DRAWN})
+    assert found == [FILES - {"test_scores.csv"}]
+    assert contents(tmp_path / "report") == FILES
+
+
 def test_a_task_that_cannot_be_drawn_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,12 +1,14 @@
 """The command line, end to end, in this process."""
 
 import csv
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn import DQN
 from lit_mtdqn.callbacks import TargetNetworkSync
@@ -353,3 +355,15 @@ def test_every_option_of_ours_has_a_help_text(
     assert len(ours) >= count
     bare = [name for name, text in ours.items() if text.startswith("(type") or not text]
     assert bare == []
+
+
+def test_a_run_that_is_told_to_end_does_not_exit_as_one_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr(import_module("lit_mtdqn.cli.main"), "RunCLI", stop)
+    with pytest.raises(SystemExit) as raised:
+        main(["fit"])
+    assert raised.value.code == 143

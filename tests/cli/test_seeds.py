@@ -1,11 +1,10 @@
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.asserts import complaint
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.children import Children
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 
 
@@ -98,11 +97,11 @@ def _record(monkeypatch: pytest.MonkeyPatch, codes: list[int]) -> list[list[str]
     """Return the arguments of the processes that would have been started."""
     commands: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        commands.append(command[3:])
-        return subprocess.CompletedProcess(command, returncode=codes[len(commands) - 1])
+    def run(_: Children, arguments: list[str]) -> int:
+        commands.append(arguments)
+        return codes[len(commands) - 1]
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(Children, "run", run)
     return commands
 
 

@@ -45,8 +45,9 @@ def test_a_stage_learns_its_tasks_and_holds_out_the_others(tmp_path: Path) -> No
     assert roles_of(found["second"]) == {"count": (False, False), "far": (True, True)}
     transfer = callbacks_of(found["second"])["WeightTransfer"]
     assert transfer["source"] == str(tmp_path / "out" / "first")
-    assert found["second"].reported.parent == "first"
-    assert found["second"].learned == found["second"].reported.acting == ("far",)
+    reported = found["second"].reported
+    assert (reported.parents, reported.learned) == (("first",), ("far",))
+    assert reported.scored == ("count", "far")
 
 
 def test_tasks_of_other_stages_are_held_out_unless_all_evaluate_their_own(tmp_path: Path) -> None:
@@ -80,7 +81,36 @@ def test_a_replay_is_kept_where_a_later_stage_takes_it(tmp_path: Path) -> None:
     assert tasks["count"]["replay"] == str(tmp_path / "out/first/replay/rank_0/count")
     assert tasks["far"]["replay"] is None
     assert found["second"].learned == ("count", "far")
-    assert found["second"].reported.acting == ("far",)
+    assert [one.keeps_replay for one in found.values()] == [True, False, False]
+    lacks = [one.lacks_replay(tmp_path) for one in found.values()]
+    assert lacks == [True, False, False]
+
+
+def test_a_replay_is_kept_where_a_later_stage_names_its_folder(tmp_path: Path) -> None:
+    replay = "--data.tasks.count.replay=${stage:first}/replay/rank_0/count"
+    found = planned(tmp_path, {"first": {}, "second": {"arguments": [replay]}})
+    assert [one.keeps_replay for one in found.values()] == [True, False]
+
+
+def test_overlays_that_start_from_a_source_start_from_the_stage(tmp_path: Path) -> None:
+    """Wherever they name it, and without a second transfer."""
+    stages = {"first": {}, "second": {"from": "first", "configs": ["configs/methods/ewc.yaml"]}}
+    second = planned(tmp_path, stages)["second"]
+    first = str(tmp_path / "out" / "first")
+    names = [one["class_path"].rpartition(".")[2] for one in second.config["trainer"]["callbacks"]]
+    assert names == ["RunReport", "FisherInformation", "WeightTransfer", "InitialEvaluation"]
+    assert callbacks_of(second)["WeightTransfer"]["source"] == first
+    (anchor,) = second.config["model"]["init_args"]["objectives"]
+    assert anchor["init_args"]["sources"] == [first]
+
+
+def test_tasks_that_are_not_evaluated_stay_in_their_stage(tmp_path: Path) -> None:
+    old = "--data.tasks.old={env: 'helpers.counting_env:CountingEnv', evaluates: false}"
+    found = planned(tmp_path, {"first": {}, "second": {"arguments": [old]}})
+    assert [sorted(roles_of(one)) for one in found.values()] == [
+        ["count", "far"],
+        ["count", "far", "old"],
+    ]
 
 
 def test_the_command_line_overrides_a_stage_but_drops_none_of_what_it_takes(tmp_path: Path) -> None:
@@ -99,6 +129,12 @@ def test_the_command_line_overrides_a_stage_but_drops_none_of_what_it_takes(tmp_
 KEEPS_ELSEWHERE = (
     "--trainer.callbacks+={class_path: lit_mtdqn.callbacks.ReplayCheckpoint, "
     "init_args: {folder: elsewhere}}"
+)
+
+
+MOVES_OTHERS = (
+    "--trainer.callbacks+={class_path: lit_mtdqn.callbacks.WeightTransfer, "
+    "init_args: {source: elsewhere}}"
 )
 
 
@@ -125,6 +161,24 @@ KEEPS_ELSEWHERE = (
         (
             {"a": {"tasks": ["far"], "against": "b"}, "b": {"tasks": ["count"]}},
             "`stages.a.against` must name a stage that learns a task of this one",
+        ),
+        # As a run of several seeds, or of another folder, it would be no stage.
+        ({"a": {"arguments": ["--seeds=0..1"]}}, "`stages.a: seeds` must not be set"),
+        ({"a": {"arguments": ["--ckpt_path=last"]}}, "`stages.a: ckpt_path` must not be set"),
+        ({"a": {"arguments": ["--run_dir=here"]}}, "`stages.a: run_dir` must not be set"),
+        (
+            {
+                "a": {},
+                "b": {
+                    "from": {"stage": "a", "keep": 0.5},
+                    "configs": ["configs/methods/head_only.yaml"],
+                },
+            },
+            "`stages.b.from` must be one stage alone where configurations have a WeightTransfer",
+        ),
+        (
+            {"a": {}, "b": {"from": "a", "arguments": [MOVES_OTHERS]}},
+            "`stages.b.from` must be one stage alone where configurations have a WeightTransfer",
         ),
         (
             {"a": {"arguments": ["--trainer.logger=false"]}},

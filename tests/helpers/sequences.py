@@ -11,6 +11,7 @@ import yaml
 from helpers.runs import SMALL
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.children import Children
 from lit_mtdqn.cli.main import rehearse
 
 COUNT = {"env": "helpers.counting_env:CountingVectorEnv", "score_range": [-20, 10]}
@@ -71,7 +72,7 @@ def run_stages_here(
     """
     commands: list[list[str]] = []
 
-    def run(arguments: list[str]) -> int:
+    def run(_: Children, arguments: list[str]) -> int:
         commands.append(arguments)
         code = (codes or {}).get(len(commands) - 1)
         if code is None:
@@ -82,7 +83,7 @@ def run_stages_here(
     def parse(argv: list[str], *, builds: bool) -> dict[str, Any]:
         return rehearse(argv, builds=False)
 
-    monkeypatch.setattr("lit_mtdqn.cli.sequence._run", run)
+    monkeypatch.setattr(Children, "run", run)
     # The package's own `main` is a function.
     monkeypatch.setattr(import_module("lit_mtdqn.cli.main"), "rehearse", parse)
     return commands
