@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lit_mtdqn.analysis.specialists import read_tests
-from lit_mtdqn.types import require
+from lit_mtdqn.analysis.metrics_file import read_metrics
+from lit_mtdqn.types import as_task_infos, require
 
 CHECKPOINTS = "checkpoints"
 FISHER = "fisher.pt"
@@ -74,7 +74,10 @@ def head_kind(hyperparameters: Mapping[str, Any]) -> str:
 
 
 def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:
-    """Return the checkpoint that sources mean: of several runs, the one with the best mean score.
+    """Return the checkpoint that sources mean: of several runs, that of the best in evaluation.
+
+    The mean score of its learned tasks counts: the last one of the `last` network, the highest of
+    the `best`.
 
     Args:
         sources: Checkpoints or folders of runs.
@@ -82,9 +85,13 @@ def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:
         name: What the user calls them, for complaints.
 
     Raises:
-        ValueError: If there is none, or several without tests that compare.
+        ValueError: If there is none, or several without evaluations that compare.
     """
-    source = sources[0] if len(sources) == 1 else _best_run(sources, name)
+    source = sources[0] if len(sources) == 1 else _best_run(sources, which, name)
+    return _checkpoint(source, which, name)
+
+
+def _checkpoint(source: str, which: str, name: str) -> Path:
     path = Path(source)
     if path.is_dir():
         path = path / CHECKPOINTS / f"{which}.ckpt"
@@ -131,24 +138,37 @@ def online_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {n.removeprefix(ONLINE): t for n, t in state.items() if n.startswith(ONLINE)}
 
 
-def _best_run(folders: Sequence[str], name: str) -> str:
-    tests = {folder: [row for row in read_tests(folder) if row.get("score")] for folder in folders}
-    for folder, rows in tests.items():
-        must = (
-            "each be the folder of a finished run whose report has scores, where there are several"
-        )
-        require(bool(rows), name, must, folder)
-    if len({frozenset(row["task"] for row in rows) for rows in tests.values()}) > 1:
-        raw = [row["task"] for rows in tests.values() for row in rows if _is_raw(row)]
+def _best_run(folders: Sequence[str], which: str, name: str) -> str:
+    """Return the run whose network scores best in evaluation; no test takes part in that."""
+    runs = {folder: _evaluated(folder, which, name) for folder in folders}
+    if len({tuple(run.scored) for run in runs.values()}) > 1:
+        raw = [task for run in runs.values() for task, scored in run.scored.items() if not scored]
         must = "be runs with a `score_range` or success for every task, where tasks are unlike"
         require(not raw, name, must, f"raw returns of {sorted(set(raw))}")
-    return max(folders, key=lambda folder: _mean_score(tests[folder]))
+    return max(folders, key=lambda folder: runs[folder].score)
 
 
-def _is_raw(row: Mapping[str, str]) -> bool:
-    """Return whether a task's score is its mean return, in a unit of its own."""
-    return not row.get("success") and row.get("mean") == row["score"]
+class _Evaluated(NamedTuple):
+    """A run's mean score, and whether that of each learned task is more than a raw return."""
+
+    score: float
+    scored: dict[str, bool]
 
 
-def _mean_score(rows: Sequence[Mapping[str, str]]) -> float:
-    return sum(float(row["score"]) for row in rows) / len(rows)
+def _evaluated(folder: str, which: str, name: str) -> _Evaluated:
+    file = Path(folder) / "metrics.csv"
+    metrics = read_metrics(file) if file.is_file() else {}
+    scores = metrics.get("val/score/mean")
+    must = "each be the folder of a run with evaluations, where there are several"
+    require(scores is not None, name, must, folder)
+    assert scores is not None
+    saved = read_checkpoint(_checkpoint(folder, which, name), name)
+    infos = as_task_infos(saved["hyper_parameters"]["tasks"])
+    return _Evaluated(
+        float(scores.values.max() if which == "best" else scores.values[-1]),
+        {
+            info.name: info.score_range is not None or f"val/success/{info.name}" in metrics
+            for info in sorted(infos, key=lambda info: info.name)
+            if info.learns
+        },
+    )

@@ -59,8 +59,8 @@ class WeightTransfer(Callback):
     Several instances act one after another, each by itself.
 
     Args:
-        source: Checkpoint, or folder of a run; of several folders the one whose report has the best
-            mean score, by `score_range` or success where their tasks are unlike.
+        source: Checkpoint, or folder of a run; of several folders the one with the best mean score
+            in evaluation, by `score_range` or success where their tasks are unlike.
         parts: What to move: `all`, `trunk` (all but the heads), `heads`, the name of a task for all
             that it has to itself, or beginnings of the names that the table shows, such as `torso`
             or `head.values.cartpole`.

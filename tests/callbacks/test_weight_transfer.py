@@ -91,38 +91,39 @@ def test_a_folder_means_its_last_network_or_its_best(tmp_path: Path) -> None:
         _run(WeightTransfer(str(folder)))
 
 
-def _tested(path: str, *tests: tuple[str, float, float, float | str]) -> str:
-    """Write a report of task, mean return, score and success beside a checkpoint."""
+def _evaluated(path: str, *scores: float, success: str | None = None) -> str:
+    """Write mean scores, and that a task reports success, beside a checkpoint."""
     folder = Path(path).parents[1]
-    (folder / "report").mkdir()
-    with (folder / "report" / "test_scores.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["task", "mean", "score", "success"], *tests])
+    success = "val/success/none" if success is None else f"val/success/{success}"
+    with (folder / "metrics.csv").open("w", newline="") as file:
+        rows = [[10 * place, score, score] for place, score in enumerate(scores)]
+        csv.writer(file).writerows([["step", "val/score/mean", success], *rows])
     return str(folder)
 
 
 def test_of_several_runs_the_one_with_the_best_mean_score_is_taken(tmp_path: Path) -> None:
-    scores = {"good": [0.5, 0.7], "poor": [0.9, 0.1]}
+    """By evaluations: of the last network, or of the best; tests are for reports."""
+    scores = {"last": [0.5, 0.7], "best": [0.9, 0.1]}
     sources, folders = {}, []
     for seed, (name, values) in enumerate(scores.items()):
         path, sources[name] = _saved(tmp_path / name, seed=seed)
-        folders.append(_tested(path, *(("count", score, score, "") for score in values)))
-    watch, _ = _run(WeightTransfer(folders))
-    assert_equal_tensors(watch.states[0], _copy(sources["good"].network))
+        Path(path).with_name("best.ckpt").write_bytes(Path(path).read_bytes())
+        folders.append(_evaluated(path, *values))
+    for name in scores:
+        watch, _ = _run(WeightTransfer(folders, checkpoint=name))  # type: ignore[arg-type]
+        assert_equal_tensors(watch.states[0], _copy(sources[name].network))
     with pytest.raises(ValueError, match=complaint("WeightTransfer.source")):
         _run(WeightTransfer([*folders, str(tmp_path)]))
 
 
 def test_a_trunk_of_many_tasks_starts_from_the_best_specialist(tmp_path: Path) -> None:
     # By scores, of returns in units of their own.
-    reached: dict[str, tuple[float, float, float | str]] = {
-        "up": (90.0, 0.4, ""),
-        "down": (-3.0, 0.8, ""),
-        "left": (7.0, 0.6, 0.6),
-    }
+    ranged = replace(COUNT, score_range=(-20.0, 10.0))
+    reached = {"up": (0.4, ranged), "down": (0.8, ranged), "left": (0.6, COUNT)}
     sources, folders = {}, []
-    for seed, (name, test) in enumerate(reached.items()):
-        path, sources[name] = _saved(tmp_path / name, {name: COUNT}, MultiTaskDQN, seed)
-        folders.append(_tested(path, (name, *test)))
+    for seed, (name, (score, task)) in enumerate(reached.items()):
+        path, sources[name] = _saved(tmp_path / name, {name: task}, MultiTaskDQN, seed)
+        folders.append(_evaluated(path, score, success="left" if name == "left" else None))
     torch.manual_seed(2)
     data, watch = small_data(dict.fromkeys(reached, COUNT)), Watch()
     model = MultiTaskDQN(data.task_infos, NETWORK)
@@ -136,9 +137,10 @@ def test_a_trunk_of_many_tasks_starts_from_the_best_specialist(tmp_path: Path) -
 
 def test_raw_returns_of_unlike_tasks_do_not_say_which_specialist_is_best(tmp_path: Path) -> None:
     folders = []
-    for seed, (name, score) in enumerate({"up": 90.0, "down": 0.8}.items()):
-        path, _ = _saved(tmp_path / name, {name: COUNT}, seed=seed)
-        folders.append(_tested(path, (name, 90.0, score, "")))
+    ranged = replace(COUNT, score_range=(-20.0, 10.0))
+    for seed, (name, task) in enumerate({"up": COUNT, "down": ranged}.items()):
+        path, _ = _saved(tmp_path / name, {name: task}, seed=seed)
+        folders.append(_evaluated(path, 90.0))
     with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
         _run(WeightTransfer(folders, ["trunk"]))
     assert "raw returns of ['up']" in str(error.value)
