@@ -552,6 +552,10 @@ class ValueLearner(lightning.LightningModule, ABC):
         counts = {"env_steps": clock.total_env_steps, "updates": clock.updates}
         # `step` is the x-axis of every logger; float32 would round it above 16 million.
         counts["step"] = clock.total_env_steps
+        for task, steps in clock.env_steps.items():
+            if steps > 0:
+                counts[f"rollout/env_steps/{task}"] = steps
+                counts[f"rollout/episodes/{task}"] = clock.episodes.get(task, 0)
         return {name: torch.tensor(n, dtype=torch.float64) for name, n in counts.items()}
 
     def _log_evaluation(self, stage: str) -> None:

@@ -20,8 +20,8 @@ from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.analysis.transfer import (
     Gain,
     adaptation,
+    at_own_steps,
     backward_transfer,
-    finished_episodes,
     forgetting,
     forward_transfer,
     gain,
@@ -41,18 +41,21 @@ class ReportedStage:
     Attributes:
         name: Its name, and that of its folder.
         learned: Names of the tasks that it learns.
-        acting: Those of them that it plays.
-        parent: The stage whose weights it starts from, or None.
+        scored: Names of the tasks whose scores mean the same everywhere: success, or by a range.
+        parents: The stages whose weights it starts from, all of them or the best one.
         against: The stage that learned the same from scratch, or None.
-        num_envs: Environments of each task that are stepped together.
     """
 
     name: str
     learned: tuple[str, ...]
-    acting: tuple[str, ...]
-    parent: str | None = None
+    scored: tuple[str, ...]
+    parents: tuple[str, ...] = ()
     against: str | None = None
-    num_envs: int = 1
+
+    @property
+    def parent(self) -> str | None:
+        """The one stage whose weights it starts from, or None if there are none or several."""
+        return self.parents[0] if len(self.parents) == 1 else None
 
 
 class Transferred(NamedTuple):
@@ -72,13 +75,17 @@ class Retention(NamedTuple):
     Attributes:
         run: Folder of the sequence.
         chain: The stages, each of which starts from the one before it.
-        forward_transfer: As `transfer.forward_transfer`, against scores of 0.
+        tasks: The tasks that it is told of: learned in the chain, tested after each of its stages,
+            and with scores that are no raw returns.
+        forward_transfer: As `transfer.forward_transfer`, against what the first stage's network was
+            worth before it learned.
         backward_transfer: As `transfer.backward_transfer`.
         forgetting: As `transfer.forgetting`.
     """
 
     run: str
     chain: str
+    tasks: str
     forward_transfer: float | None
     backward_transfer: float | None
     forgetting: float | None
@@ -94,22 +101,25 @@ def report_sequence(roots: Sequence[Path], stages: Sequence[ReportedStage], fold
     then); for stages that start from others, `retention.csv` (forward transfer, backward transfer
     and forgetting of a chain).
 
+    A stage counts where it is finished: means are over the runs that have a value, and say of how
+    many. Env steps of `transfer.csv` are those of the task alone.
+
     Args:
-        roots: Folders of the sequences, whose stages are all finished.
-        stages: The stages.
+        roots: Folders of the sequences.
+        stages: The stages, at least one of which is finished.
         folder: Where the folder `report` is made.
     """
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     tests = {(r, s.name): read_tests(str(r / s.name)) for r in roots for s in stages}
-    metrics = {(r, s.name): _metrics(r / s.name) for r in roots for s in stages}
+    metrics = {place: _metrics(place[0] / place[1]) if tests[place] else {} for place in tests}
     tasks = list(dict.fromkeys(row["task"] for rows in tests.values() for row in rows))
     scores = np.array([[_scores(tests[root, s.name], tasks) for s in stages] for root in roots])
     header = ("run", "stage", "role", *TaskResult._fields)
     write_csv(target / "scores.csv", header, _score_rows(tests, stages))
     learned = np.array([[task in stage.learned for task in tasks] for stage in stages])
     names = [stage.name for stage in stages]
-    means = scores.mean(0)
+    means = _means(scores)
     _save(stage_scores(means, learned, names, tasks), target / "scores.png")
     if any(name.startswith("val/score/") for found in metrics.values() for name in found):
         _save(sequence_curves(_segments(roots, stages, metrics), tasks), target / "curves.png")
@@ -119,18 +129,26 @@ def report_sequence(roots: Sequence[Path], stages: Sequence[ReportedStage], fold
     kept = [
         row
         for root, table in zip(roots, scores, strict=True)
-        for row in _retentions(root.name, stages, tasks, table)
+        for row in _retentions(root, stages, tasks, table, metrics)
     ]
     if kept:
         write_csv(target / "retention.csv", Retention._fields, kept)
-    texts = [_score_text(means, learned, names, tasks), _gain_text(gains), _kept_text(kept)]
+    texts = [
+        _score_text(means, learned, names, tasks),
+        _missing_text(tests),
+        _gain_text(gains),
+        _kept_text(kept),
+    ]
     return "\n\n".join([*filter(None, texts), f"Report: {target}"])
 
 
 def chains(stages: Sequence[ReportedStage]) -> list[list[ReportedStage]]:
-    """Return the stages that follow one another by their weights, up to each that none follows."""
+    """Return the stages that follow one another by their weights, up to each that none follows.
+
+    One that starts from several stages begins a chain.
+    """
     by_name = {stage.name: stage for stage in stages}
-    parents = {stage.parent for stage in stages}
+    parents = {parent for stage in stages for parent in stage.parents}
     found = []
     for last in (stage for stage in stages if stage.name not in parents):
         chain = [last]
@@ -169,13 +187,14 @@ def _segments(
     begins: dict[str, int] = {}
     lengths = {s.name: max(_last_step(metrics[r, s.name]) for r in roots) for s in stages}
     for stage in stages:
-        parent = stage.parent
-        begins[stage.name] = 0 if parent is None else begins[parent] + lengths[parent]
-    parents = {stage.parent for stage in stages}
+        ends = [begins[parent] + lengths[parent] for parent in stage.parents]
+        begins[stage.name] = max(ends, default=0)
+    parents = {parent for stage in stages for parent in stage.parents}
     compared = {stage.against: stage.name for stage in stages if stage.against is not None}
     segments = []
     for stage in stages:
-        is_control = stage.name in compared and stage.parent is None and stage.name not in parents
+        is_used = bool(stage.parents) or stage.name in parents
+        is_control = stage.name in compared and not is_used
         begin = begins[compared[stage.name]] if is_control else begins[stage.name]
         curves: dict[str, list[Curve]] = {}
         for root in roots:
@@ -204,17 +223,20 @@ def _gains(
         for task in stage.learned:
             name = f"val/score/{task}"
             if task in by_name[stage.against].learned and name in ours and name in theirs:
-                adapted = _adapted(stage, task, ours)
-                found = gain(ours[name], theirs[name])
+                curves = (
+                    at_own_steps(found[name], found.get(f"rollout/env_steps/{task}"))
+                    for found in (ours, theirs)
+                )
+                adapted = _adapted(task, ours)
+                found = gain(*curves)
                 yield Transferred(root.name, stage.name, stage.against, task, found, adapted)
 
 
-def _adapted(stage: ReportedStage, task: str, metrics: Mapping[str, Curve]) -> list[float | None]:
-    """Return scores after few episodes; env steps of one task alone can be told from the clock."""
-    length = metrics.get(f"rollout/episode_length/{task}")
-    if stage.acting != (task,) or length is None:
+def _adapted(task: str, metrics: Mapping[str, Curve]) -> list[float | None]:
+    """Return scores after few episodes of a task that is played."""
+    episodes = metrics.get(f"rollout/episodes/{task}")
+    if episodes is None:
         return [None for _ in EPISODES]
-    episodes = finished_episodes(length, stage.num_envs)
     return adaptation(metrics[f"val/score/{task}"], episodes, EPISODES)
 
 
@@ -225,13 +247,14 @@ def _write_gains(
     rows = [[*row[:4], *row.gain, *row.adapted] for row in gains]
     write_csv(target / "transfer.csv", [*header, *(f"after_{n}_episodes" for n in EPISODES)], rows)
     sources = _source_labels(gains, stages)
-    pairs: dict[tuple[str, str], list[float]] = {}
+    pairs: dict[tuple[str, str], list[float | None]] = {}
     for row in gains:
-        if row.stage in sources and row.gain.transfer_ratio is not None:
+        if row.stage in sources:
             pairs.setdefault((sources[row.stage], row.task), []).append(row.gain.transfer_ratio)
-    if pairs:
-        firsts, thens = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
-        means = {pair: float(np.mean(ratios)) for pair, ratios in pairs.items()}
+    # A picture cannot say of how many runs a mean is.
+    means = {pair: float(np.mean(known)) for pair, known in pairs.items() if None not in known}
+    if means:
+        firsts, thens = (list(dict.fromkeys(names)) for names in zip(*means, strict=True))
         table = transfer_matrix(means, firsts, thens)
         _save(transfer_gains(table, firsts, thens), target / "transfer.png")
 
@@ -240,9 +263,9 @@ def _source_labels(gains: Sequence[Transferred], stages: Sequence[ReportedStage]
     """Return what was learned first by stage; with its name where several would share a cell."""
     by_name = {stage.name: stage for stage in stages}
     labels = {
-        stage.name: " + ".join(by_name[stage.parent].learned)
+        stage.name: " | ".join(" + ".join(by_name[name].learned) for name in stage.parents)
         for stage in stages
-        if stage.parent is not None
+        if stage.parents
     }
     cells = {(row.stage, row.task) for row in gains if row.stage in labels}
     count = Counter((labels[stage], task) for stage, task in cells)
@@ -251,7 +274,11 @@ def _source_labels(gains: Sequence[Transferred], stages: Sequence[ReportedStage]
 
 
 def _retentions(
-    run: str, stages: Sequence[ReportedStage], tasks: Sequence[str], scores: Array
+    root: Path,
+    stages: Sequence[ReportedStage],
+    tasks: Sequence[str],
+    scores: Array,
+    metrics: Mapping[tuple[Path, str], Mapping[str, Curve]],
 ) -> Iterator[Retention]:
     places = {stage.name: place for place, stage in enumerate(stages)}
     for chain in chains(stages):
@@ -261,17 +288,46 @@ def _retentions(
             for stage in chain
             for task in stage.learned
         }
-        columns = [tasks.index(task) for task in firsts if task in tasks]
+        scored = set.intersection(*(set(stage.scored) for stage in chain))
+        columns = [tasks.index(task) for task in firsts if task in scored.intersection(tasks)]
         known = [column for column in columns if not np.isnan(rows[:, column]).any()]
         if len(chain) > 1 and known:
             table, own = rows[:, known], [firsts[tasks[column]] for column in known]
+            names = [tasks[column] for column in known]
+            initial = _initial_scores(chain[0], names, metrics[root, chain[0].name])
             yield Retention(
-                run,
+                root.name,
                 " > ".join(stage.name for stage in chain),
-                forward_transfer(table, own),
+                " ".join(names),
+                None if initial is None else forward_transfer(table, own, initial),
                 backward_transfer(table, own),
                 forgetting(table, own),
             )
+
+
+def _initial_scores(
+    stage: ReportedStage, tasks: Sequence[str], metrics: Mapping[str, Curve]
+) -> Array | None:
+    """Return what a stage's network scored before anything was learned, or None if it is unknown.
+
+    It was evaluated then by `InitialEvaluation`.
+    """
+    curves = [metrics.get(f"val/score/{task}") for task in tasks]
+    begin = [curve.values[0] for curve in curves if curve is not None and curve.env_steps[0] == 0]
+    is_known = not stage.parents and len(begin) == len(tasks)
+    return np.array(begin) if is_known else None
+
+
+def _means(scores: Array) -> Array:
+    """Return means over the runs that have a score, [stages, tasks]; NaN where none has."""
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0.0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+def _missing_text(tests: Mapping[tuple[Path, str], Sequence[Any]]) -> str | None:
+    missing = [f"{root.name}/{stage}" for (root, stage), rows in tests.items() if not rows]
+    return f"Not finished: {', '.join(missing)}" if missing else None
 
 
 def _score_text(scores: Array, learned: Array, stages: Sequence[str], tasks: Sequence[str]) -> str:
@@ -295,19 +351,23 @@ def _gain_text(gains: Sequence[Transferred]) -> str | None:
         values = [
             _mean_text([one.jumpstart for one in found]),
             _mean_text([one.area_ratio for one in found]),
-            _steps_text([one.steps for one in found]),
-            _steps_text([one.scratch_steps for one in found]),
+            _mean_text([one.steps for one in found], "never", 0),
+            _mean_text([one.scratch_steps for one in found], "never", 0),
             _mean_text([one.asymptote for one in found]),
             _mean_text([one.scratch_asymptote for one in found]),
         ]
         rows.append([stage, task, *values])
-    return "\n".join([*_ruled([header, *rows]), "env steps: until the task counts as learned"])
+    note = (
+        "env steps: of the task itself, until it counts as learned; never, too, where it is not "
+        "played, or not learned from scratch"
+    )
+    return "\n".join([*_ruled([header, *rows]), note])
 
 
 def _kept_text(kept: Sequence[Retention]) -> str | None:
     if not kept:
         return None
-    names = Retention._fields[2:]
+    names = Retention._fields[3:]
     rows = []
     for chain in dict.fromkeys(row.chain for row in kept):
         found = [row for row in kept if row.chain == chain]
@@ -320,18 +380,13 @@ def _ruled(rows: Sequence[Sequence[str]]) -> list[str]:
     return [header, "-" * len(header), *lines]
 
 
-def _mean_text(values: Sequence[float | None]) -> str:
-    """Return a mean over runs; if some run has no value there is none."""
-    return UNKNOWN if None in values else _number(float(np.mean(np.array(values, np.float64))))
-
-
-def _steps_text(values: Sequence[int | None]) -> str:
-    """Return a mean over the runs that got there, and how many of all these are."""
-    reached = [value for value in values if value is not None]
-    if not reached:
-        return "never"
-    of_all = "" if len(reached) == len(values) else f" ({len(reached)} of {len(values)} runs)"
-    return f"{np.mean(reached):.0f}{of_all}"
+def _mean_text(values: Sequence[float | None], none: str = UNKNOWN, digits: int = 3) -> str:
+    """Return a mean over the runs that have a value, and of how many of all it is."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return none
+    of_all = "" if len(known) == len(values) else f" ({len(known)} of {len(values)} runs)"
+    return f"{np.mean(known):.{digits}f}{of_all}"
 
 
 def _number(value: float) -> str:

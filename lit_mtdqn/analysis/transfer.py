@@ -1,8 +1,9 @@
 """What learning gained from other tasks, and what it cost them, as numbers.
 
 Curves are scores over env steps, as `read_metrics` returns them under `val/score/<task>`: 0 as a
-random policy. Tables of scores are [stages, tasks]: what each stage's last network reaches in each
-task.
+random policy. Where runs play unlike numbers of tasks, the env steps to compare by are those of the
+task itself (`at_own_steps`). Tables of scores are [stages, tasks]: what each stage's last network
+reaches in each task.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Gain(NamedTuple):
 
     Attributes:
         jumpstart: As `jumpstart`.
-        threshold: Score that counts as learned, as `learned_score` of the run from scratch.
+        threshold: Score that counts as learned, as `learned_score` of the run from scratch; None if
+            that has learned nothing, and then there are no steps either.
         steps: Env steps to that score, or None if it is never reached.
         scratch_steps: Those of the run from scratch.
         area_ratio: As `area_ratio`.
@@ -37,7 +39,7 @@ class Gain(NamedTuple):
     """
 
     jumpstart: float
-    threshold: float
+    threshold: float | None
     steps: int | None
     scratch_steps: int | None
     area_ratio: float | None
@@ -65,6 +67,19 @@ def gain(curve: Curve, scratch: Curve) -> Gain:
     )
 
 
+def at_own_steps(curve: Curve, played: Curve | None) -> Curve:
+    """Return a task's scores over the env steps of this task alone.
+
+    Args:
+        curve: Scores over the env steps of all tasks.
+        played: Env steps of the task over those of all, as `rollout/env_steps/<task>` has them;
+            None if nobody plays it.
+    """
+    steps, values = _checked(curve)
+    own = np.zeros(len(steps)) if played is None else _since_start(played, steps)
+    return Curve(np.rint(own).astype(np.int64), values)
+
+
 def jumpstart(curve: Curve, scratch: Curve) -> float:
     """Return how much better the first evaluation is than that from scratch.
 
@@ -81,7 +96,7 @@ def asymptote(curve: Curve, share: float = LAST) -> float:
     """Return the mean score of the last evaluations.
 
     Args:
-        curve: At least one evaluation.
+        curve: At least one evaluation; of a curve without env steps, only the last one counts.
         share: Share of the curve's env steps that counts as its end, in (0, 1]; the last evaluation
             always counts. Larger is steadier, and lower where learning goes on.
 
@@ -93,32 +108,43 @@ def asymptote(curve: Curve, share: float = LAST) -> float:
     """
     require(0.0 < share <= 1.0, "share", "lie in (0, 1]", share)
     steps, values = _checked(curve)
+    if steps[-1] == steps[0]:
+        return float(values[-1])
     begin = steps[-1] - share * (steps[-1] - steps[0])
     at_end = values[steps >= begin]
     return float(at_end.mean())
 
 
-def learned_score(scratch: Curve, share: float = LEARNED) -> float:
+def learned_score(scratch: Curve, share: float = LEARNED) -> float | None:
     """Return the score that counts as learned: most of the way from first score to asymptote.
 
     Args:
         scratch: Curve of the run from scratch.
         share: Share of that way, in (0, 1].
 
+    Returns:
+        None where the asymptote is not above the first score: nothing was learned.
+
     Raises:
         ValueError: If the curve is empty or the share out of range.
     """
     require(0.0 < share <= 1.0, "share", "lie in (0, 1]", share)
     first = float(_checked(scratch).values[0])
-    return first + share * (asymptote(scratch) - first)
+    rise = asymptote(scratch) - first
+    return first + share * rise if rise > 0.0 else None
 
 
-def time_to_threshold(curve: Curve, threshold: float) -> int | None:
-    """Return the env steps of the first evaluation that reaches a score, or None if none does.
+def time_to_threshold(curve: Curve, threshold: float | None) -> int | None:
+    """Return the env steps of the first evaluation that reaches a score.
+
+    Returns:
+        None if none does, there is no such score, or the curve has no env steps to tell by.
 
     References:
         Taylor and Stone 2009, section 2.
     """
+    if threshold is None or _checked(curve).env_steps[-1] == 0:
+        return None
     reached = np.flatnonzero(_checked(curve).values >= threshold)
     return int(curve.env_steps[reached[0]]) if len(reached) else None
 
@@ -161,39 +187,26 @@ def adaptation(
 
     Args:
         curve: Scores.
-        episodes: Number of training episodes that have ended by some env steps, as
-            `finished_episodes` estimates it; 0 before its first point.
-        counts: Numbers of episodes.
+        episodes: Number of training episodes of the task that had ended by some env steps, as
+            `rollout/episodes/<task>` has it.
+        counts: Numbers of episodes, each at least 1.
 
     Returns:
-        For each count the score of the last evaluation before more episodes than that had ended;
-        None where all evaluations come later, or training ended before so many episodes.
+        For each count k the score of the last evaluation before more episodes than that had ended;
+        None where fewer than k / 2 had, that is evaluations are too rare to tell, or training ended
+        before so many episodes.
 
     References:
         Finn et al. 2017, "Model-Agnostic Meta-Learning", section 5.3: the return after so many
         episodes or updates.
     """
     steps, values = _checked(curve)
-    seen = np.interp(steps, *_checked(episodes), left=0.0)
+    seen = _since_start(episodes, steps)
     found: list[float | None] = []
     for count in counts:
-        within = np.flatnonzero(seen <= count)
-        has_them = len(within) > 0 and seen[-1] >= count
-        found.append(float(values[within[-1]]) if has_them else None)
+        near = np.flatnonzero((seen <= count) & (seen >= 0.5 * count))
+        found.append(float(values[near[-1]]) if len(near) and seen[-1] >= count else None)
     return found
-
-
-def finished_episodes(length: Curve, num_envs: int) -> Curve:
-    """Return about how many training episodes had ended by each point of a curve of lengths.
-
-    Args:
-        length: Mean length of recent training episodes of the one task that acts, as
-            `rollout/episode_length/<task>` has it.
-        num_envs: Environments that are stepped together, each of which has an episode under way.
-    """
-    steps, lengths = _checked(length)
-    played = np.cumsum(np.diff(steps, prepend=0) / np.maximum(lengths, 1.0))
-    return Curve(steps, np.maximum(played - 0.5 * num_envs, 0.0))
 
 
 def backward_transfer(scores: Array, learned: Sequence[int]) -> float | None:
@@ -277,6 +290,12 @@ def transfer_matrix(
     """
     found = [[gains.get((source, target)) for target in targets] for source in sources]
     return np.array(found, np.float64).reshape(len(sources), len(targets))
+
+
+def _since_start(count: Curve, steps: Array) -> Array:
+    """Return what was counted by some env steps; nothing before the first one."""
+    at, counted = _checked(count)
+    return np.interp(steps, np.append(0, at), np.append(0.0, counted))
 
 
 def _area(curve: Curve, begin: float, end: float) -> float:

@@ -454,6 +454,8 @@ def test_a_row_of_metrics_says_how_training_goes_and_where_it_stands() -> None:
         for metric in ("train/td_loss", "train/q_mean", "train/action_gap", "rollout/epsilon"):
             assert f"{metric}/{name}" in last
         assert f"rollout/episode_return/{name}" in last
+        assert last[f"rollout/env_steps/{name}"] == data.clock.env_steps[name]
+        assert last[f"rollout/episodes/{name}"] == data.clock.episodes[name] > 0
     assert last["step"] == last["env_steps"] == data.clock.total_env_steps
     assert last["updates"] == data.clock.updates
     # The norm is that of the last update before it was clipped.

@@ -9,8 +9,8 @@ from lit_mtdqn.analysis.transfer import (
     adaptation,
     area_ratio,
     asymptote,
+    at_own_steps,
     backward_transfer,
-    finished_episodes,
     forgetting,
     forward_transfer,
     gain,
@@ -45,10 +45,35 @@ def test_the_asymptote_is_the_mean_of_the_last_evaluations() -> None:
     assert asymptote(SCRATCH, share=1.0) == pytest.approx(0.45)
 
 
+def test_without_env_steps_there_is_an_end_but_neither_time_nor_area() -> None:
+    offline = curve([0, 0, 0, 0], [0.0, 0.3, 0.6, 1.0])
+    assert asymptote(offline) == 1.0
+    found = gain(offline, SCRATCH)
+    assert (found.steps, found.area_ratio, found.transfer_ratio) == (None, None, None)
+    assert found.scratch_steps == 300
+
+
 def test_a_task_counts_as_learned_most_of_the_way_up() -> None:
     assert learned_score(SCRATCH) == pytest.approx(0.95)
     # Of returns that are all negative, too, it lies between first and last.
     assert learned_score(curve([0, 10], [-500.0, -100.0])) == pytest.approx(-120.0)
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [0.5, 0.3, 0.1]])
+def test_nothing_counts_as_learned_where_nothing_was_learned(values: list[float]) -> None:
+    scratch = curve([0, 100, 200], values)
+    assert learned_score(scratch) is None
+    found = gain(TRANSFERRED, scratch)
+    assert (found.threshold, found.steps, found.scratch_steps) == (None, None, None)
+
+
+def test_a_task_has_env_steps_of_its_own() -> None:
+    both = curve([0, 200, 400], [0.0, 0.5, 1.0])
+    # Logged at 100 and at 400 env steps of all tasks; even play in between.
+    own = at_own_steps(both, curve([100, 400], [50.0, 200.0]))
+    assert own.env_steps.tolist() == [0, 100, 200]
+    assert own.values is both.values
+    assert at_own_steps(both, None).env_steps.tolist() == [0, 0, 0]
 
 
 def test_the_first_evaluation_to_reach_the_threshold_counts() -> None:
@@ -94,25 +119,19 @@ def test_a_gain_holds_all_measures() -> None:
 
 def test_adaptation_is_the_last_score_before_more_episodes_had_ended() -> None:
     episodes = curve([100, 300], [2.0, 10.0])  # 6 by 200
-    assert adaptation(TRANSFERRED, episodes, (1, 2, 5, 6, 10, 11)) == [
-        0.4,
-        0.9,
-        0.9,
-        1.0,
-        1.0,
-        None,
-    ]
+    found = adaptation(TRANSFERRED, episodes, (2, 3, 6, 10, 11))
+    assert found == [0.9, 0.9, 1.0, 1.0, None]
+
+
+def test_an_evaluation_after_too_few_episodes_says_nothing_of_more() -> None:
+    episodes = curve([100, 300], [2.0, 10.0])
+    # None, 2, 6 and 10 had ended: after 1 and after 5 nobody has looked.
+    assert adaptation(TRANSFERRED, episodes, (1, 4, 5)) == [None, 0.9, None]
 
 
 def test_nothing_is_said_of_episodes_before_the_first_evaluation() -> None:
     late = curve([300, 400], [0.5, 0.6])
     assert adaptation(late, curve([100, 400], [10.0, 40.0]), (5, 40)) == [None, 0.6]
-
-
-def test_episodes_are_env_steps_over_lengths_less_those_under_way() -> None:
-    found = finished_episodes(curve([100, 300], [10.0, 20.0]), num_envs=4)
-    assert found.values.tolist() == [8.0, 18.0]
-    assert finished_episodes(curve([10], [10.0]), num_envs=4).values.tolist() == [0.0]
 
 
 def test_backward_transfer_compares_the_end_with_each_tasks_own_stage() -> None:
