@@ -11,7 +11,7 @@ from torch import Tensor
 from lit_mtdqn.analysis.scores import mean_score
 from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
-from lit_mtdqn.replay import MASKS, TransitionAccumulator
+from lit_mtdqn.replay import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker
 from lit_mtdqn.types import Clock, Feedback, Phase, ReturnSums, StepRow, TaskScores, Transition
 
@@ -71,6 +71,7 @@ class PhaseSource:
         self.active: np.ndarray | None = None
         self.observed: Sequence[Slot] = ()
         self._returns = returns
+        self._columns = {*Transition._fields, *MASKS, CUMULANTS, *labels}
         self._stream = stream
         self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting], labels)
         self._sampler = sampler
@@ -143,6 +144,7 @@ class PhaseSource:
         if self._stream is None:
             return
         before = [self._clock.env_steps[slot.task] for slot in self.acting]
+        ended = self._ended_episodes()
         valid = np.zeros(len(self.acting), np.int64)
         for step in range(self._vector_steps if steps is None else max(steps)):
             self.active = None if steps is None else np.greater(steps, step)
@@ -154,13 +156,21 @@ class PhaseSource:
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
             self._count(before, (valid * self._world_size).tolist())
-        self._count(before, self._sum_over_ranks(torch.from_numpy(valid)).tolist())
+        counts = torch.from_numpy(np.stack([valid, self._ended_episodes() - ended]))
+        steps_made, episodes = self._sum_over_ranks(counts).tolist()
+        self._count(before, steps_made)
+        for slot, count in zip(self.acting, episodes, strict=True):
+            self._clock.episodes[slot.task] = self._clock.episodes.get(slot.task, 0) + count
         for slot, transitions in zip(self.acting, self._accumulator.emit(), strict=True):
             slot.replay.extend(transitions)
 
     def _count(self, before: list[int], steps: list[int]) -> None:
         for slot, start, count in zip(self.acting, before, steps, strict=True):
             self._clock.env_steps[slot.task] = start + count
+
+    def _ended_episodes(self) -> np.ndarray:
+        """Return the number of this rank's finished episodes of each acting slot, [S]."""
+        return np.array([self.statistics.episodes[slot.task] for slot in self.acting])
 
     def _taken_returns(self) -> dict[str, ReturnSums]:
         if self._returns is None:
@@ -240,8 +250,10 @@ class PhaseSource:
         }
 
     def _completed(self, slot: Slot, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return drawn rows with the columns that their replay did not need to keep."""
+        """Return drawn rows with the columns that all learning slots have."""
         reward = rows["reward"]
+        # Another run's labels, which this one did not ask for, would be missing elsewhere.
+        rows = {name: column for name, column in rows.items() if name in self._columns}
         rows.setdefault("weight", torch.ones_like(reward))
         if self._action_mask is not None:
             allowed = self._action_mask[slot.index].to(reward.device).expand(len(reward), -1)

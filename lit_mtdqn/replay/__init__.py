@@ -1,11 +1,12 @@
 """What has been experienced: folding of steps into transitions, and their storage."""
 
-from lit_mtdqn.replay.accumulator import MASKS, TransitionAccumulator
+from lit_mtdqn.replay.accumulator import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
 from lit_mtdqn.replay.memory import check_folder, check_memory, replay_bytes
 from lit_mtdqn.replay.prioritised import Prioritisation, PrioritisedSampler
 
 __all__ = [
+    "CUMULANTS",
     "MASKS",
     "Prioritisation",
     "PrioritisedSampler",

@@ -250,12 +250,35 @@ def test_a_source_without_acting_tasks_samples_what_it_has() -> None:
     assert played.clock == Clock({"still": 0}, phases=1)
 
 
+def test_labels_of_another_run_are_not_handed_out() -> None:
+    """Of two stored replays one has what this run has not asked for."""
+    tasks = {name: TaskSpec(env=VECTOR, acts=False) for name in ("left", "right")}
+    for labels in ([], ["teacher_values"]):
+        played = _played(tasks, labels=labels)
+        row: dict[str, Array] = {
+            "observation": np.ones((3, 3), np.float32),
+            "action": np.arange(3),
+            "reward": np.ones(3, np.float32),
+            "discount": np.ones(3, np.float32),
+            "next_observation": np.ones((3, 3), np.float32),
+            "teacher_values": np.ones((3, 2), np.float32),
+        }
+        for slot in played.slots:
+            kept = row if labels or slot.task == "right" else dict(list(row.items())[:-1])
+            slot.replay.extend(kept)
+        assert list(played.source.look(2).extra) == labels
+        assert list(played.source.next_phase().transitions.extra) == labels
+
+
 def test_the_clock_counts_phases_and_each_tasks_env_steps_without_reset_rows() -> None:
     played = _played()
     for phases in (1, 2, 3):
         played.source.next_phase()
         steps = {task: _valid_steps(task, 5 * phases) for task in TASKS}
-        assert played.clock == Clock(steps, phases=phases)
+        ended = [(row.terminated | row.truncated).sum(1) for row in played.rows]
+        episodes = dict(zip(TASKS, np.sum(ended, 0).tolist(), strict=True))
+        assert played.clock == Clock(steps, phases=phases, episodes=episodes)
+    assert min(played.clock.episodes.values()) > 0
 
 
 def test_the_clock_counts_the_sum_over_ranks_and_guesses_it_in_between() -> None:
@@ -278,6 +301,14 @@ def test_the_clock_counts_the_sum_over_ranks_and_guesses_it_in_between() -> None
     guessed += [local[5] + 3 * (steps - local[5]) for steps in local[5:10]]
     assert seen == guessed
     assert played.clock.env_steps["left"] == local[10]
+
+
+def test_the_clock_counts_the_episodes_of_all_ranks() -> None:
+    played = _played(sum_over_ranks=lambda count: 3 * count)
+    for _ in range(2):
+        played.source.next_phase()
+    own = played.source.statistics.episodes
+    assert played.clock.episodes == {task: 3 * own[task] for task in TASKS}
 
 
 def test_ranks_that_warm_up_unevenly_act_equally_often() -> None:
