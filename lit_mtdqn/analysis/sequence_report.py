@@ -252,7 +252,11 @@ def _write_gains(
         if row.stage in sources:
             pairs.setdefault((sources[row.stage], row.task), []).append(row.gain.transfer_ratio)
     # A picture cannot say of how many runs a mean is.
-    means = {pair: float(np.mean(known)) for pair, known in pairs.items() if None not in known}
+    means = {
+        pair: float(np.mean(np.array(found, np.float64)))
+        for pair, found in pairs.items()
+        if None not in found
+    }
     if means:
         firsts, thens = (list(dict.fromkeys(names)) for names in zip(*means, strict=True))
         table = transfer_matrix(means, firsts, thens)

@@ -295,7 +295,7 @@ def transfer_matrix(
 def _since_start(count: Curve, steps: Array) -> Array:
     """Return what was counted by some env steps; nothing before the first one."""
     at, counted = _checked(count)
-    return np.interp(steps, np.append(0, at), np.append(0.0, counted))
+    return np.asarray(np.interp(steps, np.append(0, at), np.append(0.0, counted)))
 
 
 def _area(curve: Curve, begin: float, end: float) -> float:

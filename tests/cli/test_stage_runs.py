@@ -174,7 +174,7 @@ def test_a_stage_that_is_defined_otherwise_now_is_refused_by_the_values_that_dif
         check_begun([now], tmp_path)
     difference = "trainer.callbacks.0.init_args.keep = 0.5 instead of 1.0"
     assert f"Got '{tmp_path / 'one'} with {difference}'." in str(error.value)
-    many = planned(tmp_path, "one", **dict.fromkeys("abcdef", 0))
+    many = planned(tmp_path, "one", a=0, b=0, c=0, d=0, e=0, f=0)
     with pytest.raises(ValueError, match=r"data\.d = 0 instead of None and 7 more'\.$"):
         check_begun([many], tmp_path)
 
