@@ -35,10 +35,12 @@ SUITE = {
 
 
 def _cells() -> list[Any]:
+    """Return the cells that say more than which overlay of a method they lay over the suite."""
     return [
         pytest.param(study, cell, id=f"{name}-{cell}")
         for name, study in OF_CELLS.items()
-        for cell in study["cells"]
+        for cell, change in study["cells"].items()
+        if set(change) != {"overlays"}
     ]
 
 
@@ -62,6 +64,15 @@ def test_a_cell_is_a_command_that_can_be_understood(
     assert ended.value.code == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert set(run.only or printed["data"]["tasks"]) <= set(printed["data"]["tasks"])
+
+
+@pytest.mark.parametrize("name", OF_CELLS)
+def test_overlays_of_a_study_are_methods(name: str) -> None:
+    # Those run in tests of their own.
+    study = OF_CELLS[name]
+    overlays = [path for change in study["cells"].values() for path in change.get("overlays", ())]
+    assert all(Path(path).is_file() for path in overlays)
+    assert {Path(path).parent for path in overlays} <= {methods_table.METHODS}
 
 
 def test_a_suite_with_fewer_tasks_keeps_the_env_steps_of_each() -> None:
