@@ -35,13 +35,16 @@ SUITE = {
 
 
 def _cells() -> list[Any]:
-    """Return the cells that say more than which overlay of a method they lay over the suite."""
-    return [
-        pytest.param(study, cell, id=f"{name}-{cell}")
-        for name, study in OF_CELLS.items()
-        for cell, change in study["cells"].items()
-        if set(change) != {"overlays"}
-    ]
+    """Return cells of all studies, one of those that differ in the values of arguments alone."""
+    found = {}
+    for name, study in OF_CELLS.items():
+        for cell, change in study["cells"].items():
+            words = tuple(argument.partition("=")[0] for argument in change.get("arguments", ()))
+            kind = (name, words, change.get("suite"), change.get("only"), "each_task" in change)
+            # What lays no more than a method over the suite is tested where methods are.
+            if set(change) != {"overlays"}:
+                found.setdefault(repr(kind), pytest.param(study, cell, id=f"{name}-{cell}"))
+    return list(found.values())
 
 
 def test_there_are_studies_to_test() -> None:
