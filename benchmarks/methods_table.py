@@ -39,7 +39,7 @@ BY_TASK = {
 }
 QUESTIONS = {
     "What it takes from another run, and what stays": ("source", "parts", "replay"),
-    "What students learn from teachers": ("match",),
+    "What is learned from teachers": ("match", "teachers"),
     "What tasks share": ("sharing", "torso", "prior"),
     "What a task without rewards has of the others": ("Align",),
     "How they share one update": ("balancer", "objectives"),
