@@ -41,8 +41,8 @@ class Stage:
             names of stages, in place of its source.
         replay_from: Stages whose stored replays take the place of playing their tasks.
         against: Stage that learned the same from scratch, or None.
-        reaches: Score that every task it learns must have in its test, or the sequence ends; None
-            takes what comes.
+        reaches: Score that every task it learns must have in its test, or nothing builds on it;
+            None takes what comes.
     """
 
     name: str
