@@ -175,9 +175,11 @@ def test_an_update_without_the_target_weighs_rows_of_the_source_as_any_other_doe
     assert found["domain_classifiers"] == 0.0
 
 
+OF_ROWS = [name for name in Transition._fields if name not in ("extra", "observed")]
+
+
 def _only(batch: Transition, *groups: int) -> Transition:
-    rows = [field[list(groups)] if isinstance(field, Tensor) else field for field in batch]
-    return Transition(*rows)
+    return batch._replace(**{n: getattr(batch, n)[list(groups)] for n in OF_ROWS})
 
 
 def test_columns_are_brought_to_the_moments_of_all_rows_so_far_and_constant_ones_to_nothing() -> (

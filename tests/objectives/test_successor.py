@@ -149,8 +149,8 @@ def test_tasks_that_would_never_learn_what_rewards_are_worth_are_refused_before_
         (MultiTaskDQN, given, "tasks.cumulants_key"),
     ]
     for kind, weights, name in cases:
-        bare = {} if name == "head.weights" else {"cumulants_key": None}
-        data = small_data({name: replace(spec, **bare) for name, spec in tasks.items()})
+        key = "cumulants" if name == "head.weights" else None
+        data = small_data({n: replace(spec, cumulants_key=key) for n, spec in tasks.items()})
         network = partial(QNetwork, torso=TORSO, head=partial(HEAD, weights=weights))
         model = kind(data.task_infos, network, SuccessorTD, scale=None)
         with pytest.raises(ValueError, match=complaint(name)):
