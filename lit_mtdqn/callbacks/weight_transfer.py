@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakSet
@@ -110,7 +110,15 @@ class WeightTransfer(Callback):
         self.sources, self.parts, self.layers = sources, list(parts), layers
         self.tasks, self.names = dict(tasks or {}), dict(names or {})
         self.exact, self.keep, self.checkpoint = exact, keep, checkpoint
-        self._receivers: WeakSet[lightning.LightningModule] = WeakSet()
+
+    @cached_property
+    def _receivers(self) -> WeakSet[lightning.LightningModule]:
+        """Which learners have received."""
+        return WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the receivers, who do not go along to other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_receivers"}
 
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str

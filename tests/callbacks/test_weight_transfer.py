@@ -1,4 +1,5 @@
 import csv
+import pickle
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -181,6 +182,7 @@ def test_a_second_fit_goes_on_with_what_was_learned_and_another_learner_receives
     learned = _copy(model.network)
     _move(small_data(), model, transfer)
     assert_equal_tensors(_copy(model.network), learned)
+    assert pickle.loads(pickle.dumps(transfer)).sources == [path]
 
 
 def test_a_model_without_a_network_is_refused() -> None:
