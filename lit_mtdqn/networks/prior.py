@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.functional.distillation import match_loss
-from lit_mtdqn.functional.policies import soft_value, softmax_policy
+from lit_mtdqn.functional.policies import log_policy, soft_value, softmax_policy
 from lit_mtdqn.networks.sharing import TorsoFactory
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos, require
@@ -100,12 +100,8 @@ class Prior(nn.Module):
         Returns:
             Float32 [S, B, A].
         """
-        allowed = logits.float() if mask is None else logits.float().masked_fill(~mask, -torch.inf)
-        log_prior = allowed.log_softmax(-1)
-        if mask is not None:
-            # Lest 0 times infinity be no number.
-            log_prior = log_prior.masked_fill(~mask, 0.0)
-        return q_values.float() + self.alpha * self.temperature * log_prior
+        pull = self.alpha * self.temperature
+        return q_values.float() + pull * log_policy(logits, mask)
 
     def bootstrap(
         self, q_values: Tensor, logits: Tensor, mask: Tensor | None = None

@@ -44,7 +44,7 @@ class Match(nn.Module):
             from rewards.
         temperature: Above 0. Lower takes the teacher's best action more for granted; higher also
             teaches how the others compare. `mse` and `nll` have none.
-        relative: Whether the temperature is a multiple of each task's mean action gap in the
+        relative: Whether the temperature is a multiple of each task's median action gap in the
             minibatch, as the teacher sees it, so that one value serves tasks of any scale.
 
     Raises:
