@@ -48,8 +48,8 @@ class FisherInformation(Callback):
             row and action.
         temperature: Of `policy`, above 0. Lower counts fewer states, those where actions are nearly
             equal. Students of policies have 1, whatever it is: their outputs are logits.
-        relative: Whether the temperature is a multiple of each task's median action gap, so that one
-            value serves tasks of any scale.
+        relative: Whether the temperature is a multiple of each task's median action gap, so that
+            one value serves tasks of any scale.
         normalise: Whether each task's information is divided by its mean over the parameters that
             tasks share, or over all where they share none: otherwise a task with larger gradients
             counts for more, and a strength that suits one network suits no other.

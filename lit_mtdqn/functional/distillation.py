@@ -101,6 +101,29 @@ def relative_temperature(teacher: Tensor, factor: float, mask: Tensor | None = N
     return (factor * torch.maximum(median, least)).view(-1, 1, 1)
 
 
+def action_variance(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return how far each row group's actions lie apart: their variance, the mean over rows.
+
+    The unit of squared distances to these values: 1 is the `mse` of a student that says of each
+    state what its actions have in common. Its root counts as at least a thousandth of the largest
+    value: to a teacher to whom all actions are alike no distance is small.
+
+    Args:
+        values: [S, B, A].
+        mask: True where an action is allowed, broadcastable to `values`.
+
+    Returns:
+        Float32 [S, 1], above 0.
+    """
+    values = values.float()
+    allowed = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.expand_as(values)
+    kept = values.masked_fill(~allowed, 0.0)
+    mean = kept.sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
+    variance = _mean_square(values - mean, allowed).mean(-1)
+    least = (1e-3 * kept.abs().amax((-2, -1))).clamp(min=1e-6).square()
+    return torch.maximum(variance, least).unsqueeze(-1)
+
+
 def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the share of rows in which both have the same best action.
 

@@ -44,10 +44,11 @@ class Anchor(Objective):
     `WeightTransfer`, which usually starts such a run. What one of the two does not have, and what
     has another shape, is free; so are new heads. All others are held in the networks' own unit, so
     heads are free where the source has another kind of head or scale or one of the two is a student
-    of policies, and those of learning tasks under a scale that rewrites them, as `PopArt` does. What is held and what is not is printed when
-    a fit starts. Running statistics of a torso are not held. The first layer of a run whose
-    observations are larger has another shape, and is free: name all tasks of a sequence from its
-    first run on, those still to come with `acts: false` and `learns: false`.
+    of policies, and those of learning tasks under a scale that rewrites them, as `PopArt` does.
+    What is held and what is not is printed when a fit starts. Running statistics of a torso are not
+    held. The first layer of a run whose observations are larger has another shape, and is free:
+    name all tasks of a sequence from its first run on, those still to come with `acts: false` and
+    `learns: false`.
 
     Sources are read when a fit starts, a resumed one included, and are no part of checkpoints. The
     term is added after balancing. In YAML:

@@ -61,7 +61,9 @@ class FeatureRegression(Taught):
         super().prepare(learner)
         sizes = {
             self.infos[number].name: layers[-1].shape[-1]
-            for numbers, layers in _layers_of_teachers(self.infos, self._teachers, "FeatureRegression")
+            for numbers, layers in _layers_of_teachers(
+                self.infos, self._teachers, "FeatureRegression"
+            )
             for number in numbers
         }
         if self.regressors is None:

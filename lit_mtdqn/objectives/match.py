@@ -53,8 +53,8 @@ class Match(nn.Module):
             teacher's values are sharpened by the temperature, and the student's outputs are logits.
             `value_kl`, `mse` and `softened_mse` make a value student, which may go on learning
             from rewards.
-        temperature: Above 0, over updates. Lower takes the teacher's best action more for granted; higher also
-            teaches how the others compare. `mse` and `nll` have none.
+        temperature: Above 0, over updates. Lower takes the teacher's best action more for granted;
+            higher also teaches how the others compare. `mse` and `nll` have none.
         relative: Whether the temperature is a multiple of each task's median action gap in the
             minibatch, as the teacher sees it, so that one value serves tasks of any scale.
 
@@ -104,7 +104,7 @@ class Match(nn.Module):
             is_policy: Where the teacher says logits of a policy, which are sharp already, [S]; None
                 for nowhere.
         """
-        mask = self._mask(batch)
+        mask = self.mask(batch)
         factor = value_at(self.temperature, updates)
         temperature: Tensor | float = factor
         if self.relative:
@@ -116,11 +116,12 @@ class Match(nn.Module):
     @torch.no_grad()
     def agreement(self, batch: Transition, prediction: Prediction, teacher: Tensor) -> Tensor:
         """Return in which share of the rows both would act alike, [S]."""
-        return agreement(self._values(prediction), teacher, self._mask(batch))
+        return agreement(self._values(prediction), teacher, self.mask(batch))
 
     def _values(self, prediction: Prediction) -> Tensor:
         prior = None if prediction.prior is None else prediction.prior.detach()
         return self._network[0].preferences(prediction._replace(prior=prior))
 
-    def _mask(self, batch: Transition) -> Tensor | None:
+    def mask(self, batch: Transition) -> Tensor | None:
+        """Return which actions count, [S, 1, A] or [S, B, A]; None for all."""
         return self._network[0].allowed_actions(batch.task, batch.extra.get("action_mask"))

@@ -24,7 +24,8 @@ class Taught(Objective):
         weight: Factor on the terms, over updates, at least 0.
 
     Raises:
-        ValueError: If `weight` is out of range or there are no teachers, or when a fit starts if a teacher does not fit.
+        ValueError: If `weight` is out of range or there are no teachers, or when a fit starts
+            if a teacher does not fit.
     """
 
     def __init__(

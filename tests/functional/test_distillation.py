@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lit_mtdqn.functional.distillation import (
     MatchKind,
+    action_variance,
     agreement,
     match_loss,
     relative_temperature,
@@ -132,6 +133,19 @@ def test_losses_are_float32_and_teachers_get_no_gradient() -> None:
         assert loss.dtype == torch.float32
         loss.sum().backward()  # type: ignore[no-untyped-call]
     assert teacher.grad is None
+
+
+def test_actions_lie_apart_by_their_variance_in_the_mean_over_rows() -> None:
+    # Variances of 8/3 and 0; of the first two actions 1 and 0.
+    values = torch.tensor([[[5.0, 3.0, 1.0], [7.0, 7.0, 7.0]], [[80.0, 80.0, 80.0]] * 2])
+    assert_table(action_variance(values), [[4 / 3], [0.0064]])
+    mask = torch.tensor([True, True, False])
+    assert_table(action_variance(values, mask), [[0.5], [0.0064]])
+    assert (action_variance(torch.zeros(1, 2, 3)) > 0.0).all()
+    unlike = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    mean = unlike.mean(-1, keepdim=True).expand_as(unlike)
+    found = match_loss("mse", mean, unlike, 1.0).mean(-1, keepdim=True)
+    torch.testing.assert_close(found, action_variance(unlike))
 
 
 def test_agreement_is_the_share_of_rows_with_one_best_action() -> None:
