@@ -265,10 +265,11 @@ class RolloutDataModule(lightning.LightningDataModule):
             slot.replay.load(Path(folder) / slot.task, draws_on=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return clock, scores and what shares are owed, as checkpoints keep them."""
+        """Return clock, scores, last episodes and shares that are owed, as checkpoints keep them."""
         return {
             "clock": self.clock.state_dict(),
             "scores": self.scores.state_dict(),
+            "episodes": {} if self.source is None else self.source.statistics.state_dict(),
             "sampler": self.sampler.state_dict(),
         }
 
@@ -277,6 +278,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._is_resumed = True
         self.clock.load_state_dict(state_dict["clock"])
         self.scores.load_state_dict(state_dict.get("scores", {}))
+        if self.source is not None:
+            self.source.statistics.load_state_dict(state_dict.get("episodes", {}))
         self.sampler.load_state_dict(state_dict.get("sampler", {}))
 
     def teardown(self, stage: str) -> None:

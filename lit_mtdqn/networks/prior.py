@@ -26,9 +26,9 @@ class Prior(nn.Module):
 
     p sees the observation and not the task, by a torso of its own. At an `alpha` of 0 the tasks
     know nothing of p: it is an online student of teachers that still learn, such as the independent
-    networks of `Columns`. It may act and teach by itself. The paper's 1 / beta is T. There p learns
-    from what its policies do now, weighted by the discount; here from replayed states and all
-    actions, without such weights.
+    networks of `Columns`. Gradients that are clipped have one norm with its own. It may act and
+    teach by itself. The paper's 1 / beta is T. There p learns from what its policies do now,
+    weighted by the discount; here from replayed states and all actions, without such weights.
 
     Actions must mean the same in all tasks, as they do in the driving tasks, in variants of one
     environment and in MinAtar's full set, but not in CartPole and Acrobot; of that only their
