@@ -260,12 +260,13 @@ def _own_task(teacher: Teacher, info: TaskInfo, name: str | None) -> int:
     require(name in known, f"teachers.{info.name}", must, known)
     place = known.index(name)
     own = teacher.tasks[place]
+    # Observations of a single task are not padded; older checkpoints do not tell those of several.
+    shape = own.observation_shape if len(known) == 1 else own.own_shape
     for what, theirs, ours in (
         ("kind of observation", own.observation_kind, info.observation_kind),
-        ("shape of observations, before padding,", own.own_shape, info.own_shape),
+        ("shape of observations, before padding,", shape, info.own_shape),
         ("number of actions", own.num_actions, info.num_actions),
     ):
-        # What older checkpoints do not tell is taken to agree.
         require(
             theirs == ours or None in (theirs, ours),
             f"teachers.{info.name}",

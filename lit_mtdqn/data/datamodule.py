@@ -265,7 +265,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             slot.replay.load(Path(folder) / slot.task, draws_on=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return clock, scores, last episodes and shares that are owed, as checkpoints keep them."""
+        """Return clock, scores, last episodes and shares still owed, as checkpoints keep them."""
         return {
             "clock": self.clock.state_dict(),
             "scores": self.scores.state_dict(),

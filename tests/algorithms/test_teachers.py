@@ -155,8 +155,11 @@ def test_names_are_for_tasks_that_have_a_teacher() -> None:
     assert "['a']" in str(error.value)
 
 
-def test_a_teacher_has_learned_from_observations_of_the_tasks_own_size(tmp_path: Path) -> None:
-    path, _ = _run(tmp_path, {"a": COUNT})
+@pytest.mark.parametrize("tasks", [{"a": COUNT}, {"a": COUNT, "b": COUNT}], ids=len)
+def test_a_teacher_has_learned_from_observations_of_the_tasks_own_size(
+    tasks: dict[str, TaskSpec], tmp_path: Path
+) -> None:
+    path, _ = _run(tmp_path, tasks)
     padded = TaskInfo(name="a", observation_shape=(5,), own_shape=(3,), num_actions=2)
     Teachers([padded], {"a": path})
     larger = TaskInfo(name="a", observation_shape=(5,), own_shape=(5,), num_actions=2)
