@@ -117,15 +117,14 @@ class Guidance(Taught):
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
-        weights = [self._weight(number) for number in range(len(self.infos))]
-        by_task = torch.tensor(weights, device=batch.task.device)
         term = torch.zeros_like(td.loss)
         for numbers, part in self._parts(batch):
-            if any(weights[number] for number in numbers):
+            if any(self._weight(number) for number in numbers):
                 is_own = part is batch
                 said = td.prediction if is_own else td.predict(part.observation, part.task)
                 distance, _ = self._compared(part, said, learns=is_own)
-                term = term + by_task[part.task].unsqueeze(-1) * distance * batch.weight
+                weight = self.weights(part.task).unsqueeze(-1)
+                term = term + weight * distance * batch.weight
         return {"guidance": term}
 
     @torch.no_grad()
@@ -162,6 +161,11 @@ class Guidance(Taught):
         if self.match.kind == "mse" and not learns:
             distance = distance / action_variance(teacher, self.match.mask(batch))
         return distance, teacher
+
+    def weights(self, task: Tensor) -> Tensor:
+        """Return the weight of each row group's task, [S], or what gaps leave of it."""
+        by_task = [self._weight(number) for number in range(len(self.infos))]
+        return torch.tensor(by_task, device=task.device)[task]
 
     def _weight(self, number: int) -> float:
         """Return the weight of a task, or what its gap leaves of it; 0 without a teacher."""

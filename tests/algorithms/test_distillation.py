@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchjd import aggregation
 
-from lit_mtdqn import MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
+from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.distillation import match_loss, relative_temperature
 from lit_mtdqn.networks import Experts, LinearHead, MinAtarTorso, MLPTorso, QNetwork
@@ -82,6 +82,21 @@ def test_the_loss_is_the_distance_to_the_teacher_at_what_was_seen(kind: Any) -> 
         assert_table(losses.td[group], expected.detach())
     assert_table(losses.td_error, losses.td.detach())
     assert not losses.td_error.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["policy_kl", "mse"])
+def test_mixed_precision_changes_little(kind: str) -> None:
+    batch, teacher = random_batch(INFOS), DQN(INFOS, NETWORK)
+    teacher.layers = lambda *given: teacher.network(*given).layers  # type: ignore[assignment]
+    model = _student(teacher, match=partial(Match, kind=kind), objectives=[FeatureRegression])
+    Standalone(model)
+    full = model.losses(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.losses(batch)
+    for name in ("td", "feature_regression"):
+        terms = [{"td": found.td, **found.auxiliary}[name] for found in (mixed, full)]
+        assert terms[0].dtype == torch.float32
+        torch.testing.assert_close(*terms, rtol=0.05, atol=0.02)
 
 
 def test_neither_rewards_nor_what_follows_matter() -> None:

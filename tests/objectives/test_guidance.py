@@ -152,6 +152,18 @@ def test_raw_returns_are_no_scores_to_follow() -> None:
     assert data.clock.total_env_steps == 0
 
 
+@pytest.mark.parametrize("kind", ["value_kl", "mse"])
+def test_mixed_precision_changes_little(kind: str) -> None:
+    model, _ = _guided(infos=EARLIER, kind=kind, scale=PopArt)
+    batch = random_batch(EARLIER, groups=[0])
+    full = model.losses(batch).auxiliary["guidance"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.losses(batch).auxiliary["guidance"]
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, full)
+    torch.testing.assert_close(mixed, full, rtol=0.05, atol=0.01)
+
+
 def test_it_tells_how_far_each_taught_task_is_and_how_often_it_acts_alike() -> None:
     model, fixed = _guided(["narrow"], infos=EARLIER, kind="mse")
     batch = random_batch(EARLIER, groups=[0])
