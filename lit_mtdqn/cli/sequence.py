@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "arguments, such as --data.num_envs=8 or --config=<overlay>, are added to every stage.",
         allow_abbrev=False,
     )
-    parser.add_argument("FILE", help="Which stages, such as configs/sequences/driving.yaml.")
+    parser.add_argument("FILE", help="Which stages, such as configs/sequences/forgetting.yaml.")
     parser.add_argument(
         "--run_dir",
         help="Folder of the sequence; each stage gets a folder of its name. "

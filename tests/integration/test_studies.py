@@ -1,4 +1,4 @@
-"""Studies of `benchmarks/multitask` name what exists, and are summed up as they say."""
+"""Studies of `benchmarks` name what exists, and are summed up as they say."""
 
 from pathlib import Path
 from typing import Any
@@ -6,17 +6,27 @@ from typing import Any
 import methods_table
 import numpy as np
 import pytest
+import sequence_summary
 import study as studying
+import study_runs
 import summary
 import yaml
 from helpers.asserts import complaint
 
+from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.cli.main import RunCLI
+from lit_mtdqn.cli.sequence_file import read_sequence
 
-STUDIES = sorted(Path("benchmarks/multitask").glob("*.yaml"))
+TRANSFER = Path("benchmarks/transfer")
+STUDIES = {
+    path: yaml.safe_load(path.read_text())
+    for path in sorted([*Path("benchmarks/multitask").glob("*.yaml"), *TRANSFER.glob("*.yaml")])
+}
+OF_CELLS = {path.stem: study for path, study in STUDIES.items() if "cells" in study}
+OF_SEQUENCES = {path.stem: study for path, study in STUDIES.items() if "sequence" in study}
 SUITE = {
     "data": {
-        "tasks": {"a": {}, "b": {}, "c": {"acts": False}},
+        "tasks": {"a": {}, "b": {}, "c": {"acts": False}, "d": {"learns": False}},
         "total_env_steps": 1000,
         "evaluate_every_env_steps": 100,
         "num_envs": 4,
@@ -25,16 +35,20 @@ SUITE = {
 
 
 def _cells() -> list[Any]:
-    studies = {path.stem: yaml.safe_load(path.read_text()) for path in STUDIES}
-    return [
-        pytest.param(study, cell, id=f"{name}-{cell}")
-        for name, study in studies.items()
-        for cell in study["cells"]
-    ]
+    """Return cells of all studies, one of those that differ in the values of arguments alone."""
+    found = {}
+    for name, study in OF_CELLS.items():
+        for cell, change in study["cells"].items():
+            words = tuple(argument.partition("=")[0] for argument in change.get("arguments", ()))
+            kind = (name, words, change.get("suite"), change.get("only"), "each_task" in change)
+            # What lays no more than a method over the suite is tested where methods are.
+            if set(change) != {"overlays"}:
+                found.setdefault(repr(kind), pytest.param(study, cell, id=f"{name}-{cell}"))
+    return list(found.values())
 
 
 def test_there_are_studies_to_test() -> None:
-    assert len(STUDIES) >= 5
+    assert min(len(OF_CELLS), len(OF_SEQUENCES)) >= 5
 
 
 @pytest.mark.parametrize(("study", "cell"), _cells())
@@ -45,8 +59,9 @@ def test_a_cell_is_a_command_that_can_be_understood(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one = {**study, "cells": {cell: study["cells"][cell]}}
-    run, *_ = studying.runs_of(one, [0])
-    command = studying.command_of(run, study, tmp_path / "run")
+    run, *_ = study_runs.runs_of(one, [0])
+    assert isinstance(run, study_runs.FitRun)
+    command = run.command(tmp_path / "run")
     with pytest.raises(SystemExit) as ended:
         RunCLI(args=[*command[3:], "--print_config"])
     assert ended.value.code == 0
@@ -54,10 +69,19 @@ def test_a_cell_is_a_command_that_can_be_understood(
     assert set(run.only or printed["data"]["tasks"]) <= set(printed["data"]["tasks"])
 
 
+@pytest.mark.parametrize("name", OF_CELLS)
+def test_overlays_of_a_study_are_methods(name: str) -> None:
+    # Those run in tests of their own.
+    study = OF_CELLS[name]
+    overlays = [path for change in study["cells"].values() for path in change.get("overlays", ())]
+    assert all(Path(path).is_file() for path in overlays)
+    assert {Path(path).parent for path in overlays} <= {methods_table.METHODS}
+
+
 def test_a_suite_with_fewer_tasks_keeps_the_env_steps_of_each() -> None:
-    data = studying.reduced(SUITE, ("b",))["data"]
+    data = study_runs.reduced(SUITE, ("b",))["data"]
     assert data == {
-        "tasks": {"b": {}, "c": {"acts": False}},
+        "tasks": {"b": {}, "c": {"acts": False}, "d": {"learns": False}},
         "total_env_steps": 500,
         "evaluate_every_env_steps": 50,
         "num_envs": 4,
@@ -71,18 +95,18 @@ def test_the_env_steps_that_a_study_sets_are_shared_by_specialists_and_part_of_i
     path.write_text(yaml.safe_dump(SUITE))
     study = {"suite": str(path), "cells": {"all": {}, "specialists": {"each_task": True}}}
     shorter = {**study, "data": {"total_env_steps": 300}}
-    runs = list(studying.runs_of(shorter, [0]))
-    steps = [studying.suite_of(run, shorter)["data"]["total_env_steps"] for run in runs]
-    assert steps == [300, 150, 150]
-    hashes = [{studying.definition_of(run, s) for run in runs} for s in (study, shorter)]
+    runs = [list(study_runs.runs_of(one, [0])) for one in (study, shorter)]
+    fits = [run for run in runs[1] if isinstance(run, study_runs.FitRun)]
+    assert [run.whole_suite["data"]["total_env_steps"] for run in fits] == [300, 150, 150]
+    hashes = [{run.definition() for run in one} for one in runs]
     assert not hashes[0] & hashes[1]
 
 
-def test_specialists_are_a_run_for_each_task_that_acts(tmp_path: Path) -> None:
+def test_specialists_are_a_run_for_each_task_that_is_played_and_learned(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(yaml.safe_dump(SUITE))
     study = {"suite": str(path), "cells": {"all": {}, "specialists": {"each_task": True}}}
-    names = [(run.cell, run.seed, run.name) for run in studying.runs_of(study, [3, 4])]
+    names = [(*run.cells, run.seed, run.name) for run in study_runs.runs_of(study, [3, 4])]
     per_seed = [("all", "all"), ("specialists", "a"), ("specialists", "b")]
     assert names == [(cell, seed, name) for seed in (3, 4) for cell, name in per_seed]
 
@@ -118,24 +142,24 @@ def test_what_is_finished_is_not_repeated(tmp_path: Path) -> None:
     suite = tmp_path / "suite.yaml"
     suite.write_text(yaml.safe_dump(SUITE))
     study = {"suite": str(suite), "cells": {"control": {}}}
-    first, second = studying.runs_of(study, [0, 1])
-    definition = studying.definition_of(first, study)
+    first, second = study_runs.runs_of(study, [0, 1])
+    definition = first.definition()
     rows = _rows("control", {0: (0.5, 0.7)}, "")
     studying.append(path, [{**row, "definition": definition} for row in rows])
-    assert studying.missing([first, second], study, path) == [second]
+    assert studying.missing([first, second], path) == [second]
 
 
 def test_rows_of_a_run_that_has_been_defined_otherwise_since_are_refused(tmp_path: Path) -> None:
     path, suite = tmp_path / "study.csv", tmp_path / "suite.yaml"
     suite.write_text(yaml.safe_dump(SUITE))
     study: dict[str, Any] = {"suite": str(suite), "cells": {"control": {}}}
-    (run,) = studying.runs_of(study, [0])
+    (run,) = study_runs.runs_of(study, [0])
     rows = _rows("control", {0: (0.5, 0.7)}, "")
-    definition = studying.definition_of(run, study)
+    definition = run.definition()
     studying.append(path, [{**row, "definition": definition} for row in rows])
     study["cells"]["control"] = {"arguments": ["--model.init_args.max_grad_norm=1"]}
     with pytest.raises(ValueError, match=complaint("control")):
-        studying.missing(studying.runs_of(study, [0]), study, path)
+        studying.missing(study_runs.runs_of(study, [0]), path)
 
 
 def test_cells_hold_the_seeds_that_have_all_tasks(tmp_path: Path) -> None:
@@ -160,6 +184,14 @@ def test_a_gain_is_a_difference_of_means_with_its_interval(tmp_path: Path) -> No
     # Seeds do not differ: there is nothing to be unsure of.
     found = summary.gain(cells["better"], cells["control"])
     assert found == pytest.approx((0.3, 0.3, 0.3))
+
+
+def test_one_seed_says_nothing_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "study.csv"
+    studying.append(path, _rows("control", {0: (0.4, 0.6), 1: (0.5, 0.7)}, ""))
+    studying.append(path, _rows("better", {0: (0.9, 0.9)}, ""))
+    cells = summary.read_cells(path)
+    assert summary.gain_text(cells["better"], cells["control"]) == "+0.350 (one seed)"
 
 
 def test_the_interval_of_a_gain_is_that_of_welchs_t(tmp_path: Path) -> None:
@@ -205,6 +237,72 @@ def test_every_task_has_its_mean_and_range(tmp_path: Path) -> None:
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     summary.draw(_write(tmp_path / "study.csv"), "control", tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 0
+
+
+def _stage_rows(
+    stage: str, scores: dict[int, float], parameters: int, **given: str
+) -> list[dict[str, Any]]:
+    said = {"role": "learns", "agreement": "", "catch_up": "", "earlier_env_steps": 0}
+    rows = _rows(stage, {seed: (score, score) for seed, score in scores.items()}, "")
+    own = [row for row in rows if row["task"] == "a"]
+    return [{**row, **said, "parameters": parameters, **given} for row in own]
+
+
+def test_stages_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    path = tmp_path / "sequence.csv"
+    studying.append(path, _stage_rows("teacher", {0: 0.5, 1: 1.0, 2: 0.8}, 1000))
+    given = {"agreement": "0.9", "earlier_env_steps": "2000", "role": "held_out"}
+    studying.append(path, _stage_rows("student", {0: 0.4, 1: 1.0, 2: 0.9}, 40, **given))
+    _, _, teacher, student, *_ = sequence_summary.stage_table(path, {"a": "teacher"})
+    cells = "| teacher | a | 3 | 0.767 (0.500 to 1.000) |  |  |  | 1,000 | 2,000 (0) |"
+    assert teacher == cells
+    # Shares 0.8, 1 and 1.125.
+    shares = "1.000 (0.800 to 1.125)"
+    scores = "0.767 (0.400 to 1.000)"
+    assert student == f"| student | (a) | 3 | {scores} | {shares} | 0.900 |  | 40 | 2,000 (2,000) |"
+
+
+def test_a_stage_catches_up_if_most_seeds_do(tmp_path: Path) -> None:
+    rows = {0: {"catch_up": "0.2"}, 1: {"catch_up": "0.5"}, 2: {"catch_up": "never"}}
+    assert sequence_summary.catch_up_text(rows) == "0.50"
+    assert sequence_summary.catch_up_text({**rows, 3: rows[2], 4: rows[2]}) == "never"
+    assert sequence_summary.catch_up_text({0: {"catch_up": ""}}) == ""
+
+
+def test_the_stages_of_a_sequence_are_its_cells_and_know_what_they_build_on(
+    tmp_path: Path,
+) -> None:
+    run = study_runs.SequenceRun(0, {"sequence": "configs/sequences/forgetting.yaml"})
+    assert {"lane_keeping", "ewc_light", "rehearsal_light"} <= set(run.cells)
+    before = run.before(run.stages["ewc_light"])
+    assert before == ["lane_keeping", "ewc_pedestrian"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "scratch", "share"),
+    [
+        # From scratch half of the way after 15 steps; 0.5 is its asymptote.
+        ([0.2, 0.6, 0.6], [0.0, 0.4, 0.6, 0.5], "0.5000"),
+        ([0.9, 0.9, 0.9], [0.0, 0.4, 0.6, 0.5], "0.0000"),
+        ([0.0, 0.0, 0.1], [0.0, 0.4, 0.6, 0.5], "never"),
+        ([0.0, 0.0, 0.1], [0.5, 0.5, 0.5, 0.5], ""),
+    ],
+)
+def test_catching_up_is_reaching_the_end_of_learning_from_scratch(
+    ours: list[float], scratch: list[float], share: str
+) -> None:
+    curves = [Curve(10 * np.arange(len(one)), np.array(one)) for one in (ours, scratch)]
+    assert study_runs.catch_up(*curves) == share
+
+
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_a_study_of_a_sequence_divides_by_a_stage_that_learns_the_task(name: str) -> None:
+    study = OF_SEQUENCES[name]
+    stages = {stage.name: stage for stage in read_sequence(study["sequence"]).stages}
+    assert study["reference"]
+    for task, stage in study["reference"].items():
+        learned = stages[stage].tasks
+        assert learned is None or task in learned
 
 
 def test_every_method_has_a_row_under_its_question() -> None:

@@ -1,4 +1,4 @@
-"""Overlays that keep what an earlier run has learned, from the command line."""
+"""Overlays that keep or follow what an earlier run has learned, from the command line."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,3 +94,12 @@ def test_an_earlier_task_is_kept_beside_a_new_one(started: str, method: str) -> 
         (guidance,) = model.objectives
         assert isinstance(guidance, Guidance)
         assert metrics["train/guidance"].values.max() > 0.0
+
+
+@pytest.mark.parametrize("started", RUNS[:1], indirect=True)
+@pytest.mark.parametrize("method", ["kickstarting", "qdagger"])
+def test_a_teacher_is_followed_beside_rewards(started: str, method: str) -> None:
+    folder = _fit(started, method, folder=f"runs/{method}")
+    metrics = read_metrics(folder / "metrics.csv")
+    assert "train/td_loss/cartpole" in metrics
+    assert metrics["train/guidance"].values.max() > 0.0

@@ -1,6 +1,6 @@
 """Say what the runs of a study come to.
 
-    python benchmarks/multitask/summary.py classic_control
+    python benchmarks/summary.py multitask/classic_control
 
 reads `benchmarks/results/multitask/classic_control.csv` and of the study its `control`
 (hard_sharing if it names none) and `tasks` (all), prints a Markdown table with one row per cell,
@@ -16,6 +16,9 @@ are those that all cells have been tested in.
   half of the seeds do not get there in some task.
 - of specialists: the ratio of mean scores, with the interval of a bootstrap over runs.
 - time: CPU seconds of all runs of a seed, evaluations and report included, over the control's.
+
+Of a study of a sequence it is one table with a row per stage and task: scores, and what
+`sequence_summary.py` adds.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ import numpy as np
 import yaml
 from matplotlib.figure import Figure
 from scipy.stats import ttest_ind
+from sequence_summary import stage_table
 
 from lit_mtdqn.analysis.statistics import (
     interquartile_mean,
@@ -42,7 +46,7 @@ from lit_mtdqn.analysis.statistics import (
 )
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parent / "results" / "multitask"
+RESULTS = HERE / "results"
 RESAMPLES = 5_000
 Array = np.ndarray
 Rows = dict[str, dict[str, str]]
@@ -125,13 +129,24 @@ def _cell(name: str, tasks: tuple[str, ...], seeds: dict[int, Rows]) -> Cell:
 
 
 def gain(cell: Cell, control: Cell) -> tuple[float, float, float]:
-    """Return the difference of mean scores and the ends of its 95 % interval."""
+    """Return the difference of mean scores and the ends of its 95 % interval.
+
+    One seed says nothing of others: the ends are NaN.
+    """
     first, second = cell.scores.mean(1), control.scores.mean(1)
     difference = float(first.mean() - second.mean())
-    if min(len(first), len(second)) < 2 or first.std() + second.std() == 0.0:
+    if min(len(first), len(second)) < 2:
+        return difference, np.nan, np.nan
+    if first.std() + second.std() == 0.0:
         return difference, difference, difference
     interval = ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
     return difference, float(interval.low), float(interval.high)
+
+
+def gain_text(cell: Cell, control: Cell) -> str:
+    """Return a gain with its interval, or that there is one seed alone."""
+    middle, low, high = gain(cell, control)
+    return f"{middle:+.3f} " + ("(one seed)" if np.isnan(low) else f"({low:+.3f}, {high:+.3f})")
 
 
 def ratio(cell: Cell, other: Cell, generator: np.random.Generator) -> tuple[float, float, float]:
@@ -163,8 +178,7 @@ def table(cells: dict[str, Cell], control: str, specialists: str) -> list[str]:
     best_first = sorted(cells.values(), key=lambda c: -interquartile_mean(c.scores))
     for cell in best_first:
         low, high = cell.interval(generator)
-        middle, least, most = gain(cell, cells[control])
-        difference = "" if cell.name == control else f"{middle:+.3f} ({least:+.3f}, {most:+.3f})"
+        difference = "" if cell.name == control else gain_text(cell, cells[control])
         score = f"{interquartile_mean(cell.scores):.3f} ({low:.3f}, {high:.3f})"
         share = ""
         if specialists in cells and cell.name != specialists:
@@ -229,17 +243,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("study", help="name of the study")
+    parser.add_argument("study", help="folder and name of the study")
     given = parser.parse_args()
     study = yaml.safe_load((HERE / f"{given.study}.yaml").read_text())
-    control = study.get("control", "hard_sharing")
-    cells = read_cells(RESULTS / f"{given.study}.csv", study.get("tasks", ()))
-    lines = [*table(cells, control, "specialists"), "", *task_table(cells)]
+    results = RESULTS / given.study
+    if "sequence" in study:
+        lines = stage_table(results.with_suffix(".csv"), study.get("reference", {}))
+    else:
+        control = study.get("control", "hard_sharing")
+        cells = read_cells(results.with_suffix(".csv"), study.get("tasks", ()))
+        lines = [*table(cells, control, "specialists"), "", *task_table(cells)]
+        draw(cells, control, results.with_suffix(".png"))
     print("\n".join(lines))
     command = f"`python {shlex.join(sys.argv)}`"
-    text = "\n".join([f"# {given.study}", "", command, "", *lines, ""])
-    (RESULTS / f"{given.study}.md").write_text(text)
-    draw(cells, control, RESULTS / f"{given.study}.png")
+    text = "\n".join([f"# {Path(given.study).name}", "", command, "", *lines, ""])
+    results.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":

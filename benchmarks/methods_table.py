@@ -1,6 +1,6 @@
 """Write the table of methods: what each is, how to say it, and what it was worth.
 
-    python benchmarks/multitask/methods_table.py
+    python benchmarks/methods_table.py
 
 reads the overlays of `configs/methods/` and the results of the studies, and writes
 `configs/methods/README.md`. A gain is the difference of mean test scores to hard sharing on the
@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from summary import RESULTS, Cell, gain, read_cells, relative_time
+from summary import RESULTS, Cell, gain_text, read_cells, relative_time
 
 METHODS = Path("configs/methods")
 SEQUENCES = Path("configs/sequences")
 CONTROL = "hard_sharing"
-COSTS = RESULTS.parent / "method_cost.csv"
+COSTS = RESULTS / "method_cost.csv"
 COSTED_TASKS = "3"
 # What the control has already.
 DEFAULTS = ("popart",)
 # Studies by the column that they fill.
 STUDIES = {
-    "noisy driving": ("noisy_driving", "noisy_driving_values"),
-    "classic control": ("classic_control",),
+    "noisy driving": ("multitask/noisy_driving", "multitask/noisy_driving_values"),
+    "classic control": ("multitask/classic_control",),
 }
 # What names tasks, and so fits in no overlay.
 BY_TASK = {
@@ -39,7 +39,7 @@ BY_TASK = {
 }
 QUESTIONS = {
     "What it takes from another run, and what stays": ("source", "parts", "replay"),
-    "What students learn from teachers": ("match",),
+    "What is learned from teachers": ("match", "teachers"),
     "What tasks share": ("sharing", "torso", "prior"),
     "What a task without rewards has of the others": ("Align",),
     "How they share one update": ("balancer", "objectives"),
@@ -78,9 +78,8 @@ def measured(cells: dict[str, Cell], name: str) -> str:
         return "in the control"
     if name not in cells or CONTROL not in cells:
         return ""
-    middle, low, high = gain(cells[name], cells[CONTROL])
     time = relative_time(cells[name], cells[CONTROL])
-    return f"{middle:+.3f} ({low:+.3f}, {high:+.3f}), {time or 'time unknown'}"
+    return f"{gain_text(cells[name], cells[CONTROL])}, {time or 'time unknown'}"
 
 
 def update_costs() -> dict[str, str]:
@@ -141,7 +140,7 @@ def main() -> None:
         "PopArt on the same suite, with the 95 % interval over seeds, and the time of a run as a",
         "multiple of the control's. The time of an update, too, is a multiple of the control's, of",
         "a small network on three driving tasks (`benchmarks/method_cost.py`). This page is the",
-        "output of `python benchmarks/multitask/methods_table.py`.",
+        "output of `python benchmarks/methods_table.py`.",
         "",
     ]
     (METHODS / "README.md").write_text("\n".join([*head, *table()]))

@@ -1,0 +1,88 @@
+"""What the stages of a sequence come to, over seeds.
+
+- score: mean of the last network's test scores, with their range over seeds.
+- of reference: the same as a share of the stage that the study's `reference` names for the task,
+  seed by seed, as stages of one seed build on one another; median and range.
+- agreement: how often a student does as its teacher would, mean over seeds.
+- catch-up: median over seeds of the share of the env steps from scratch after which the asymptote
+  there is reached; never if half of the seeds do not get there.
+- parameters: of the network, heads of other tasks included.
+- env steps: its own, and in brackets those of all stages that it builds on.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+Rows = dict[int, dict[str, str]]
+HEADER = ("stage", "task", "seeds", "score", "of reference", "agreement", "catch-up")
+COSTS = ("parameters", "env steps")
+NEVER = "never"
+
+
+def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
+    """Return the lines of a Markdown table, a row per stage and task.
+
+    Args:
+        path: The results of the study.
+        reference: The stage that a task's scores are divided by.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[tuple[str, str], Rows] = defaultdict(dict)
+    for row in rows:
+        found[row["cell"], row["task"]][int(row["seed"])] = row
+    names = (*HEADER, *COSTS)
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    for (stage, task), own in found.items():
+        is_learned = next(iter(own.values()))["role"] == "learns"
+        by = found.get((reference.get(task, ""), task), {})
+        fields = [
+            stage,
+            task if is_learned else f"({task})",
+            str(len(own)),
+            score_text(own),
+            "" if by is own else share_text(own, by),
+            _mean(own, "agreement", ".3f"),
+            catch_up_text(own),
+            _mean(own, "parameters", ",.0f"),
+            f"{_mean(own, 'env_steps', ',.0f')} ({_mean(own, 'earlier_env_steps', ',.0f')})",
+        ]
+        lines.append("| " + " | ".join(fields) + " |")
+    return [*lines, "", "(task): held out, not learned in the stage"]
+
+
+def score_text(rows: Rows) -> str:
+    """Return the mean score and its range."""
+    scores = np.array([float(row["score"]) for row in rows.values()])
+    return f"{scores.mean():.3f} ({scores.min():.3f} to {scores.max():.3f})"
+
+
+def share_text(rows: Rows, reference: Rows) -> str:
+    """Return scores as shares of those of the same seeds, or nothing where there are none."""
+    seeds = [seed for seed in rows if seed in reference]
+    if not seeds:
+        return ""
+    ours, theirs = ([float(r[s]["score"]) for s in seeds] for r in (rows, reference))
+    shares = np.array(ours) / np.array(theirs)
+    return f"{np.median(shares):.3f} ({shares.min():.3f} to {shares.max():.3f})"
+
+
+def catch_up_text(rows: Rows) -> str:
+    """Return the median share of env steps, or nothing where there is no run from scratch."""
+    texts = [row["catch_up"] for row in rows.values() if row["catch_up"]]
+    if not texts:
+        return ""
+    shares = np.array([np.inf if text == NEVER else float(text) for text in texts])
+    middle = float(np.median(shares))
+    return f"{middle:.2f}" if np.isfinite(middle) else NEVER
+
+
+def _mean(rows: Rows, column: str, form: str) -> str:
+    values = [float(row[column]) for row in rows.values() if row[column]]
+    return format(np.mean(values), form) if values else ""
