@@ -175,5 +175,5 @@ class Guidance(Taught):
         if not self.by_gap:
             return weight
         name = self.names[number]
-        share = self.learner.source.scores.score(name) / self._teacher_scores[name]
-        return weight * min(max(1.0 - share, 0.0), 1.0)
+        score: float = self.learner.source.scores.score(name)
+        return weight * min(max(1.0 - score / self._teacher_scores[name], 0.0), 1.0)

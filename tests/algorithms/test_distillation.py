@@ -85,7 +85,7 @@ def test_the_loss_is_the_distance_to_the_teacher_at_what_was_seen(kind: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["policy_kl", "mse"])
-def test_mixed_precision_changes_little(kind: str) -> None:
+def test_mixed_precision_changes_little(kind: Any) -> None:
     batch, teacher = random_batch(INFOS), DQN(INFOS, NETWORK)
     teacher.layers = lambda *given: teacher.network(*given).layers  # type: ignore[assignment]
     model = _student(teacher, match=partial(Match, kind=kind), objectives=[FeatureRegression])
@@ -283,7 +283,7 @@ def test_actions_are_not_drawn_among_logits_and_values_at_one_temperature(share:
     for options in ({}, {"match": partial(Match, kind="mse")}, {"teacher_share": 1.0}):
         model = _student(**{"teacher_share": share, **options})
         model.trainer = Mock()
-        model.trainer.datamodule.exploration = Boltzmann()  # type: ignore[attr-defined]
+        model.trainer.datamodule.exploration = Boltzmann()
         if options:
             model._require_one_unit_of_actors()
             continue

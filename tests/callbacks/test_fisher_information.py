@@ -164,6 +164,7 @@ def test_students_of_policies_are_measured_by_the_policy_that_they_say() -> None
     plain = _model()
     plain.network.load_state_dict(model.network.state_dict())
     assert_table(found, _measured(plain, batch, temperature=1.0, relative=False))
+    kind: Any
     for kind, owner in (("values", model), ("policy", model), ("values", plain)):
         callback = FisherInformation(kind)
         if kind == "values" and owner is model:
