@@ -57,6 +57,11 @@ class DQN(ValueLearner):
         self.objective: TD = as_factory(objective)()
         self.objective.require_network(self.network)
 
+    def on_fit_start(self) -> None:
+        """Let the objective look at what it will learn from."""
+        super().on_fit_start()
+        self.objective.bind(self)
+
     def losses(
         self,
         batch: Transition,

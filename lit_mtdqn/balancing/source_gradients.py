@@ -31,7 +31,7 @@ class SourceGradients(Balancer):
             learns more from sources; ending at 0 leaves the target alone in the end.
         gate: What of a source's gradient is let through: `sign`, all of it where it does not
             oppose the target's; `cosine`, the share that is the cosine of their angle, none where
-            they oppose each other; `none`, all of it, always: the literal sum.
+            they oppose each other; `none`, all of it, always.
 
     Raises:
         ValueError: If a value is out of range, there is no such task or no source; at an update

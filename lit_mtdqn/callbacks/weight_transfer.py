@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import lightning
 import torch
@@ -21,24 +22,26 @@ from lit_mtdqn.analysis.checkpoints import (
     read_checkpoint,
 )
 from lit_mtdqn.functional.parameters import update_target_
+from lit_mtdqn.networks import Head
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
 from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.scaling import Scale
-from lit_mtdqn.types import TaskInfo, as_task_infos, require
+from lit_mtdqn.types import HasTargetNetwork, TaskInfo, as_task_infos, require
 
 
 class WeightTransfer(Callback):
     """Starts a run from the weights of another one, and says what it has moved.
 
-    Weights find their places by name, those of single tasks by the task's name. It happens once,
-    before training; a resumed run keeps what its checkpoint holds. Everything is checked before
-    anything is moved. The target network becomes a copy of the online one; the optimiser starts
-    with empty moments; epsilon, clock and replay are the new run's own. A head keeps its raw
-    values: a scale of the same kind moves with it, the unit of another is folded into its weights.
-    Heads of another kind stay behind, and so do those of values where the model is a student of
-    policies, or the other way round. In YAML, for a multi-task trunk that starts from the best of
-    several specialists:
+    Weights find their places by name, those of single tasks by the task's name. It happens once to
+    each learner, before training; a resumed run keeps what its checkpoint holds. Everything is
+    checked before anything is moved. The target network becomes a copy of the online one; the
+    optimiser starts with empty moments; epsilon, clock and replay are the new run's own. A head
+    keeps its raw values: a scale of the same kind moves with it, the unit of another is folded into
+    its weights. Heads of another kind stay behind, of another support or number of atoms, quantiles
+    or cumulants, too, and so do those of values where the model is a student of policies, or the
+    other way round. In YAML, for a multi-task trunk that starts from the best of several
+    specialists:
 
         trainer:
           callbacks+:
@@ -66,20 +69,22 @@ class WeightTransfer(Callback):
             or `head.values.cartpole`.
         tasks: The source's name for a task or head, by the model's. Tasks of one name need none.
         names: The source's beginning of names, by the model's, such as
-            `{sharing.columns.new: torso}`.
+            `{sharing.columns.new: torso}`; a head that is moved so brings its own unit with it.
         layers: Move only the first so many layers of torsos; None moves all.
-        exact: Whether a tensor of another shape is an error. Otherwise the rows and columns that
+        exact: Whether what does not fit as a whole is an error. Otherwise the rows and columns that
             both have are moved, whole channels of a dense layer behind convolutions; one that sees
-            images of another size stays as it is.
+            images of another size, kernels of another size and heads of another kind stay as they
+            are.
         keep: Share of what is moved in the new weights, the rest is what they were before, in
             (0, 1]. Below 1 gives up knowledge for the ability to learn (shrink and perturb).
         checkpoint: Which network of a run's folder: the `last` or the `best`.
 
     Raises:
         ValueError: If a value is out of range; at the start, before anything is moved, if the
-            source is missing or of another package, a part, task or name is unknown, nothing fits,
-            a shape differs and `exact` is set, or heads could not keep their raw values under the
-            model's scale.
+            source is missing or of another package, a part, task or name is unknown on either side,
+            nothing fits, something does not fit as a whole and `exact` is set, or heads could not
+            keep their raw values under the model's scale.
+        TypeError: If the model is no learner of this package.
 
     References:
         Taylor and Stone 2009, "Transfer Learning for Reinforcement Learning Domains"; Ash and Adams
@@ -105,14 +110,31 @@ class WeightTransfer(Callback):
         self.sources, self.parts, self.layers = sources, list(parts), layers
         self.tasks, self.names = dict(tasks or {}), dict(names or {})
         self.exact, self.keep, self.checkpoint = exact, keep, checkpoint
-        self._has_moved = False
+
+    @cached_property
+    def _receivers(self) -> WeakSet[lightning.LightningModule]:
+        """Which learners have received."""
+        return WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all but the receivers, who do not go along to other processes."""
+        return {name: value for name, value in vars(self).items() if name != "_receivers"}
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Check that there is a network to be moved to."""
+        if stage == "fit" and not isinstance(pl_module, HasTargetNetwork):
+            raise TypeError(
+                f"`model` must have a `network` for WeightTransfer. Got {type(pl_module).__name__}."
+            )
 
     def on_fit_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Move the weights, unless the run is resumed or goes on."""
         # Not in `setup`, where a Trainer does not know yet whether it resumes.
-        if trainer.ckpt_path is not None or self._has_moved:
+        if trainer.ckpt_path is not None or pl_module in self._receivers:
             return
         learner: Any = pl_module
         name = "WeightTransfer.source"
@@ -120,16 +142,18 @@ class WeightTransfer(Callback):
         saved = read_checkpoint(path, name)
         found = online_weights(saved["state_dict"])
         wanted = names_of_parts(learner.network, self.parts, self.layers, "WeightTransfer")
-        if _outputs(saved["hyper_parameters"]) != _outputs(learner.hparams):
-            wanted = [name for name in wanted if not name.startswith("head.")]
-        moves = plan_moves(learner.network, found, wanted, self.tasks, self.names, exact=self.exact)
+        why = _why_unlike(learner.network.head, learner.hparams, saved["hyper_parameters"])
+        unlike = {name: why for name in wanted if why and name.startswith("head.")}
+        given = self.tasks, self.names
+        moves = plan_moves(learner.network, found, wanted, *given, exact=self.exact, unlike=unlike)
         change_unit = self._change_of_unit(learner, saved, moves)
         learner.network.load_state_dict(received(learner.network, found, moves, self.keep))
         if change_unit is not None:
             change_unit()
         update_target_(learner.target_network, learner.network)
-        self._has_moved = True
-        rank_zero_info(f"Weights of {path}:\n{describe(moves)}")
+        self._receivers.add(pl_module)
+        share = "" if self.keep == 1.0 else f", {self.keep:g} of them beside what was there"
+        rank_zero_info(f"Weights of {path}{share}:\n{describe(moves)}")
 
     def _change_of_unit(
         self, learner: Any, saved: Mapping[str, Any], moves: Sequence[Move]
@@ -139,17 +163,20 @@ class WeightTransfer(Callback):
         Raises:
             ValueError: If nothing would.
         """
-        came = moved_heads(learner.network, moves)
+        givers = moved_heads(learner.network, moves)
         own: Scale | None = learner.scale
         infos = as_task_infos(saved["hyper_parameters"]["tasks"])
         theirs = _scale_of(saved, infos)
-        if not came or (own is None and theirs is None):
+        if not givers or (own is None and theirs is None):
             return None
-        heads = zip(learner.tasks, learner.network.head_names, strict=True)
+        for head, several in givers.items():
+            must = f"give all of the model's head {head} from one head of the source"
+            require(len(several) == 1, "WeightTransfer.names", must, sorted(several))
+        heads = learner.network.head_names
         sources = {
-            place: self._source_task(info.name, head, infos)
-            for place, (info, head) in enumerate(heads)
-            if head in came
+            place: self._source_task(info.name, next(iter(givers[head])), infos)
+            for place, (info, head) in enumerate(zip(learner.tasks, heads, strict=True))
+            if head in givers
         }
         places = torch.tensor(list(sources.values()))
         given = torch.zeros(len(places), 2) + torch.tensor([0.0, 1.0])
@@ -171,27 +198,55 @@ class WeightTransfer(Callback):
         require(own is None or own.keeps_values, "model.scale", must, type(own).__name__)
         head = learner.network.head
         must = f"be {kind} as the source's, whose unit {type(head).__name__} keeps"
-        require(head.can_rescale, "model.scale", must, own and type(own).__name__)
+        first = [
+            next(p for p, at in enumerate(sources) if heads[at] == heads[to]) for to in sources
+        ]
+        can_fold = head.can_rescale and torch.equal(raw, raw[first])
+        require(can_fold, "model.scale", must, own and type(own).__name__)
         factor, shift = torch.ones(len(learner.tasks)), torch.zeros(len(learner.tasks))
         rows = list(sources)
         factor[rows], shift[rows] = raw[:, 1] - raw[:, 0], raw[:, 0]
         return partial(head.rescale_, factor.to(learner.device), shift.to(learner.device))
 
     def _source_task(self, task: str, head: str, infos: Sequence[TaskInfo]) -> int:
-        """Return the source's number of the task that a head has learned."""
-        asked = self.tasks.get(task, self.tasks.get(head, task))
-        names, heads = [info.name for info in infos], [info.head for info in infos]
-        must = f"name the source's task for {task}, among {names}"
-        require(asked in names or asked in heads, "WeightTransfer.tasks", must, asked)
-        place = names.index(asked) if asked in names else heads.index(asked)
+        """Return the source's number of the task in whose unit one of its heads speaks.
+
+        Args:
+            task: The model's task that has received the head.
+            head: The source's name of it.
+            infos: The source's tasks.
+        """
+        # Where all tasks have one head it has the name of none.
+        having = [at for at, info in enumerate(infos) if info.head == head] or range(len(infos))
         # The unit of a held-out task is that of the one whose head it has.
-        owners = [at for at, i in enumerate(infos) if i.learns and i.head == heads[place]]
-        return place if infos[place].learns or not owners else owners[0]
+        learning = [at for at in having if infos[at].learns] or having
+        asked = self.tasks.get(task, task)
+        return next((at for at in learning if infos[at].name == asked), learning[0])
 
 
-def _outputs(hyperparameters: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return the class of the heads, and whether they say values or logits of a policy."""
-    return head_kind(hyperparameters), says_values(hyperparameters)
+def _why_unlike(head: Head, own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return why a source's heads mean something else, nothing if they do not.
+
+    Args:
+        head: The model's.
+        own: Hyperparameters of the model.
+        other: Hyperparameters of the source.
+    """
+    pairs = {"": (head_kind(own), head_kind(other)), "outputs are ": (_say(own), _say(other))}
+    mine, theirs = (head.meaning(_arguments_of_head(given)) for given in (own, other))
+    pairs |= {f"{name} ": (mine[name], theirs[name]) for name in mine}
+    told = (f"{name}{a}, in the source {b}" for name, (a, b) in pairs.items() if a != b)
+    return next(told, "")
+
+
+def _say(hyperparameters: Mapping[str, Any]) -> str:
+    return "values" if says_values(hyperparameters) else "logits of a policy"
+
+
+def _arguments_of_head(hyperparameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    network = hyperparameters.get("network") or {}
+    head = (network.get("init_args") or {}).get("head") or {}
+    return head.get("init_args") or {}
 
 
 def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:

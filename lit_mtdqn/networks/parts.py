@@ -21,19 +21,21 @@ def names_of_parts(
     Args:
         network: The network.
         parts: `all`, `heads`, `trunk` (all but the heads), beginnings of names such as `torso`, or
-            names of tasks and heads, for all rows that these have to themselves.
+            names of tasks and heads, for all rows that these have to themselves: what passes
+            between two tasks, `to.source`, belongs to the one that receives.
         layers: Keeps the first so many layers of torsos alone; None keeps all.
         asker: Who wants to know, for complaints.
 
     Raises:
-        ValueError: If a part is unknown, or nothing belongs to all of this.
+        ValueError: If a part is unknown, no torso has so many layers, or nothing belongs to all of
+            this.
     """
     every = list(network.state_dict())
     rows = rows_of(network)
     known = ["all", "trunk", "heads", *modules_of(every), *sorted({row for _, row in rows})]
     beginnings = list(parts)
     for part in parts:
-        own = [f"{prefix}.{row}" for prefix, row in rows if row == part]
+        own = [f"{prefix}.{row}" for prefix, row in rows if begins(row, part)]
         must = f"name parts among {', '.join(known)}"
         is_known = part in known[:3] or own or any(is_in(name, part) for name in every)
         require(bool(is_known), f"{asker}.parts", must, part)
@@ -46,6 +48,8 @@ def names_of_parts(
     found = [name for name in found if name in first]
     must = "reach into a torso that names its layers, as a LayeredTorso does"
     require(bool(found), f"{asker}.layers", must, f"none of them in {list(parts)}")
+    deepest = max(len(torso.chain()) for _, torso in _torsos(network))
+    require(layers <= deepest, f"{asker}.layers", f"be at most {deepest}, all layers", layers)
     return found
 
 
@@ -81,7 +85,12 @@ def is_in(name: str, part: str) -> bool:
             return name.startswith("head.")
         case "trunk":
             return not name.startswith("head.")
-    return name == part or name.startswith(f"{part}.")
+    return begins(name, part)
+
+
+def begins(name: str, beginning: str) -> bool:
+    """Return whether a dotted name begins with some of its words."""
+    return name == beginning or name.startswith(f"{beginning}.")
 
 
 def rows_of(network: nn.Module) -> list[tuple[str, str]]:

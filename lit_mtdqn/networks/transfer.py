@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_mtdqn.networks.parts import is_in, module_of, modules_of, places_behind, rows_of
+from lit_mtdqn.networks.parts import begins, module_of, modules_of, places_behind, rows_of
 from lit_mtdqn.types import require
 
-Outcome = Literal["moved", "adapted", "kept", "ignored", "anchored", "free"]
+Outcome = Literal["moved", "adapted", "fresh", "ignored", "anchored", "free"]
 
 
 class Move(NamedTuple):
@@ -20,8 +20,9 @@ class Move(NamedTuple):
     Attributes:
         name: Its name: the receiving network's, or of what is ignored the giving one's.
         source: Name under which the giving network has it, or None.
-        outcome: `moved` as it is; `adapted`, as much of it as fits; `kept` as it was, for nothing
-            came; `ignored`, nothing has taken it. Of an anchor: `anchored`, held near it; `free`.
+        outcome: `moved` as it is; `adapted`, as much of it as fits; `fresh`, as the receiving
+            network has drawn it, for nothing came; `ignored`, nothing has taken it. Of an anchor:
+            `anchored`, held near it; `free`.
         reason: Why.
     """
 
@@ -39,6 +40,7 @@ def plan_moves(
     names: Mapping[str, str],
     *,
     exact: bool,
+    unlike: Mapping[str, str] | None = None,
     name: str = "WeightTransfer.source",
 ) -> list[Move]:
     """Return what becomes of the wanted tensors of a network and of all that another one has.
@@ -49,31 +51,29 @@ def plan_moves(
         wanted: Names of the receiving network's tensors.
         tasks: The giving network's name for a task or head, by the receiving one's.
         names: The giving network's beginning of names, by the receiving one's.
-        exact: Whether a tensor of another shape is refused rather than adapted.
+        exact: Whether what does not fit as a whole is refused rather than adapted.
+        unlike: Why some of the wanted tensors mean something else in the giving network, by name.
         name: What the user calls the source, for complaints.
 
     Raises:
-        ValueError: If a task or name is unknown, shapes differ and must not, or nothing at all
-            fits.
+        ValueError: If a task or name is unknown on either side, something must fit and does not, or
+            nothing at all fits.
     """
     own, owner = network.state_dict(), name.partition(".")[0]
-    rows = {row for _, row in rows_of(network)}
-    must = f"name tasks and heads among {sorted(rows)}"
-    require(set(tasks) <= rows, f"{owner}.tasks", must, sorted(tasks))
-    for beginning in names:
-        must = f"name beginnings of {modules_of(own)}"
-        is_known = any(is_in(key, beginning) for key in own)
-        require(is_known, f"{owner}.names", must, beginning)
+    _require_tasks(f"{owner}.tasks", tasks, network, found)
+    _require_names(f"{owner}.names", names, own, found)
     sources = {key: _source_of(network, key, tasks, names) for key in wanted}
-    unlike = _of_unlike_images(network, found, tasks, names)
+    unlike = {**_of_unlike_images(network, found, tasks, names), **(unlike or {})}
     moves = [
         _move(key, own[key], sources[key], found, unlike.get(key), exact=exact) for key in wanted
     ]
     must = f"have some of {modules_of(wanted)}"
     fits = any(move.outcome in ("moved", "adapted") for move in moves)
-    require(fits, name, must, modules_of(found))
-    taken = {move.source for move in moves}
-    return [*moves, *(_ignored(key, own) for key in found if key not in taken)]
+    reasons = sorted({unlike[key] for key in wanted if key in unlike and sources[key] in found})
+    require(fits, name, must, reasons or modules_of(found))
+    # What was asked for and does not fit has a line of its own.
+    asked = set(sources.values())
+    return [*moves, *(_ignored(key, own) for key in found if key not in asked)]
 
 
 def received(
@@ -98,18 +98,28 @@ def received(
     return state
 
 
-def moved_heads(network: nn.Module, moves: Iterable[Move]) -> set[str]:
-    """Return the names of heads of which something has come."""
-    came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
-    rows = [(prefix, row) for prefix, row in rows_of(network) if prefix.startswith("head.")]
-    return {row for prefix, row in rows if any(is_in(name, f"{prefix}.{row}") for name in came)}
+def moved_heads(network: nn.Module, moves: Sequence[Move]) -> dict[str, set[str]]:
+    """Return the giving network's heads of which something has come, by head."""
+    came = {m.name: m.source for m in moves if m.source and m.outcome in ("moved", "adapted")}
+    givers: dict[str, set[str]] = {}
+    for start, row in _heads_of(network):
+        for name in (name for name in came if begins(name, start)):
+            giver = came[name].removesuffix(name.removeprefix(start))
+            givers.setdefault(row, set()).add(giver.rpartition(".")[2])
+    return givers
 
 
 def names_of_heads(network: nn.Module, heads: Iterable[str]) -> set[str]:
     """Return the names of a network's saved tensors that belong to some heads alone."""
     own = set(heads)
-    prefixes = [f"{p}.{row}" for p, row in rows_of(network) if p.startswith("head.") and row in own]
-    return {n for n in network.state_dict() if any(is_in(n, prefix) for prefix in prefixes)}
+    starts = [start for start, row in _heads_of(network) if row in own]
+    return {n for n in network.state_dict() if any(begins(n, start) for start in starts)}
+
+
+def _heads_of(network: nn.Module) -> list[tuple[str, str]]:
+    """Return the beginnings of the names that belong to single heads, each with its head."""
+    rows = [(prefix, row) for prefix, row in rows_of(network) if prefix.startswith("head.")]
+    return [(f"{prefix}.{row}", row) for prefix, row in rows]
 
 
 def describe(moves: Iterable[Move]) -> str:
@@ -133,18 +143,37 @@ def _move(
     exact: bool,
 ) -> Move:
     if source not in found:
-        return Move(name, None, "kept", f"the source has no {module_of(source)}")
-    shapes = tuple(found[source].shape), tuple(own.shape)
-    if shapes[0] == shapes[1] and unlike is None:
+        return Move(name, None, "fresh", f"the source has no {module_of(source)}")
+    mine, theirs = tuple(own.shape), tuple(found[source].shape)
+    if mine == theirs and unlike is None:
         return Move(name, source, "moved", "")
-    must = f"have the shape {shapes[1]} of the model's {name}, unless `exact` is false"
-    require(not exact, f"WeightTransfer.source: {source}", must, shapes[0])
-    if unlike is not None:
-        return Move(name, None, "kept", unlike)
-    if len(shapes[0]) != len(shapes[1]):
-        reason = f"has {len(shapes[1])} axes, in the source {len(shapes[0])}"
-        return Move(name, None, "kept", reason)
-    return Move(name, source, "adapted", f"{shapes[1]}, in the source {shapes[0]}")
+    reason = unlike or f"{mine}, in the source {theirs}"
+    must = f"fit the model's {name} as a whole, unless `exact` is false"
+    require(not exact, f"WeightTransfer.source: {source}", must, reason)
+    # The corner of a larger kernel sees something else.
+    fits = unlike is None and len(mine) == len(theirs) and mine[2:] == theirs[2:]
+    return Move(name, source, "adapted", reason) if fits else Move(name, None, "fresh", reason)
+
+
+def _require_tasks(
+    asked: str, tasks: Mapping[str, str], network: nn.Module, found: Mapping[str, Tensor]
+) -> None:
+    rows = {row for _, row in rows_of(network)}
+    must = f"name tasks and heads among {sorted(rows)}"
+    require(set(tasks) <= rows, asked, must, sorted(tasks))
+    words = {word for key in found for word in module_of(key).split(".")}
+    must = f"give names of tasks and heads that the source has, in {modules_of(found)}"
+    require(set(tasks.values()) <= words, asked, must, sorted(tasks.values()))
+
+
+def _require_names(
+    asked: str, names: Mapping[str, str], own: Iterable[str], found: Iterable[str]
+) -> None:
+    for mine, theirs in names.items():
+        must = f"name beginnings of {modules_of(own)}"
+        require(any(begins(key, mine) for key in own), asked, must, mine)
+        must = f"give beginnings that the source has, of {modules_of(found)}"
+        require(any(begins(key, theirs) for key in found), asked, must, theirs)
 
 
 def _of_unlike_images(
@@ -160,7 +189,7 @@ def _of_unlike_images(
         if dense in found and maker in found:
             theirs = found[dense].shape[-1] // len(found[maker])
             if theirs != places:
-                reasons[name] = f"sees {places} places of an image, in the source {theirs}"
+                reasons[name] = f"{places} places of an image, in the source {theirs}"
     return reasons
 
 
@@ -178,9 +207,11 @@ def _source_of(
 ) -> str:
     """Return the giving network's name of a tensor: by the longest beginning, else by its task."""
     for own in sorted(names, key=len, reverse=True):
-        if is_in(name, own):
+        if begins(name, own):
             return names[own] + name.removeprefix(own)
     for prefix, own in rows_of(network):
-        if own in tasks and is_in(name, f"{prefix}.{own}"):
-            return f"{prefix}.{tasks[own]}{name.removeprefix(f'{prefix}.{own}')}"
+        if begins(name, f"{prefix}.{own}"):
+            # Rows of pairs are called `to.source`.
+            theirs = ".".join(tasks.get(word, word) for word in own.split("."))
+            return f"{prefix}.{theirs}{name.removeprefix(f'{prefix}.{own}')}"
     return name

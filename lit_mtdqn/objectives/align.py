@@ -39,9 +39,10 @@ class Align(Objective):
     The target task acts and does not learn (`TaskSpec.learns`); the sources learn from rewards.
     `mmd`, `coral` and `dann` make the features of the target look like those of the sources, so
     that a source's head serves both: give the target that head (`TaskSpec.head`). Where the best
-    actions of alike features differ between the domains, that does harm. `dam` leaves features
-    alone and gives the target a head of its own, which learns the values of the sources' heads at
-    the target's observations, those of near sources more.
+    actions of alike features differ between the domains, that does harm. `dam` does not draw
+    features together: it gives the target a head of its own, which learns, and lets the layers
+    below it learn, the values of the sources' heads at the target's observations, those of near
+    sources more.
 
     - `mmd`: `weight` times the squared maximum mean discrepancy (`mmd_squared`).
     - `coral`: `weight` times the distance of covariances (`coral`). Of wide layers it is small:
@@ -51,7 +52,8 @@ class Align(Objective):
     - `dam`: `weight` times the sum over sources s of `gamma_s |Q_target - Q_s|^2`, means over the
       target's observations and the actions that both have, with `gamma_s` of `similarity_weights`
       from the discrepancy of each source's features to the target's. Q_s is the target network's or
-      a teacher's, in the unit of source s; the target's head learns in that unit.
+      a teacher's. All are in the unit of the first source, which the target has from it: a bounded
+      support cuts off what other sources say beyond it.
 
     Every source row of a minibatch counts alike, all sources together as one domain but under
     `dam`. Terms are of single minibatches, and on several ranks of each rank's own rows. Under
@@ -134,8 +136,10 @@ class Align(Objective):
         self._teachers: Any = None
 
     def bind(self, learner: Any) -> None:
-        """Load the teachers, if there are any."""
+        """Load the teachers, if there are any, and give the target a unit for `dam`."""
         self._learner = [learner]
+        if self.kind == "dam" and learner.scale is not None:
+            learner.scale.lend(self.target, self.sources[0])
         teachers, names = self._given
         self._teachers = learner.load_teachers(teachers, names) if teachers else None
 
@@ -194,20 +198,23 @@ class Align(Objective):
         mmd = torch.stack([mmd_squared(rows.detach(), features) for rows in sources.values()])
         seen = observation.expand(len(task), *observation.shape[1:])
         with torch.no_grad():
-            theirs = network.q_values(network(seen, task))
-            if self._teachers is not None:
-                theirs = self._taught(theirs, seen, task)
+            theirs = self._values(seen, task, network)
         mask = network.action_mask[task] & network.action_mask[self.target]
         ours = network.q_values(prediction).expand_as(theirs)
         distance = match_loss("mse", ours, theirs, 1.0, mask.unsqueeze(1)).mean(1)
         return (similarity_weights(mmd, self.sharpness) * distance).sum()
 
-    def _taught(self, values: Tensor, observation: Tensor, task: Tensor) -> Tensor:
-        """Return values [S, B, A] of sources, those of teachers where there are any."""
-        raw = self._teachers.action_values(observation, task)
-        taught = self._learner[0].values_in_unit(raw, task)
-        knows = self._teachers.knows(task).to(task.device)
-        return torch.where(knows.view(-1, 1, 1), taught, values)
+    def _values(self, observation: Tensor, task: Tensor, network: QNetwork) -> Tensor:
+        """Return values [S, B, A] of sources, or of their teachers, in the target's unit."""
+        (learner,) = self._learner
+        # Sources have units of their own: they meet in that of rewards.
+        values = learner.raw_values(network.q_values(network(observation, task)), task)
+        if self._teachers is not None:
+            taught = self._teachers.action_values(observation, task)
+            knows = self._teachers.knows(task).to(task.device)
+            values = torch.where(knows.view(-1, 1, 1), taught, values)
+        found: Tensor = learner.values_in_unit(values, torch.full_like(task, self.target))
+        return found
 
     def _features(self, prediction: Prediction) -> Tensor:
         return prediction.layers[self.layer]

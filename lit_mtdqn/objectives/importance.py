@@ -17,6 +17,8 @@ from lit_mtdqn.types import TaskInfos, Transition, as_task_infos, require
 # In standard deviations: a rare reward is far from all others.
 FARTHEST = 10.0
 TINY = 1e-6
+# Least share of an update in the moments of columns.
+SHARE = 0.01
 
 
 class ImportanceWeights(Objective):
@@ -27,7 +29,8 @@ class ImportanceWeights(Objective):
     an action in both tasks alike counts in full, what never follows it in the target task counts
     for nothing. How often either task comes to (s, a) does not matter. The ratio is that of the
     odds of two classifiers, one of (s, a, r, d, s') and one of (s, a), which learn along with the
-    network to tell the rows of both tasks apart. They begin undecided: all weights are 1.
+    network to tell the rows of both tasks apart, from updates that hold rows of both. They begin
+    undecided: all weights are 1.
 
     Where a deterministic task differs a little everywhere, exact weights are 0 everywhere; a
     `power` below 1 then keeps what is nearly right. Where the target task never comes the ratio is
@@ -45,8 +48,7 @@ class ImportanceWeights(Objective):
         hidden: Width of the classifiers' hidden layers. Larger tells apart more.
 
     Raises:
-        ValueError: If a value is out of range, or at an update that holds rows of a source and none
-            of its target.
+        ValueError: If a value is out of range.
 
     References:
         Tirinzoni et al. 2018, "Importance Weighted Transfer of Samples in Reinforcement Learning",
@@ -93,14 +95,16 @@ class ImportanceWeights(Objective):
         weighted = td.loss * batch.weight
         correction, loss = torch.zeros_like(weighted), weighted.new_zeros(())
         for old, new in self.sources.items():
-            must = f"fill every update that holds rows of {old} with some of {new}, too"
-            require(new in names or old not in names, "data.sampler", must, names)
             is_old, is_new = (
                 torch.tensor([name == one for name in names], device=weighted.device)
                 for one in (old, new)
             )
             rows = torch.cat([self._rows(batch, is_old), self._rows(batch, is_new)])
-            log_odds = self.classifiers[old](_standardised(rows)).float()
+            classifiers = self.classifiers[old]
+            assert isinstance(classifiers, _Classifiers)
+            if old in names and new in names and torch.is_grad_enabled():
+                classifiers.columns.learn(rows)
+            log_odds = classifiers(rows).float()
             of_old, of_new = log_odds.split([names.count(old), names.count(new)], 1)
             correction[is_old] = (self._weights(*of_old.detach()) - 1.0) * weighted[is_old]
             loss = loss + _cross_entropy(of_old, of_new, batch.weight[is_old], batch.weight[is_new])
@@ -133,10 +137,12 @@ class _Classifiers(nn.Module):
     def __init__(self, given: int, rest: int, hidden: int) -> None:
         super().__init__()
         self.size = given
+        self.columns = _Columns(given + rest)
         self.joint, self.given = _undecided(given + rest, hidden), _undecided(given, hidden)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the log-odds of the target task, [2, ...], for rows [..., given + rest]."""
+        rows = self.columns(rows)
         found = [self.joint(rows), self.given(rows[..., : self.size])]
         return torch.stack(found).squeeze(-1)
 
@@ -149,12 +155,39 @@ def _undecided(size: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(size, hidden), nn.ReLU(), last)
 
 
-def _standardised(rows: Tensor) -> Tensor:
-    """Return rows [..., F], any at all, with columns of mean 0 and deviation 1, or constant 0."""
-    if rows.numel() == 0:
-        return rows
-    deviation, mean = torch.std_mean(rows.flatten(0, -2), 0, correction=0)
-    return ((rows - mean) / (deviation + TINY)).clamp(-FARTHEST, FARTHEST)
+class _Columns(nn.Module):
+    """Brings columns to mean 0 and deviation 1, and constant ones to 0, by moving moments.
+
+    Those of the rows at hand would depend on which tasks an update holds.
+
+    Args:
+        size: Number of columns, F.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    updates: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.zeros(size))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return rows [..., F] in standard deviations from the mean."""
+        deviation = self.variance.sqrt() + TINY
+        return ((rows - self.mean) / deviation).clamp(-FARTHEST, FARTHEST)
+
+    @torch.no_grad()
+    def learn(self, rows: Tensor) -> None:
+        """Mix in the moments of rows [..., F]; at first all rows count alike."""
+        self.updates += 1.0
+        share = (1.0 / self.updates).clamp(min=SHARE)
+        variance, mean = torch.var_mean(rows.flatten(0, -2), 0, correction=0)
+        between = share * (1.0 - share) * (mean - self.mean).square()
+        self.variance.copy_(torch.lerp(self.variance, variance, share) + between)
+        self.mean.copy_(torch.lerp(self.mean, mean, share))
 
 
 def _cross_entropy(old: Tensor, new: Tensor, old_weight: Tensor, new_weight: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -24,8 +24,10 @@ class SuccessorTD(TD):
             which gives the psi in both.
 
     Raises:
-        ValueError: If `bootstrap` is unknown or the head is of another kind; at the first update,
-            if transitions hold no cumulants, or more or fewer than the head predicts.
+        ValueError: If `bootstrap` is unknown or the head is of another kind; when a fit starts, if
+            a task that learns has no cumulants, or neither given weights nor a `RewardRegression`
+            to learn them; at the first update, if transitions hold more or fewer cumulants than the
+            head predicts.
 
     References:
         Barreto et al. 2017, "Successor Features for Transfer in Reinforcement Learning", equation 4
@@ -46,6 +48,22 @@ class SuccessorTD(TD):
         require(isinstance(head, SuccessorHead), "head", must, type(head).__name__)
         must = "be null for SuccessorTD"
         require(network.prior is None, "network.prior", must, type(network.prior).__name__)
+
+    def bind(self, learner: Any) -> None:
+        """Refuse tasks whose values would stay at 0 for want of cumulants or of weights."""
+        specs = learner.source.tasks
+        names = [info.name for info in learner.tasks if info.learns]
+        bare = [name for name in names if name in specs and specs[name].cumulants_key is None]
+        require(
+            not bare, "tasks.cumulants_key", f"be set for {bare}, which SuccessorTD teaches", None
+        )
+        if any(isinstance(part, RewardRegression) for part in getattr(learner, "objectives", ())):
+            return
+        given = learner.network.head.weights.is_given.tolist()
+        pairs = zip(learner.tasks, given, strict=True)
+        unknown = [info.name for info, is_given in pairs if info.learns and not is_given]
+        must = "name all tasks that learn, unless the objective RewardRegression learns the others'"
+        require(not unknown, "head.weights", must, f"none of {unknown}")
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target [S, B, D], float32, without gradient."""
@@ -96,5 +114,5 @@ class RewardRegression(Objective):
         assert isinstance(head, SuccessorHead)
         worth = head.weights(batch.task).unsqueeze(1)
         error = batch.reward - (batch.extra["cumulants"] * worth).sum(-1)
-        learned = self.weight * ~head.is_given[batch.task].unsqueeze(-1)
+        learned = self.weight * ~head.weights.is_given[batch.task].unsqueeze(-1)
         return {"reward_regression": 0.5 * learned * error.square() * batch.weight}

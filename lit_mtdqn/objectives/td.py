@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,6 +95,9 @@ class TD:
         must = "be distral where the prior's `alpha` is above 0, so that values know of it"
         heeds = self.bootstrap == "distral" or prior is None or prior.alpha == 0.0
         require(heeds, "model.objective.bootstrap", must, self.bootstrap)
+
+    def bind(self, learner: Any) -> None:
+        """Take what it needs of its learner, when a fit starts; nothing unless overridden."""
 
     def __call__(
         self,

@@ -69,6 +69,14 @@ class Scale(nn.Module, ABC):
         must = f"be null for {type(head).__name__}, which predicts no returns"
         require(not head.spans_tasks, "scale", must, type(self).__name__)
 
+    def lend(self, task: int, owner: int) -> None:
+        """Let a task that does not learn from rewards have the unit of one that does.
+
+        Args:
+            task: Its number; its head is its own.
+            owner: The other's number.
+        """
+
     def normalised(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the networks' unit.
 
@@ -152,6 +160,11 @@ class ReturnScale(Scale):
         heads = [info.head for info in as_task_infos(tasks)]
         same = torch.tensor([[own == other for other in heads] for own in heads])
         self.register_buffer("same_head", same, persistent=False)
+
+    def lend(self, task: int, owner: int) -> None:
+        """Treat both as if they had one head."""
+        self.same_head[task, owner] = True
+        self.refresh()
 
     @torch.no_grad()
     def on_returns(self, sums: Tensor) -> None:

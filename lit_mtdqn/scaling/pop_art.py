@@ -74,6 +74,11 @@ class PopArt(Scale):
         # A task that only acts has the unit of the head that it acts with.
         self.owner = torch.tensor([owners.get(row, task) for task, row in enumerate(rows)])
 
+    def lend(self, task: int, owner: int) -> None:
+        """Rewrite the task's head with the owner's from now on."""
+        self.owner[task] = self.owner[owner]
+        self.refresh()
+
     @torch.no_grad()
     def on_target(
         self, target: Tensor, task: Tensor, heads: Sequence[Head], mean_over_ranks: Reduce

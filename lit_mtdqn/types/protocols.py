@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lit_mtdqn.types.batch import Feedback, Transition
 from lit_mtdqn.types.clock import Clock
 from lit_mtdqn.types.schedule import Schedule
+from lit_mtdqn.types.task import TaskSpec
 from lit_mtdqn.types.task_scores import TaskScores
 
 
@@ -83,6 +84,7 @@ class Exploration(Protocol):
 class ExperienceSource(Protocol):
     """What a learner and its callbacks ask of the data module."""
 
+    tasks: Mapping[str, TaskSpec]
     clock: Clock
     exploration: Exploration
     scores: TaskScores

@@ -38,7 +38,7 @@ class TaskSpec:
         time_limit: Env steps after which an episode is truncated; None keeps the environment's own
             limit.
         reward_clip: Bounds of each single reward as the learner sees it, as (low, high); episode
-            returns stay raw. None does not clip.
+            returns stay raw. None does not clip, as tasks with a `cumulants_key` must not.
         weight: Share of this task in the loss, above 0; 1 is neutral.
         score_range: Returns of a random and of a reference policy; they map to scores 0 and 1. None
             takes the success rate as score where the task reports it, the raw return otherwise.
@@ -93,6 +93,9 @@ class TaskSpec:
         limit = self.time_limit
         require(limit is None or limit >= 1, "time_limit", "be at least 1 env step", limit)
         _require_ordered("reward_clip", self.reward_clip)
+        must = "be null beside `cumulants_key`: clipped rewards are no weighted sums of cumulants"
+        is_sum = self.reward_clip is None or self.cumulants_key is None
+        require(is_sum, "reward_clip", must, self.reward_clip)
         if self.score_range is not None:
             random, reference = self.score_range
             require(random != reference, "score_range", "hold two unlike returns", self.score_range)

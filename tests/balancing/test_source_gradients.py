@@ -69,7 +69,7 @@ def test_the_factor_may_fall_over_updates() -> None:
 @pytest.mark.parametrize(
     ("gate", "end"), [("sign", [1.0, 0.0]), ("cosine", [1.0, 0.0]), ("none", [0.0, 0.5])]
 )
-def test_a_gate_leads_to_where_the_target_is_best_and_the_literal_sum_does_not(
+def test_a_gate_leads_to_where_the_target_is_best_and_the_plain_sum_does_not(
     gate: Any, end: list[float]
 ) -> None:
     # Bowls around (1, 0) and (-1, 1).

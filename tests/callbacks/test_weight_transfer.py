@@ -1,22 +1,24 @@
 import csv
+import pickle
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from helpers.asserts import assert_equal_tensors, complaint
 from helpers.batches import random_batch
-from helpers.counting_env import VECTOR
+from helpers.counting_env import SINGLE, VECTOR
 from helpers.runs import fit, quiet_trainer, small_data, small_model
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskSpec
 from lit_mtdqn.callbacks import TargetNetworkSync, WeightTransfer
-from lit_mtdqn.networks import C51Head, Columns, MLPTorso, QNetwork
+from lit_mtdqn.networks import C51Head, Columns, DuelingHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import Match
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
 from lit_mtdqn.types import Clock
@@ -167,14 +169,27 @@ def test_a_resumed_run_keeps_what_it_has_learned_and_needs_no_source(tmp_path: P
     assert_equal_tensors(went_on.states[0], _copy(first.network))
 
 
-def test_a_second_fit_goes_on_with_what_was_learned(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path)
+def test_a_second_fit_goes_on_with_what_was_learned_and_another_learner_receives(
+    tmp_path: Path,
+) -> None:
+    path, source = _saved(tmp_path)
     transfer, data = WeightTransfer(path), small_data()
     model = small_model(data, network=NETWORK)
     fit(data, model, transfer)
-    learned, watch = _copy(model.network), Watch()
-    fit(small_data(), model, transfer, watch)
-    assert_equal_tensors(watch.states[0], learned)
+    other = small_model(small_data(), network=NETWORK)
+    _move(small_data(), other, transfer)
+    assert_equal_tensors(_copy(other.network), _copy(source.network))
+    learned = _copy(model.network)
+    _move(small_data(), model, transfer)
+    assert_equal_tensors(_copy(model.network), learned)
+    assert pickle.loads(pickle.dumps(transfer)).sources == [path]
+
+
+def test_a_model_without_a_network_is_refused() -> None:
+    transfer, model = WeightTransfer("nowhere.ckpt"), lightning.LightningModule()
+    transfer.setup(quiet_trainer(), model, "test")
+    with pytest.raises(TypeError, match=complaint("model")):
+        transfer.setup(quiet_trainer(), model, "fit")
 
 
 def test_several_act_one_after_another(tmp_path: Path) -> None:
@@ -198,9 +213,10 @@ def test_several_act_one_after_another(tmp_path: Path) -> None:
         assert torch.equal(tensor, theirs[own]), name
 
 
-def _move(data: Any, model: Any, path: str, parts: Any = ("all",), **options: Any) -> None:
+def _move(data: Any, model: Any, source: Any, parts: Any = ("all",), **options: Any) -> None:
     """Move weights and train nothing."""
-    trainer = quiet_trainer(WeightTransfer(path, parts, **options))
+    given = isinstance(source, WeightTransfer)
+    trainer = quiet_trainer(source if given else WeightTransfer(source, parts, **options))
     trainer.fit_loop.max_epochs = 0
     trainer.fit(model, data)
 
@@ -265,6 +281,30 @@ def test_heads_of_another_kind_stay(tmp_path: Path) -> None:
     for name, tensor in _copy(model.network).items():
         theirs = before if name.startswith("head.") else _copy(source.network)
         assert torch.equal(tensor, theirs[name]), name
+    for options in ({"parts": ["heads"]}, {"exact": True}):
+        with pytest.raises(ValueError, match="LinearHead, in the source C51Head"):
+            _move(data, model, path, **options)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "told"),
+    [
+        ({"v_max": 400.0}, {}, "v_max 400.0, in the source 10.0"),
+        ({"num_atoms": 7}, {"num_atoms": 5}, "num_atoms 7, in the source 5"),
+        ({"v_max": 10}, {"num_atoms": 51}, ""),
+    ],
+    ids=str,
+)
+def test_heads_of_one_kind_and_another_meaning_stay(
+    mine: Any, theirs: Any, told: str, tmp_path: Path, caplog: Any
+) -> None:
+    path, source = _saved(tmp_path, network=partial(NETWORK, head=partial(C51Head, **theirs)))
+    model = small_model(small_data(), network=partial(NETWORK, head=partial(C51Head, **mine)))
+    before = _copy(model.network.head)
+    with caplog.at_level("INFO"):
+        _move(small_data(), model, path)
+    assert_equal_tensors(_copy(model.network.head), before if told else _copy(source.network.head))
+    assert told in caplog.text
 
 
 def test_heads_of_a_policy_are_no_heads_of_values(tmp_path: Path) -> None:
@@ -303,11 +343,54 @@ def test_the_unit_of_a_held_out_task_is_that_of_the_task_whose_head_it_has(tmp_p
     torch.testing.assert_close(found, source.action_values(observation, torch.tensor([0])))
 
 
-def test_tasks_of_which_the_source_knows_nothing_are_asked_for(tmp_path: Path) -> None:
-    path, _ = _saved(tmp_path, {"a": COUNT}, MultiTaskDQN)
-    for tasks, name in (({"count": "b"}, "WeightTransfer.source"), ({"x": "a"}, "tasks")):
-        with pytest.raises(ValueError, match=name):
-            _run(WeightTransfer(path, ["heads"], tasks=tasks), scale=PopArt)
+@pytest.mark.parametrize("own", [PopArt, None], ids=["same", "none"])
+def test_tasks_that_the_source_lacks_have_the_unit_of_the_head_that_they_share(
+    own: Any, tmp_path: Path
+) -> None:
+    path, source = _saved(tmp_path, kind=MultiTaskDQN)
+    held = replace(COUNT, head="count", learns=False)
+    data = small_data({"count": COUNT, "view": held})
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=own)
+    _move(data, model, path)
+    observation = torch.randn(1, 4, 3).expand(2, -1, -1)
+    there = source.action_values(observation[:1], torch.tensor([0]))
+    here = model.action_values(observation, torch.tensor([0, 1]))
+    torch.testing.assert_close(here, there.expand_as(here))
+
+
+@pytest.mark.parametrize("own", [PopArt, None], ids=["same", "none"])
+def test_a_head_that_moves_by_its_name_brings_its_own_unit(own: Any, tmp_path: Path) -> None:
+    tasks = {"a": COUNT, "b": replace(COUNT, gamma=0.5)}
+    path, source = _saved(tmp_path, tasks, MultiTaskDQN)
+    data = small_data({"a": COUNT})
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=own)
+    _move(data, model, path, names={"head.values.a": "head.values.b"})
+    observation = torch.randn(1, 4, 3)
+    there = source.action_values(observation, torch.tensor([1]))
+    torch.testing.assert_close(model.action_values(observation, torch.tensor([0])), there)
+
+
+def test_a_head_of_two_heads_has_no_unit(tmp_path: Path) -> None:
+    dueling = partial(NETWORK, head=DuelingHead)
+    path, _ = _saved(tmp_path, {"a": COUNT, "b": COUNT}, MultiTaskDQN, network=dueling)
+    data = small_data({"a": COUNT})
+    model = MultiTaskDQN(data.task_infos, dueling)
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.names")):
+        _move(data, model, path, names={"head.value.a": "head.value.b"})
+
+
+def test_a_head_of_two_units_does_not_lose_one(tmp_path: Path) -> None:
+    richer = TaskSpec(env=SINGLE, kwargs={"offset": 9.0}, head="h")
+    tasks = {"a": replace(COUNT, head="h"), "b": richer}
+    path, source = _saved(tmp_path, tasks, MultiTaskDQN, scale=ReturnNormaliser)
+    assert len(set(source.scale.spread.tolist())) == 2  # type: ignore[union-attr]
+    data = small_data(tasks)
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=None)
+    with pytest.raises(ValueError, match=complaint("model.scale")):
+        _move(data, model, path)
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=ReturnNormaliser)
+    _move(data, model, path)
+    assert torch.equal(model.scale.spread, source.scale.spread)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -349,9 +432,11 @@ def test_values_out_of_range_are_refused(options: dict[str, Any], name: str) -> 
         WeightTransfer(**{"source": "a.ckpt", **options})
 
 
-def test_less_than_all_of_what_comes_is_kept(tmp_path: Path) -> None:
+def test_less_than_all_of_what_comes_is_kept(tmp_path: Path, caplog: Any) -> None:
     path, source = _saved(tmp_path)
-    watch, _ = _run(WeightTransfer(path, keep=0.5))
+    with caplog.at_level("INFO"):
+        watch, _ = _run(WeightTransfer(path, keep=0.5))
+    assert f"Weights of {path}, 0.5 of them beside what was there:" in caplog.text
     torch.manual_seed(2)
     fresh = _copy(small_model(small_data(), network=NETWORK).network)
     name = "torso.layers.0.weight"

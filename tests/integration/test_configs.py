@@ -237,7 +237,7 @@ def test_successor_features_play_tasks_that_are_held_out(
     assert {"train/reward_regression", "val/score/avoids_b"} <= metrics.keys()
     model = MultiTaskDQN.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert isinstance(model.network.head, SuccessorHead)
-    assert model.network.head.is_given.tolist() == [False, False, True, True, True]
+    assert model.network.head.weights.is_given.tolist() == [False, False, True, True, True]
 
 
 DIAGNOSTICS = Path("configs/overlays/diagnostics.yaml")

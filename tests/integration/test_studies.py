@@ -36,7 +36,7 @@ SUITE = {
 
 def _cells() -> list[Any]:
     """Return cells of all studies, one of those that differ in the values of arguments alone."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, study in OF_CELLS.items():
         for cell, change in study["cells"].items():
             words = tuple(argument.partition("=")[0] for argument in change.get("arguments", ()))

@@ -93,7 +93,7 @@ def test_unknown_parts_are_refused_by_a_list_of_those_there_are() -> None:
     assert "trunk, heads, torso.layers.0" in str(error.value)
 
 
-@pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0)])
+@pytest.mark.parametrize(("parts", "layers"), [(["heads"], 1), (["all"], 0), (["all"], 3)])
 def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
     with pytest.raises(ValueError, match=complaint("Asker.layers")):
         names_of_parts(_network(LEFT), parts, layers, "Asker")
@@ -102,14 +102,18 @@ def test_layers_without_any_are_refused(parts: list[str], layers: int) -> None:
 def test_the_name_of_a_task_is_all_that_it_has_to_itself() -> None:
     lateral = partial(Columns, coupling="lateral", order=["left"])
     network = _network(LEFT, RIGHT, make=partial(NETWORK, sharing=lateral))
-    names = names_of_parts(network, ["left"], None, "Asker")
-    modules = {name.rpartition(".")[0] for name in names}
-    # Adapters are of those that receive: the one from left to right is not left's.
-    assert modules == {
-        "sharing.columns.left.layers.0",
-        "sharing.columns.left.layers.2",
-        "head.values.left",
+    # Adapters are of those that receive: the ones from left to right are not left's.
+    adapters = {
+        f"sharing.mixing.adapters.{n}.{m}" for n in (0, 1) for m in ("down.right.left", "up.right")
     }
+    for name, received in (("left", set()), ("right", adapters)):
+        names = names_of_parts(network, [name], None, "Asker")
+        assert {name.rpartition(".")[0] for name in names} == {
+            f"sharing.columns.{name}.layers.0",
+            f"sharing.columns.{name}.layers.2",
+            f"head.values.{name}",
+            *received,
+        }
 
 
 def test_parameters_belong_to_the_last_of_their_parts_and_stacks_row_by_row() -> None:

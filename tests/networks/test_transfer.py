@@ -7,7 +7,15 @@ from helpers.asserts import assert_equal_tensors, complaint
 from torch import Tensor
 
 from lit_mtdqn import TaskInfo
-from lit_mtdqn.networks import Columns, ConvTorso, DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import (
+    Columns,
+    ConvTorso,
+    DuelingHead,
+    LinearHead,
+    MLPTorso,
+    QNetwork,
+    SharedTrunk,
+)
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import describe, plan_moves, received
 
@@ -50,8 +58,8 @@ def test_heads_follow_their_names_and_others_are_told() -> None:
     outcomes = _outcomes(_moves(own, other))
     heads = {name: outcome for name, outcome in outcomes.items() if name.startswith("head.")}
     assert heads == {
-        "head.values.left.weight": "kept",
-        "head.values.left.bias": "kept",
+        "head.values.left.weight": "fresh",
+        "head.values.left.bias": "fresh",
         "head.values.right.weight": "moved",
         "head.values.right.bias": "moved",
         "head.values.up.weight": "ignored",
@@ -109,9 +117,12 @@ def test_dense_layers_that_see_images_of_another_size_stay(
     moves = _moves(own, other)
     (name,) = (name for name in own.state_dict() if name.endswith("dense.0.weight"))
     places = (size - 2) ** 2
-    reason = f"sees 16 places of an image, in the source {places}"
-    assert next(move for move in moves if move.name == name) == (name, None, "kept", reason)
+    reason = f"16 places of an image, in the source {places}"
+    assert [move for move in moves if move.name == name] == [(name, None, "fresh", reason)]
     outcomes = _outcomes(moves)
+    with pytest.raises(ValueError, match=complaint(f"WeightTransfer.source: {name}")) as error:
+        _moves(own, other, [name], exact=True)
+    assert reason in str(error.value)
     assert outcomes[name.replace("weight", "bias")] == "moved"
     assert outcomes[name.replace("dense.0", "convolutions.0.0")] in ("moved", "adapted")
 
@@ -122,7 +133,36 @@ def test_tensors_with_other_axes_stay() -> None:
     names = list(own.state_dict())
     moves = plan_moves(own, found, names, tasks={}, names={}, exact=False)
     move = next(move for move in moves if move.name == "torso.layers.0.weight")
-    assert move == ("torso.layers.0.weight", None, "kept", "has 2 axes, in the source 3")
+    reason = "(5, 4), in the source (5, 4, 1)"
+    assert move == ("torso.layers.0.weight", None, "fresh", reason)
+
+
+def test_kernels_of_another_size_stay() -> None:
+    info = TaskInfo(observation_shape=(1, 8, 8), **IMAGE)  # type: ignore[arg-type]
+    makes = (
+        partial(ConvTorso, channels=[2], kernel_sizes=[size], strides=[1], hidden=5)
+        for size in (3, 4)
+    )
+    own, other = (_network(info, make=partial(QNetwork, torso=torso)) for torso in makes)
+    outcomes = _outcomes(_moves(own, other))
+    assert outcomes["torso.convolutions.0.0.weight"] == "fresh"
+    assert outcomes["torso.convolutions.0.0.bias"] == "moved"
+    assert outcomes["torso.dense.0.bias"] == "moved"
+
+
+def test_a_task_embedding_keeps_its_columns_under_observations_of_another_size() -> None:
+    concat = partial(SharedTrunk, conditioning="concat", embedding_dim=3)
+    wide = TaskInfo(name="left", observation_shape=(6,), num_actions=2)
+    make = partial(NETWORK, sharing=concat)
+    own, other = _network(wide, make=make), _network(LEFT, make=make, seed=1)
+    state = received(own, other.state_dict(), _moves(own, other), keep=1.0)
+    own.load_state_dict(state)
+    observation = torch.randn(1, 5, 6)
+    observation[..., 4:] = 0.0
+    # What only the wider one observes is 0: both see the same.
+    features = own(observation, torch.tensor([0])).features
+    theirs = other(observation[..., :4], torch.tensor([0])).features
+    torch.testing.assert_close(features, theirs)
 
 
 def test_a_torso_may_become_a_column() -> None:
@@ -132,7 +172,7 @@ def test_a_torso_may_become_a_column() -> None:
     state, theirs = received(own, other.state_dict(), moves, keep=1.0), other.state_dict()
     name = "layers.2.weight"
     assert torch.equal(state[f"sharing.columns.right.{name}"], theirs[f"torso.{name}"])
-    assert _outcomes(moves)[f"sharing.columns.left.{name}"] == "kept"
+    assert _outcomes(moves)[f"sharing.columns.left.{name}"] == "fresh"
 
 
 def test_rows_of_a_task_are_found_under_the_sources_name_for_it() -> None:
@@ -142,8 +182,26 @@ def test_rows_of_a_task_are_found_under_the_sources_name_for_it() -> None:
     moves = _moves(own, other, tasks={"left": "up"})
     outcomes = _outcomes(moves)
     for name, outcome in outcomes.items():
-        assert outcome == ("moved" if "left" in name else "kept"), name
+        assert outcome == ("moved" if "left" in name else "fresh"), name
     assert len(outcomes) == len(own.state_dict())
+
+
+def _lateral(*names: str, seed: int = 0) -> QNetwork:
+    """Return columns of which each receives from those before it."""
+    infos = [TaskInfo(name=name, observation_shape=(4,), num_actions=2) for name in names]
+    lateral = partial(Columns, coupling="lateral", order=names, strength=1.0)
+    return _network(*infos, make=partial(NETWORK, sharing=lateral), seed=seed)
+
+
+@pytest.mark.parametrize("tasks", [{}, {"a": "c", "b": "d"}], ids=["same names", "other names"])
+def test_columns_bring_along_what_they_receive_by(tasks: Any) -> None:
+    own, other = _lateral("a", "b", "new"), _lateral(*(tasks.values() or "ab"), seed=1)
+    moves = _moves(own, other, ["a", "b"], tasks=tasks)
+    own.load_state_dict(received(own, other.state_dict(), moves, keep=1.0))
+    observation, task = torch.randn(2, 5, 4), torch.tensor([0, 1])
+    found = own.action_values(observation, task)
+    assert torch.equal(found, other.action_values(observation, task))
+    assert "ignored" not in _outcomes(moves).values()
 
 
 def test_less_than_all_is_kept_of_what_comes() -> None:
@@ -171,11 +229,44 @@ def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
     assert "head.values.right" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"tasks": {"up": "left"}}, "tasks"),
+        ({"tasks": {"left": "up"}}, "tasks"),
+        ({"names": {"torsoo": "torso"}}, "names"),
+        ({"names": {"torso": "torsoo"}}, "names"),
+        # Words for parts begin no names.
+        ({"names": {"trunk": "torso"}}, "names"),
+    ],
+    ids=str,
+)
+def test_names_that_either_side_lacks_are_refused_whatever_else_fits(
+    options: Any, name: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint(f"WeightTransfer.{name}")) as error:
+        _moves(_network(LEFT), _network(LEFT, seed=1), **options)
+    assert "left" in str(error.value)
+
+
+def test_what_means_something_else_stays_and_says_why() -> None:
+    own, other = _network(LEFT), _network(LEFT, seed=1)
+    unlike = dict.fromkeys(names_of_parts(own, ["heads"], None, "WeightTransfer"), "1 m, not 1 ft")
+    assert describe(_moves(own, other, unlike=unlike)).splitlines() == [
+        "torso.layers.0    moved",
+        "torso.layers.2    moved",
+        "head.values.left  fresh  1 m, not 1 ft",
+    ]
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
+        _moves(own, other, ["heads"], unlike=unlike)
+    assert str(error.value).endswith("Got ['1 m, not 1 ft'].")
+
+
 def test_the_table_has_a_line_for_each_module_and_reason() -> None:
     own, other = _network(LEFT), _network(RIGHT, seed=1, make=partial(NETWORK, head=LinearHead))
     assert describe(_moves(own, other)).splitlines() == [
         "torso.layers.0     moved",
         "torso.layers.2     moved",
-        "head.values.left   kept     the source has no head.values.left",
+        "head.values.left   fresh    the source has no head.values.left",
         "head.values.right  ignored  the model has no head.values.right",
     ]

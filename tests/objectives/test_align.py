@@ -202,6 +202,32 @@ def test_the_targets_values_are_drawn_to_those_of_near_sources() -> None:
     names = sorted(info.name for info in INFOS)
     moved = {name: float(head[row].abs().max()) > 0.0 for row, name in enumerate(names)}
     assert moved == {"near": False, "far": True, "other": False}
+    # The layers below learn, too.
+    assert all(bool(p.grad.any()) for p in model.network.torso.parameters())  # type: ignore[union-attr]
+
+
+def test_sources_of_unlike_units_are_compared_in_that_of_the_first() -> None:
+    model = _aligned(kind="dam", scale=PopArt, weight=1.0, sharpness=0.0)
+    scale = model.scale
+    assert scale is not None
+    # Mean, mean of squares and number: values are 5 + 10 u of the one and u of the other.
+    moments = {"near": [5.0, 125.0, 1.0], "other": [0.0, 1.0, 1.0]}
+    scale.set_extra_state({name: torch.tensor(numbers) for name, numbers in moments.items()})
+    ours, theirs = _values(model, model.network)[FAR], _values(model, model.target_network)
+    distances = [
+        (ours - theirs[NEAR]).square().mean(),
+        (ours - (theirs[OTHER] - 5.0) / 10.0)[:, :2].square().mean(),
+    ]
+    assert_table(_term(model), sum(distances) / 2.0)
+    seen, task = _batch().observed["far"].unsqueeze(0), torch.tensor([FAR])
+    before = model.action_values(seen, task)
+    assert_table(before[0], (5.0 + 10.0 * ours).detach())
+    # As the unit moves the target's head is rewritten.
+    scale.on_target(
+        torch.full((1, 4), 3.0), torch.tensor([NEAR]), model.heads_of_values(), lambda t: t
+    )
+    assert scale.spread[FAR] == scale.spread[NEAR] != 10.0
+    torch.testing.assert_close(model.action_values(seen, task), before)
 
 
 class Fixed:

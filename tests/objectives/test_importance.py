@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.asserts import complaint
+from helpers.asserts import assert_equal_tensors, complaint
 from helpers.batches import random_batch
 from helpers.counting_env import VECTOR
 from helpers.runs import NETWORK, fit, small_data
@@ -19,6 +19,7 @@ from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.data import FixedShares
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import ImportanceWeights
+from lit_mtdqn.objectives.importance import _Columns
 from lit_mtdqn.types import Linear, Transition
 
 NEW = TaskInfo(name="new", observation_shape=(3,), num_actions=2)
@@ -158,11 +159,45 @@ def test_an_update_without_the_source_adds_nothing_and_keeps_the_graph() -> None
         assert all((gradient == 0.0).all() for gradient in gradients)
 
 
-def test_an_update_with_a_source_and_without_its_target_is_refused() -> None:
-    model = _model()
-    model.losses(random_batch(INFOS, groups=[0, 1, 0]))
-    with pytest.raises(ValueError, match=complaint("data.sampler")):
-        model.losses(random_batch(INFOS, groups=[0, 2, 0]))
+def test_an_update_without_the_target_weighs_rows_of_the_source_as_any_other_does() -> None:
+    model, batch = _model(), random_batch(INFOS, groups=[0, 1])
+    for module in _objective(model).modules():
+        if isinstance(module, torch.nn.Linear):
+            torch.nn.init.normal_(module.weight)
+    model.losses(batch)
+    alone = _only(batch, 0)
+    expected = model.losses(_only(batch, 0, 1)).auxiliary["importance_correction"][0].detach()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = model.losses(alone).auxiliary
+    assert_equal_tensors(model.state_dict(), before)
+    torch.testing.assert_close(found["importance_correction"][0].detach(), expected)
+    assert expected.abs().min() > 0.0
+    assert found["domain_classifiers"] == 0.0
+
+
+OF_ROWS = [name for name in Transition._fields if name not in ("extra", "observed")]
+
+
+def _only(batch: Transition, *groups: int) -> Transition:
+    return batch._replace(**{n: getattr(batch, n)[list(groups)] for n in OF_ROWS})
+
+
+def test_columns_are_brought_to_the_moments_of_all_rows_so_far_and_constant_ones_to_nothing() -> (
+    None
+):
+    columns = _Columns(3)
+    rows = 5.0 + 3.0 * torch.randn(2, 4, 10, 3)
+    rows[..., 2] = 7.0
+    for each in rows:
+        columns.learn(each)
+    found = columns(rows.flatten(0, 2))
+    deviation, mean = torch.std_mean(found, 0, correction=0)
+    torch.testing.assert_close(mean, torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(deviation, torch.tensor([1.0, 1.0, 0.0]))
+    for _ in range(500):
+        columns.learn(rows[0] + 1.0)
+    # What was long ago is forgotten.
+    torch.testing.assert_close(columns.mean, rows[0].mean((0, 1)) + 1.0, atol=0.02, rtol=0)
 
 
 def test_images_are_seen_flat() -> None:

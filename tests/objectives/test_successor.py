@@ -12,7 +12,7 @@ from helpers.standalone import Standalone
 from torch import Tensor
 from torchjd import aggregation
 
-from lit_mtdqn import Adam, MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn import DQN, Adam, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork, SuccessorHead
 from lit_mtdqn.objectives import TD, RewardRegression, SuccessorTD
@@ -138,6 +138,24 @@ def test_a_task_that_is_never_played_is_played_by_what_the_others_learned(tmp_pa
 def test_parts_that_do_not_go_together_are_refused(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=complaint(name)):
         _model(**options)
+
+
+def test_tasks_that_would_never_learn_what_rewards_are_worth_are_refused_before_any_step() -> None:
+    tasks = {"one": GATHERING, "two": GATHERING}
+    given = {"one": [1.0, 0.0], "two": [0.0, 1.0]}
+    cases: list[tuple[Any, Any, str]] = [
+        (MultiTaskDQN, {"one": [1.0, 0.0]}, "head.weights"),
+        (DQN, None, "head.weights"),
+        (MultiTaskDQN, given, "tasks.cumulants_key"),
+    ]
+    for kind, weights, name in cases:
+        key = "cumulants" if name == "head.weights" else None
+        data = small_data({n: replace(spec, cumulants_key=key) for n, spec in tasks.items()})
+        network = partial(QNetwork, torso=TORSO, head=partial(HEAD, weights=weights))
+        model = kind(data.task_infos, network, SuccessorTD, scale=None)
+        with pytest.raises(ValueError, match=complaint(name)):
+            fit(data, model)
+        assert data.clock.total_env_steps == 0
 
 
 def test_transitions_must_hold_as_many_cumulants_as_are_predicted() -> None:

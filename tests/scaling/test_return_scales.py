@@ -56,6 +56,16 @@ def test_a_task_that_does_not_learn_has_the_unit_of_the_head_that_it_acts_with()
     assert_table(scale.spread, [8.0, 8.0, 1.0])
 
 
+def test_a_task_may_have_the_unit_of_another() -> None:
+    infos = [*_infos("other", "owner"), replace(*_infos("target"), learns=False)]
+    scale = ReturnNormaliser(infos, v_max=1.0)
+    scale.lend(2, 1)
+    scale.on_returns(
+        _sums(*(ReturnSums(returns=1.0, largest_return=n) for n in (2.0, 8.0)), ReturnSums())
+    )
+    assert_table(scale.spread, [2.0, 8.0, 8.0])
+
+
 @pytest.mark.parametrize("kind", [ReturnNormaliser, ReturnScaling])
 def test_a_task_without_returns_has_the_unit_of_the_one_whose_head_it_has(
     kind: type[ReturnNormaliser | ReturnScaling],

@@ -51,6 +51,11 @@ def test_a_spec_accepts_values_at_the_edge_of_the_range(field: str, value: objec
     assert getattr(spec, field) == value
 
 
+def test_a_spec_refuses_cumulants_of_which_clipped_rewards_are_no_sum() -> None:
+    with pytest.raises(ValueError, match=complaint("reward_clip")):
+        TaskSpec(env="CartPole-v1", cumulants_key="phi", reward_clip=(-1.0, 1.0))
+
+
 def test_specs_do_not_share_mutable_defaults() -> None:
     one, other = TaskSpec(env="A-v0"), TaskSpec(env="A-v0")
     assert one.kwargs is not other.kwargs

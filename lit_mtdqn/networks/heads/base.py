@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +23,20 @@ class Head(nn.Module, ABC):
     Attributes:
         can_rescale: Whether `rescale_` can be asked.
         spans_tasks: Whether it compares what the policies of all tasks gather.
+        meant_by: Names of arguments without which outputs say nothing, such as the ends of a
+            support: heads that differ in them do not understand each other's weights.
     """
 
     can_rescale = False
     spans_tasks = False
+    meant_by: tuple[str, ...] = ()
+
+    @classmethod
+    def meaning(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what outputs are meant by, in a head of some arguments and defaults."""
+        known = inspect.signature(cls).parameters
+        defaults = {name: getattr(known.get(name), "default", None) for name in cls.meant_by}
+        return {name: arguments.get(name, default) for name, default in defaults.items()}
 
     @abstractmethod
     def forward(self, features: Tensor, task: Tensor) -> Tensor:

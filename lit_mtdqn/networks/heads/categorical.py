@@ -74,6 +74,8 @@ class C51Head(_CategoricalHead):
         https://arxiv.org/abs/1707.06887.
     """
 
+    meant_by = ("num_atoms", "v_min", "v_max")
+
     def __init__(
         self,
         tasks: TaskInfos,
@@ -143,6 +145,7 @@ class HLGaussHead(_CategoricalHead):
         Scalable Deep RL", https://arxiv.org/abs/2403.03950.
     """
 
+    meant_by = ("num_bins", "v_min", "v_max")
     edges: Tensor
 
     def __init__(

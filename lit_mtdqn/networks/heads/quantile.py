@@ -69,6 +69,7 @@ class QuantileHead(QuantileRegressionHead):
         https://arxiv.org/abs/1710.10044. There, 200 quantiles.
     """
 
+    meant_by = ("num_quantiles",)
     midpoints: Tensor
 
     def __init__(

@@ -29,9 +29,10 @@ class SuccessorHead(LayeredHead):
         tasks: The tasks; given by the learner.
         in_features: Size of the features; given by the network.
         cumulants: Number of cumulants, D, at least 1.
-        weights: Weights w by task, D numbers each. Those of tasks that are not named begin at 0 and
-            are learned by the objective `RewardRegression`; tasks that do not learn have those that
-            are given, or those of the task whose head they have.
+        weights: Weights w by task, D numbers each, which no update and no weights of another run
+            change. Those of tasks that are not named begin at 0 and are learned by the objective
+            `RewardRegression`; tasks that do not learn have those that are given, or those of the
+            task whose head they have.
         improve: Whether tasks act by the best of all policies; else each by its own.
         dueling: Whether psi is that of a state plus centred ones of actions.
         hidden: Width of a layer before the last one, shared by all heads, one per stream if
@@ -51,8 +52,8 @@ class SuccessorHead(LayeredHead):
 
     can_rescale = False
     spans_tasks = True
+    meant_by = ("cumulants",)
     policies: Tensor
-    is_given: Tensor
 
     def __init__(
         self,
@@ -88,13 +89,7 @@ class SuccessorHead(LayeredHead):
         # A task without weights of its own has those of the one whose head it has.
         pairs = zip(infos, owners(infos), strict=True)
         names = [info.name if info.name in given else owner for info, owner in pairs]
-        self.weights = TaskVectors(names, cumulants, std=0.0)
-        with torch.no_grad():
-            for row, name in enumerate(self.weights.row_names):
-                self.weights.weight[row] = torch.tensor(given.get(name, [0.0] * cumulants))
-        is_given = torch.tensor([name in given for name in names])
-        self.register_buffer("is_given", is_given, persistent=False)
-        self.weights.requires_grad_(not bool(is_given.all()))
+        self.weights = RewardWeights(names, cumulants, given)
 
     def forward(self, features: Tensor, task: Tensor) -> Tensor:
         """Return values and the psi of the tasks' own policies side by side, [S, B, A, 1 + D]."""
@@ -135,6 +130,47 @@ class SuccessorHead(LayeredHead):
         error = target - follow(prediction.output[..., 1:], action).float()
         square = error.square().sum(-1)
         return 0.5 * square, square.detach().sqrt()
+
+
+class RewardWeights(TaskVectors):
+    """What a unit of each cumulant is worth to each task: as given, or learned.
+
+    Given ones are arguments and no state: no checkpoint holds them, and no gradient reaches them.
+
+    Args:
+        names: Under whose name each task finds its weights.
+        size: Number of cumulants.
+        given: Weights by name.
+
+    Attributes:
+        is_given: Which tasks have given ones, [T].
+    """
+
+    is_given: Tensor
+    given: Tensor
+
+    def __init__(
+        self, names: Sequence[str], size: int, given: Mapping[str, Sequence[float]]
+    ) -> None:
+        super().__init__(names, size, std=0.0)
+        self._learned = set(names) - set(given)
+        numbers = torch.tensor(
+            [[float(n) for n in given.get(name, [0.0] * size)] for name in names]
+        )
+        is_given = torch.tensor([name in given for name in names])
+        self.register_buffer("given", numbers, persistent=False)
+        self.register_buffer("is_given", is_given, persistent=False)
+        self.requires_grad_(bool(self._learned))
+
+    def forward(self, task: Tensor) -> Tensor:
+        """Return the weights [S, D] of the tasks [S]."""
+        is_given = self.is_given[task].unsqueeze(-1)
+        return torch.where(is_given, self.given[task], super().forward(task))
+
+    def saved_rows(self, name: str, stack: Tensor) -> dict[str, Tensor]:
+        """Return views of the learned rows of a stack, by saved names."""
+        rows = zip(self.row_names, super().saved_rows(name, stack).items(), strict=True)
+        return dict(row for own, row in rows if own in self._learned)
 
 
 def _check_weights(

@@ -32,7 +32,7 @@ class SharedTrunk(Sharing):
         tasks: The tasks; given by the learner.
         torso: Makes the torso; given by the network.
         conditioning: What a task changes. `none`: nothing. `concat`: a learned embedding of the
-            task is appended to vector observations. `film`: an embedding scales and shifts each
+            task is put before vector observations. `film`: an embedding scales and shifts each
             layer. `mask`: each task weighs the outputs of all layers by attention masks of its own.
             `branch`: only the first layers are shared, each task has the rest for itself.
         embedding_dim: Size of the embedding for `concat` and `film`.
@@ -117,7 +117,8 @@ class SharedTrunk(Sharing):
         else:
             if self.conditioning == "concat":
                 embedding = self.embedding(task).unsqueeze(1).expand(-1, observation.shape[1], -1)
-                observation = torch.cat([observation, embedding.to(observation.dtype)], -1)
+                # First, so that its columns stay where they are as observations grow.
+                observation = torch.cat([embedding.to(observation.dtype), observation], -1)
             layers = self.torso(observation)
             if self.conditioning == "mask":
                 layers = self.masks(layers, task)
@@ -147,7 +148,7 @@ class SharedTrunk(Sharing):
 
 def _with_embedding(infos: Sequence[TaskInfo], size: int) -> list[TaskInfo]:
     kind = infos[0].observation_kind
-    must = "be film for images, to which an embedding cannot be appended"
+    must = "be film for images, before which an embedding cannot be put"
     require(kind == "vector", "conditioning", must, "concat")
     (width,) = infos[0].observation_shape
     return [replace(info, observation_shape=(width + size,)) for info in infos]

@@ -65,10 +65,25 @@ def test_without_improvement_each_task_has_its_own_policy() -> None:
 def test_weights_are_as_given_or_begin_at_nothing_and_are_learned() -> None:
     head = _built()
     assert_table(head.weights(TASKS).detach(), [[0.0] * 3, GIVEN["far"], [0.0] * 3])
-    assert head.is_given.tolist() == [False, True, False]
+    assert head.weights.is_given.tolist() == [False, True, False]
     assert head.weights.weight.requires_grad
     every = {name: [1.0, 0.0, 0.0] for name in ("one", "two", "far")}
     assert not _built(weights=every).weights.weight.requires_grad
+
+
+def test_given_weights_are_no_state_and_receive_no_gradient() -> None:
+    head = _built()
+    assert [name for name in head.state_dict() if name.startswith("weights.")] == [
+        "weights.one.weight",
+        "weights.two.weight",
+    ]
+    torch.nn.init.normal_(head.weights.weight)
+    assert_table(head.weights(TASKS)[1].detach(), GIVEN["far"])
+    head(torch.randn(3, 4, SIZE), TASKS)[..., 0].sum().backward()
+    gradient = head.weights.weight.grad
+    assert gradient is not None
+    reached = dict(zip(head.weights.row_names, gradient.any(-1).tolist(), strict=True))
+    assert reached == {"far": False, "one": True, "two": True}
 
 
 def test_a_task_without_weights_has_those_of_the_one_whose_head_it_has() -> None:

@@ -44,13 +44,13 @@ def _rows(state: dict[str, Tensor], key: str, inputs: Tensor) -> Tensor:
     return inputs @ state[f"{key}.weight"] + state[f"{key}.bias"]
 
 
-def test_an_embedding_of_the_task_is_appended_to_the_observation() -> None:
+def test_an_embedding_of_the_task_is_put_before_the_observation() -> None:
     sharing = sharing_of("concat")
     state, observation = sharing.state_dict(), observations(THREE)
     features = sharing(observation, ALL).features
     for task, name in enumerate(NAMES):
         embedding = F.normalize(state[f"embedding.{name}.weight"], dim=0).expand(5, -1)
-        hidden = _layer(state, 0, torch.cat([observation[task], embedding], -1))
+        hidden = _layer(state, 0, torch.cat([embedding, observation[task]], -1))
         torch.testing.assert_close(features[task], _layer(state, 1, hidden))
 
 
@@ -173,7 +173,7 @@ def test_the_streams_of_a_dueling_head_are_shared() -> None:
     }
 
 
-def test_an_embedding_cannot_be_appended_to_images() -> None:
+def test_an_embedding_cannot_be_put_before_images() -> None:
     image = TaskInfo(
         name="left", observation_shape=(4, 10, 10), num_actions=2, observation_kind="image"
     )
