@@ -77,16 +77,16 @@ def _row_losses(
 def _output_metrics(learner: Learner, batch: Transition) -> dict[str, Tensor]:
     network = learner.network
     prediction = network(batch.observation, batch.task)
-    output = network.q_values(prediction).float()
     mask = network.allowed_actions(batch.task, batch.extra.get("action_mask"))
     if learner.predicts_values:
-        q_values = learner.raw_values(output, batch.task)
+        q_values = learner.raw_values(network.q_values(prediction).float(), batch.task)
         by_row = {
             "q_mean": mask_actions(q_values, mask).amax(-1),
             "action_gap": action_gap(q_values, mask),
         }
     else:
-        by_row = {"policy_entropy": torch.special.entr(softmax_policy(output, 1.0, mask)).sum(-1)}
+        policy = softmax_policy(network.preferences(prediction), 1.0, mask)
+        by_row = {"policy_entropy": torch.special.entr(policy).sum(-1)}
     found = {**network.metrics(prediction, batch.task), **learner.batch_metrics(batch, prediction)}
     metrics = {f"train/{name}": value for name, value in found.items()}
     for index in sorted(set(batch.task.tolist())):

@@ -17,9 +17,19 @@ from lit_mtdqn.algorithms.teachers import Teachers, TeacherSources
 from lit_mtdqn.balancing import Balancer
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives import Match, Objective, TDLoss
+from lit_mtdqn.rollout import Boltzmann
 from lit_mtdqn.rollout.seeding import training_seed
 from lit_mtdqn.scaling import Scale
-from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfos, Transition, require, value_at
+from lit_mtdqn.types import (
+    Losses,
+    Prediction,
+    Schedule,
+    TaskInfos,
+    Transition,
+    bounds_of,
+    require,
+    value_at,
+)
 
 # What labels are called in `Transition.extra`.
 LABEL = "teacher_values"
@@ -29,8 +39,8 @@ class PolicyDistillation(MultiTaskDQN):
     """One network learns to act as its teachers do, on one task or many.
 
     Teachers are asked for their values at every sampled observation, and never for rewards. They
-    may have learned one task each or several, see observations of other sizes and be of any shape.
-    They are loaded when a fit starts and are no part of the student: its checkpoints need none.
+    may have learned one task each or several and be of any shape. They are loaded when a fit starts
+    and are no part of the student: its checkpoints need none.
 
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
@@ -51,10 +61,10 @@ class PolicyDistillation(MultiTaskDQN):
         max_grad_norm: Norm to which the gradient of all parameters together is clipped; None does
             not clip.
         scale: Makes what brings the teachers' values to one scale, for value students; None keeps
-            raw values.
+            raw values. `ReturnScaling`, which weighs losses, is for squared distances alone.
         teacher_share: Share of env steps in which the teacher acts, over updates, in [0, 1]. 0
             shows the student where its own actions lead, which long episodes need; 1 stays where
-            the teacher would.
+            the teacher would. Shares between do not go with `boltzmann` for students of policies.
         labels: When teachers are asked: of each minibatch (`sampled`), or once of each env step
             (`stored` with its transition). That saves time where env steps are replayed more than
             once and the teacher is large, and takes 4 bytes per action and transition; what a
@@ -104,17 +114,28 @@ class PolicyDistillation(MultiTaskDQN):
         must = "be null for a policy student, whose outputs are no values"
         is_value = self.match.makes_values or self.scale is None
         require(is_value, "model.scale", must, type(self.scale).__name__)
-        needing = [type(objective).__name__ for objective in self.objectives if _needs(objective)]
+        must = f"bring values to another unit, for `match.kind` {self.match.kind}, which has none"
+        weighs = self.scale is not None and self.scale.weighs_losses
+        require(
+            not weighs or self.match.kind == "mse", "model.scale", must, type(self.scale).__name__
+        )
         must = "need no target of temporal differences, of which there are none"
-        require(not needing, "model.objectives", must, needing)
-        is_share = isinstance(teacher_share, Schedule) or 0.0 <= teacher_share <= 1.0
-        require(is_share, "teacher_share", "lie in [0, 1]", teacher_share)
+        self._require_of_objectives("needs_target", must)
+        if not self.match.makes_values:
+            must = f"need no values, of which a student of `match.kind` {self.match.kind} has none"
+            self._require_of_objectives("needs_values", must)
+        low, high = bounds_of(teacher_share)
+        require(0.0 <= low <= high <= 1.0, "teacher_share", "lie in [0, 1]", teacher_share)
         self.teacher_share = teacher_share
         require(labels in ("sampled", "stored"), "labels", "be sampled or stored", labels)
         self.stores_labels = labels == "stored"
         self._sources: TeacherSources = dict(teachers or {})
         self._teacher_tasks = dict(teacher_tasks or {})
         self._teachers: Teachers | None = None
+
+    def _require_of_objectives(self, need: str, must: str) -> None:
+        needing = [type(part).__name__ for part in self.objectives if getattr(part, need)]
+        require(not needing, "model.objectives", must, needing)
 
     def use_teachers(self, teachers: TeacherSources) -> None:
         """Learn from these teachers instead, of which the student's checkpoints know nothing.
@@ -135,13 +156,24 @@ class PolicyDistillation(MultiTaskDQN):
     def setup(self, stage: str) -> None:
         """Load the teachers, before objectives ask for them."""
         if stage == "fit":
+            self._require_one_unit_of_actors()
             self._load_own_teachers()
         super().setup(stage)
+
+    def _require_one_unit_of_actors(self) -> None:
+        """Refuse draws among logits of the student and values of teachers at one temperature."""
+        low, high = bounds_of(self.teacher_share)
+        mixes = high > 0.0 and low < 1.0 and not self.predicts_values
+        exploration = self.source.exploration
+        must = "be null where teachers act in a share of a policy student's steps, in another unit"
+        can = not (mixes and isinstance(exploration, Boltzmann))
+        require(can, "data.boltzmann", must, type(exploration).__name__)
 
     def _load_own_teachers(self) -> None:
         learning = [info.name for info in self.tasks if info.learns]
         missing = [name for name in learning if name not in self._sources]
-        require(not missing, "teachers", f"name all tasks that learn, {learning}", missing)
+        must = f"name all tasks that learn, {learning}"
+        require(not missing, "teachers", must, sorted(self._sources))
         self._teachers = self.load_teachers(self._sources, self._teacher_tasks)
         if self.predicts_values:
             self._teachers.require_values(f"`match.kind` {self.match.kind}")
@@ -188,7 +220,7 @@ class PolicyDistillation(MultiTaskDQN):
     def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
         """Return in which share of a minibatch student and teacher would act alike, by task."""
         agreed = self.match.agreement(batch, prediction, self.teacher_values(batch))
-        return {
+        return super().batch_metrics(batch, prediction) | {
             f"agreement/{self.tasks[number].name}": agreed[batch.task == number].mean()
             for number in sorted(set(batch.task.tolist()))
         }
@@ -240,7 +272,3 @@ class PolicyDistillation(MultiTaskDQN):
         name = self.tasks[number].name
         seed = training_seed(torch.initial_seed(), f"teacher {name}", self.global_rank)
         return np.random.default_rng([seed, self._clock.env_steps[name]]).random(num_envs)
-
-
-def _needs(objective: object) -> bool:
-    return isinstance(objective, Objective) and objective.needs_target

@@ -29,7 +29,7 @@ from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks import DrawsNoise, Head, QNetwork
 from lit_mtdqn.objectives import TD, Objective, TDLoss
 from lit_mtdqn.scaling import PopArt, Scale
-from lit_mtdqn.types import Losses, Schedule, TaskInfos, Transition, require
+from lit_mtdqn.types import Losses, Prediction, Schedule, TaskInfos, Transition, require
 
 
 class MultiTaskDQN(DQN):
@@ -118,6 +118,14 @@ class MultiTaskDQN(DQN):
         for objective in self.objectives:
             terms.update(objective(batch, td, self.target_network))
         return terms
+
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        """Return what objectives have to say of a minibatch."""
+        metrics = super().batch_metrics(batch, prediction)
+        for objective in self.objectives:
+            assert isinstance(objective, Objective)
+            metrics.update(objective.batch_metrics(batch, prediction))
+        return metrics
 
     def resample_noise(self) -> None:
         """Draw the noise of an update, that of objectives included."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lit_mtdqn.algorithms.factories import as_factory
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.analysis.specialists import tested_score
 from lit_mtdqn.functional.parameters import freeze_
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.match import says_values
@@ -29,6 +30,7 @@ class Teacher:
         name: What the user calls it, for complaints.
 
     Attributes:
+        folder: Of its run.
         tasks: The tasks that it knows.
         predicts_values: Whether its outputs are values, not logits of a policy.
 
@@ -38,7 +40,9 @@ class Teacher:
     """
 
     def __init__(self, source: str, name: str) -> None:
-        saved = read_checkpoint(find_checkpoint([source], "last", name), name)
+        path = find_checkpoint([source], "last", name)
+        self.folder = str(path.parent.parent)
+        saved = read_checkpoint(path, name)
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])
         self.predicts_values = says_values(given)
@@ -91,9 +95,10 @@ class _Asked(NamedTuple):
 class Teachers:
     """The teachers of a student's tasks, as one that knows them all.
 
-    Observations are cut or padded to a teacher's own size, and so are its values to the student's.
-    A teacher of several tasks is asked once for all of them. A checkpoint of a single task may have
-    any name for it.
+    A task's observations have one size, which student and teacher may have padded to others for
+    their further tasks: they are padded or cut to what the teacher has learned from, and its values
+    to the student's. A teacher of several tasks is asked once for all of them. A checkpoint of a
+    single task may have any name for it.
 
     Args:
         tasks: The student's tasks.
@@ -105,8 +110,8 @@ class Teachers:
         policies: The student's tasks whose teachers say logits of a policy, no values.
 
     Raises:
-        ValueError: If there is no such task, or its teacher does not know it, sees another kind of
-            observation or has other actions.
+        ValueError: If there is no such task, or its teacher does not know it, sees observations of
+            another kind or size or has other actions.
     """
 
     def __init__(
@@ -116,10 +121,11 @@ class Teachers:
         names: Mapping[str, str] | None = None,
     ) -> None:
         known = [info.name for info in tasks]
-        self._known = known
+        self._known, self._infos = known, tasks
         self.policies: list[str] = []
         must = f"name tasks among {known}"
         require(set(sources) <= set(known), "teachers", must, sorted(sources))
+        must = f"name tasks that have a teacher, among {sorted(sources)}"
         require(set(names or {}) <= set(sources), "teacher_tasks", must, sorted(names or {}))
         self._num_actions = max(info.num_actions for info in tasks)
         self._teachers: list[Teacher | ActionValues] = []
@@ -147,23 +153,39 @@ class Teachers:
                 self._places[place] = _Place(loaded[source], own)
             if not getattr(self._teachers[self._places[place].teacher], "predicts_values", True):
                 self.policies.append(info.name)
+        self._is_known = torch.tensor([place in self._places for place in range(len(known))])
+        self._is_policy = torch.tensor([name in self.policies for name in known])
 
     def to(self, device: torch.device) -> None:
         """Move them to a device."""
+        self._is_known, self._is_policy = self._is_known.to(device), self._is_policy.to(device)
         for teacher in self._teachers:
             if isinstance(teacher, Teacher):
                 teacher.to(device)
 
     def knows(self, task: Tensor) -> Tensor:
         """Return which of the student's tasks [S] have a teacher, [S]."""
-        return torch.tensor([number in self._places for number in task.tolist()])
+        return self._is_known.to(task.device)[task]
 
     def says_policy(self, task: Tensor) -> Tensor | None:
         """Return which tasks [S] have a teacher of logits, [S]; None if no task has."""
-        if not self.policies:
+        return self._is_policy.to(task.device)[task] if self.policies else None
+
+    def tested_score(self, number: int) -> float | None:
+        """Return what the teacher of a student's task reached in its own run's test.
+
+        Args:
+            number: Of the task, whose `score_range` counts.
+
+        Returns:
+            None where there is no such teacher, or no such test in the report of its run.
+        """
+        place = self._places.get(number, NOWHERE)
+        teacher = self._teachers[place.teacher]
+        if place == NOWHERE or not isinstance(teacher, Teacher):
             return None
-        said = [self._known[number] in self.policies for number in task.tolist()]
-        return torch.tensor(said, device=task.device)
+        score_range = self._infos[number].score_range
+        return tested_score(teacher.folder, teacher.tasks[place.task].name, score_range)
 
     def require_values(self, what: str) -> None:
         """Refuse teachers of policies.
@@ -238,11 +260,19 @@ def _own_task(teacher: Teacher, info: TaskInfo, name: str | None) -> int:
     require(name in known, f"teachers.{info.name}", must, known)
     place = known.index(name)
     own = teacher.tasks[place]
+    # Observations of a single task are not padded; older checkpoints do not tell those of several.
+    shape = own.observation_shape if len(known) == 1 else own.own_shape
     for what, theirs, ours in (
         ("kind of observation", own.observation_kind, info.observation_kind),
+        ("shape of observations, before padding,", shape, info.own_shape),
         ("number of actions", own.num_actions, info.num_actions),
     ):
-        require(theirs == ours, f"teachers.{info.name}", f"have the {what} {ours}", theirs)
+        require(
+            theirs == ours or None in (theirs, ours),
+            f"teachers.{info.name}",
+            f"have the {what} {ours}",
+            theirs,
+        )
     return place
 
 

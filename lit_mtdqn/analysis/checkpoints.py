@@ -26,6 +26,7 @@ class SavedNetwork(NamedTuple):
         head: Class of its heads.
         scale: Class of the scale that gives its values their unit, or nothing.
         importance: Fisher information by the same names; empty where it was not asked for.
+        hyperparameters: Those of its learner.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class SavedNetwork(NamedTuple):
     head: str
     scale: str
     importance: dict[str, Tensor]
+    hyperparameters: Mapping[str, Any]
 
 
 def read_network(source: str, name: str, *, informed: bool) -> SavedNetwork:
@@ -52,7 +54,7 @@ def read_network(source: str, name: str, *, informed: bool) -> SavedNetwork:
     scale = str((given.get("scale") or {}).get("class_path", "")).rpartition(".")[2]
     importance = _read_importance(path, saved, name) if informed else {}
     weights = online_weights(saved["state_dict"])
-    return SavedNetwork(path, weights, head_kind(given), scale, importance)
+    return SavedNetwork(path, weights, head_kind(given), scale, importance, given)
 
 
 def _read_importance(path: Path, saved: Mapping[str, Any], name: str) -> dict[str, Tensor]:

@@ -31,18 +31,32 @@ def specialist_scores(
     scores = {}
     for task, folder in folders.items():
         require(task in by_name, name, f"name tasks among {list(by_name)}", task)
-        row = next((row for row in read_tests(folder) if row["task"] == task), None)
+        score = tested_score(folder, task, by_name[task].score_range)
         must = f"be the folder of a finished run whose report has a test of {task}"
-        require(row is not None, f"{name}.{task}", must, folder)
-        assert row is not None
-        success = float(row["success"]) if row["success"] else None
-        scores[task] = mean_score(float(row["mean"]), success, by_name[task].score_range)
+        require(score is not None, f"{name}.{task}", must, folder)
+        assert score is not None
+        scores[task] = score
     return scores
 
 
 def is_tested(folder: Path) -> bool:
     """Return whether a run has reported its test, which is the last thing that it does."""
     return (folder / TESTS).is_file()
+
+
+def tested_score(folder: str, task: str, score_range: tuple[float, float] | None) -> float | None:
+    """Return a task's score in the test of a run; None where its report has none.
+
+    Args:
+        folder: Of the run.
+        task: Its name for the task.
+        score_range: Returns that map to scores 0 and 1; None takes success or the raw return.
+    """
+    row = next((row for row in read_tests(folder) if row["task"] == task), None)
+    if row is None:
+        return None
+    success = float(row["success"]) if row["success"] else None
+    return mean_score(float(row["mean"]), success, score_range)
 
 
 def read_tests(folder: str) -> list[dict[str, str]]:

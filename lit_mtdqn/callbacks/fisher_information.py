@@ -42,14 +42,14 @@ class FisherInformation(Callback):
         kind: What is not to change. `policy`: the distribution softmax(Q / temperature) over
             actions, which has no unit and leaves what all actions of a state have in common free.
             `values`: the action values, in the networks' own unit, that of `scale`; what an earlier
-            head says then stays as it is, too. Policy students take `policy`, with `temperature` 1
-            and `relative` false.
+            head says then stays as it is, too; not for students of policies. With a `Prior` both
+            are of the preferences by which tasks act.
         rows: States per task, over all ranks. Larger is less noisy and takes longer: a gradient per
             row and action.
         temperature: Of `policy`, above 0. Lower counts fewer states, those where actions are nearly
-            equal.
-        relative: Whether the temperature is a multiple of each task's mean action gap, so that one
-            value serves tasks of any scale.
+            equal. Students of policies have 1, whatever it is: their outputs are logits.
+        relative: Whether the temperature is a multiple of each task's median action gap, so that
+            one value serves tasks of any scale.
         normalise: Whether each task's information is divided by its mean over the parameters that
             tasks share, or over all where they share none: otherwise a task with larger gradients
             counts for more, and a strength that suits one network suits no other.
@@ -58,7 +58,7 @@ class FisherInformation(Callback):
             smaller forgets earlier runs sooner. Anchors of equal importance are not counted.
 
     Raises:
-        ValueError: If a value is unknown or out of range.
+        ValueError: If a value is unknown or out of range, or `kind` is not for the learner.
 
     References:
         Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks",
@@ -88,8 +88,12 @@ class FisherInformation(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Check that there is a network whose parameters may matter."""
-        is_one = isinstance(pl_module, Inspectable)
-        require(is_one, "model", "be a ValueLearner", type(pl_module).__name__)
+        learner: Any = pl_module
+        is_one = isinstance(learner, Inspectable)
+        require(is_one, "model", "be a ValueLearner", type(learner).__name__)
+        must = "be policy for a student of policies, whose outputs are no values"
+        has_such = self.kind == "policy" or learner.predicts_values
+        require(has_such, "FisherInformation.kind", must, self.kind)
         self._has_trained = False
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -124,8 +128,9 @@ class FisherInformation(Callback):
         values = network.action_values(batch.observation, batch.task)
         mask = network.allowed_actions(batch.task, batch.extra.get("action_mask"))
         allowed = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
-        temperature = torch.full_like(values[:, :1, :1], self.temperature)
-        if self.relative:
+        sharpens = learner.predicts_values
+        temperature = torch.full_like(values[:, :1, :1], self.temperature if sharpens else 1.0)
+        if self.relative and sharpens:
             temperature = relative_temperature(values, self.temperature, mask)
         total = self.decay * self._held(learner, network)
         groups = zip(batch.observation, batch.task, temperature, allowed, strict=True)
@@ -154,8 +159,8 @@ class FisherInformation(Callback):
             copies = GroupParameters.of(parameters, len(rows))
             tasks = task.expand(len(rows))
             prediction = predict_by_group(network, copies, rows.unsqueeze(1), tasks)
-            q_values = network.q_values(prediction).squeeze(1).float()
-            terms, weights = fisher_terms(self.kind, q_values, temperature, mask)
+            values = network.preferences(prediction).squeeze(1)
+            terms, weights = fisher_terms(self.kind, values, temperature, mask)
             total = total + fisher_sum(terms, weights, list(copies.values()))
         return total / len(observation)
 

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -265,10 +265,11 @@ class RolloutDataModule(lightning.LightningDataModule):
             slot.replay.load(Path(folder) / slot.task, draws_on=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return clock, scores and what shares are owed, as checkpoints keep them."""
+        """Return clock, scores, last episodes and shares still owed, as checkpoints keep them."""
         return {
             "clock": self.clock.state_dict(),
             "scores": self.scores.state_dict(),
+            "episodes": {} if self.source is None else self.source.statistics.state_dict(),
             "sampler": self.sampler.state_dict(),
         }
 
@@ -277,6 +278,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._is_resumed = True
         self.clock.load_state_dict(state_dict["clock"])
         self.scores.load_state_dict(state_dict.get("scores", {}))
+        if self.source is not None:
+            self.source.statistics.load_state_dict(state_dict.get("episodes", {}))
         self.sampler.load_state_dict(state_dict.get("sampler", {}))
 
     def teardown(self, stage: str) -> None:
@@ -329,12 +332,24 @@ class RolloutDataModule(lightning.LightningDataModule):
         learning = [name for name, spec in self.tasks.items() if spec.learns]
         acting = [name for name, spec in self.tasks.items() if is_acting(spec)]
         if self.sampler.needs_scores:
-            must = "be set, or `success_key`, where the task sampler follows scores"
-            for name in dict.fromkeys([*learning, *acting]):
-                spec = self.tasks[name]
-                has_score = spec.score_range is not None or spec.success_key is not None
-                require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
+            self.require_scores(list(dict.fromkeys([*learning, *acting])), "the task sampler")
         self.sampler.bind(learning, acting, self.scores, self.clock)
+
+    def require_scores(self, tasks: Sequence[str], what: str) -> None:
+        """Refuse tasks whose scores are raw returns, for what compares scores with 0 and 1.
+
+        Args:
+            tasks: Names.
+            what: What follows their scores.
+
+        Raises:
+            ValueError: If a task has neither `score_range` nor `success_key`.
+        """
+        must = f"be set, or `success_key`, where {what} follows scores"
+        for name in tasks:
+            spec = self.tasks[name]
+            has_score = spec.score_range is not None or spec.success_key is not None
+            require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
 
     def _check_budget(self) -> None:
         steps, updates = self.total_env_steps, self.total_updates

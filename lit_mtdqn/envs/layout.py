@@ -75,6 +75,7 @@ def probe_tasks(tasks: Mapping[str, TaskSpec]) -> tuple[Layout, list[TaskInfo]]:
         TaskInfo(
             name=name,
             observation_shape=layout.observation_shape,
+            own_shape=adapters[name].shape,
             observation_kind=adapters[name].kind,
             observation_high=max(adapter.high for adapter in adapters.values()),
             num_actions=actions[name],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.masking import mask_actions
+from lit_mtdqn.functional.policies import log_policy
 from lit_mtdqn.functional.td import action_gap
 
 MatchKind = Literal["policy_kl", "value_kl", "nll", "mse", "softened_mse"]
@@ -69,25 +70,58 @@ def match_loss(
 
 
 def relative_temperature(teacher: Tensor, factor: float, mask: Tensor | None = None) -> Tensor:
-    """Return a temperature per row group: a multiple of its mean action gap.
+    """Return a temperature per row group: a multiple of the median action gap of its rows.
 
-    One factor then serves tasks whose values differ by orders of magnitude: at 1 an action that is
-    worse by a usual gap is e times less likely. A gap counts as at least a thousandth of the
-    largest value: a teacher to whom all actions are alike would sharpen nothing but its rounding.
+    One factor then serves tasks whose values differ by orders of magnitude: at 1 the second best
+    action of half the rows is at least e times less likely than the best. Few rows have gaps many
+    times as large, and would blur all others in a mean. What is added to all values of a row
+    changes nothing. The gap counts as at least a thousandth of the largest difference between
+    actions, and a millionth of the largest value: a teacher to whom most actions are alike would
+    sharpen nothing but its rounding.
 
     Args:
         teacher: [S, B, A].
         factor: Above 0.
-        mask: True where an action is allowed, broadcastable to `teacher`.
+        mask: True where an action is allowed, broadcastable to `teacher`. Rows with a single
+            allowed action have no gap and are not counted.
 
     Returns:
         [S, 1, 1], above 0.
     """
     values = teacher.float()
-    gap = action_gap(values, mask).mean(-1)
-    allowed = values if mask is None else values.masked_fill(~mask, 0.0)
-    least = 1e-3 * allowed.abs().amax((-2, -1)).clamp(min=1e-6)
-    return (factor * torch.maximum(gap, least)).view(-1, 1, 1)
+    allowed = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.expand_as(values)
+    has_gap = allowed.sum(-1) > 1
+    gaps = action_gap(values, mask).masked_fill(~has_gap, torch.nan)
+    median = gaps.nanquantile(0.5, -1).nan_to_num()
+    highest = mask_actions(values, mask).amax(-1)
+    lowest = -mask_actions(-values, mask).amax(-1)
+    largest = torch.maximum(highest.abs(), lowest.abs()).amax(-1)
+    rounding = (1e-6 * largest).clamp(min=1e-9)
+    least = torch.maximum(1e-3 * (highest - lowest).amax(-1), rounding)
+    return (factor * torch.maximum(median, least)).view(-1, 1, 1)
+
+
+def action_variance(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return how far each row group's actions lie apart: their variance, the mean over rows.
+
+    The unit of squared distances to these values: 1 is the `mse` of a student that says of each
+    state what its actions have in common. Its root counts as at least a thousandth of the largest
+    value: to a teacher to whom all actions are alike no distance is small.
+
+    Args:
+        values: [S, B, A].
+        mask: True where an action is allowed, broadcastable to `values`.
+
+    Returns:
+        Float32 [S, 1], above 0.
+    """
+    values = values.float()
+    allowed = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.expand_as(values)
+    kept = values.masked_fill(~allowed, 0.0)
+    mean = kept.sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
+    variance = _mean_square(values - mean, allowed).mean(-1)
+    least = (1e-3 * kept.abs().amax((-2, -1))).clamp(min=1e-6).square()
+    return torch.maximum(variance, least).unsqueeze(-1)
 
 
 def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -108,14 +142,8 @@ def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> T
 def _divergence(teacher: Tensor, student: Tensor, mask: Tensor | None) -> Tensor:
     """Return KL(softmax(teacher), softmax(student)) over allowed actions."""
     policy = mask_actions(teacher, mask).softmax(-1)
-    log_ratio = _log_policy(teacher, mask) - _log_policy(student, mask)
+    log_ratio = log_policy(teacher, mask) - log_policy(student, mask)
     return (policy * log_ratio).sum(-1)
-
-
-def _log_policy(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """Return logarithms of a softmax over allowed actions, 0 at the others."""
-    found = mask_actions(logits, mask).log_softmax(-1)
-    return found if mask is None else found.masked_fill(~mask, 0.0)
 
 
 def _mean_square(difference: Tensor, mask: Tensor | None) -> Tensor:

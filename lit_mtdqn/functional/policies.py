@@ -40,6 +40,22 @@ def soft_value(q_values: Tensor, temperature: float, mask: Tensor | None = None)
     return temperature * torch.logsumexp(scaled, -1)
 
 
+def log_policy(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return logarithms of the probabilities of a softmax, and 0 at forbidden actions.
+
+    There the logarithm of their probability is minus infinity, and its product with 0 no number.
+
+    Args:
+        logits: [..., A].
+        mask: True where allowed, broadcastable to `logits`; None allows all.
+
+    Returns:
+        Float32 [..., A], at most 0.
+    """
+    found = mask_actions(logits.float(), mask).log_softmax(-1)
+    return found if mask is None else found.masked_fill(~mask, 0.0)
+
+
 def scaled_log_policy(q_values: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return `temperature` times the logarithm of `softmax_policy`.
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.functional.distillation import match_loss
-from lit_mtdqn.functional.policies import soft_value, softmax_policy
+from lit_mtdqn.functional.policies import log_policy, soft_value, softmax_policy
 from lit_mtdqn.networks.sharing import TorsoFactory
 from lit_mtdqn.networks.task_linear import TaskLinear
 from lit_mtdqn.types import Prediction, TaskInfos, as_task_infos, require
@@ -26,9 +26,9 @@ class Prior(nn.Module):
 
     p sees the observation and not the task, by a torso of its own. At an `alpha` of 0 the tasks
     know nothing of p: it is an online student of teachers that still learn, such as the independent
-    networks of `Columns`. It may act and teach by itself. The paper's 1 / beta is T. There p learns
-    from what its policies do now, weighted by the discount; here from replayed states and all
-    actions, without such weights.
+    networks of `Columns`. Gradients that are clipped have one norm with its own. It may act and
+    teach by itself. The paper's 1 / beta is T. There p learns from what its policies do now,
+    weighted by the discount; here from replayed states and all actions, without such weights.
 
     Actions must mean the same in all tasks, as they do in the driving tasks, in variants of one
     environment and in MinAtar's full set, but not in CartPole and Acrobot; of that only their
@@ -100,12 +100,8 @@ class Prior(nn.Module):
         Returns:
             Float32 [S, B, A].
         """
-        allowed = logits.float() if mask is None else logits.float().masked_fill(~mask, -torch.inf)
-        log_prior = allowed.log_softmax(-1)
-        if mask is not None:
-            # Lest 0 times infinity be no number.
-            log_prior = log_prior.masked_fill(~mask, 0.0)
-        return q_values.float() + self.alpha * self.temperature * log_prior
+        pull = self.alpha * self.temperature
+        return q_values.float() + pull * log_policy(logits, mask)
 
     def bootstrap(
         self, q_values: Tensor, logits: Tensor, mask: Tensor | None = None

@@ -161,17 +161,21 @@ class QNetwork(nn.Module):
         """Return the action values [S, B, A] of a prediction, padded actions included."""
         return self.head.q_values(prediction)
 
-    @torch.no_grad()
-    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        """Return unmasked float32 action values [S, N, A] for acting, without gradient.
+    def preferences(self, prediction: Prediction) -> Tensor:
+        """Return that by which tasks act, float32 [S, B, A], padded actions included.
 
-        With a prior, what tasks prefer under it.
+        These are the action values of a prediction; with a prior, what tasks prefer under it.
         """
-        prediction: Prediction = self(observation, task)
         q_values = self.q_values(prediction).float()
         if self.prior is None or prediction.prior is None:
             return q_values
         return self.prior.preferences(q_values, prediction.prior)
+
+    @torch.no_grad()
+    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
+        """Return unmasked `preferences` [S, N, A] for acting, without gradient."""
+        prediction: Prediction = self(observation, task)
+        return self.preferences(prediction)
 
     @torch.no_grad()
     def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from lit_mtdqn.objectives.deep_supervision import DeepSupervision
 from lit_mtdqn.objectives.features import AttentionTransfer, FeatureRegression
 from lit_mtdqn.objectives.guidance import Guidance
 from lit_mtdqn.objectives.importance import ImportanceWeights
+from lit_mtdqn.objectives.literal_source import LiteralSourceGradient
 from lit_mtdqn.objectives.match import Match
 from lit_mtdqn.objectives.successor import RewardRegression, SuccessorTD
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
@@ -20,6 +21,7 @@ __all__ = [
     "FeatureRegression",
     "Guidance",
     "ImportanceWeights",
+    "LiteralSourceGradient",
     "Match",
     "Objective",
     "Predict",

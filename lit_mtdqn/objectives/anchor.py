@@ -15,12 +15,14 @@ from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, names_of_heads, plan_moves
 from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.objectives.td import TDLoss
 from lit_mtdqn.types import (
     Schedule,
     TaskInfos,
     Transition,
     as_task_infos,
+    bounds_of,
     require,
     value_at,
 )
@@ -41,11 +43,12 @@ class Anchor(Objective):
     Parameters find one another by name, those of single tasks by the task's name, as in
     `WeightTransfer`, which usually starts such a run. What one of the two does not have, and what
     has another shape, is free; so are new heads. All others are held in the networks' own unit, so
-    heads are free where the source has another kind of head or scale, and those of learning tasks
-    under a scale that rewrites them, as `PopArt` does. What is held and what is not is printed when
-    a fit starts. Running statistics of a torso are not held. The first layer of a run whose
-    observations are larger has another shape, and is free: name all tasks of a sequence from its
-    first run on, those still to come with `acts: false` and `learns: false`.
+    heads are free where the source has another kind of head or scale or one of the two is a student
+    of policies, and those of learning tasks under a scale that rewrites them, as `PopArt` does.
+    What is held and what is not is printed when a fit starts. Running statistics of a torso are not
+    held. The first layer of a run whose observations are larger has another shape, and is free:
+    name all tasks of a sequence from its first run on, those still to come with `acts: false` and
+    `learns: false`.
 
     Sources are read when a fit starts, a resumed one included, and are no part of checkpoints. The
     term is added after balancing. In YAML:
@@ -93,8 +96,8 @@ class Anchor(Objective):
         super().__init__()
         known = get_args(Importance)
         require(importance in known, "Anchor.importance", f"be one of {known}", importance)
-        is_strength = isinstance(strength, Schedule) or strength >= 0.0
-        require(is_strength, "Anchor.strength", "be at least 0", strength)
+        is_strength = bounds_of(strength)[0] >= 0.0
+        require(is_strength, "Anchor.strength", "be at least 0 throughout", strength)
         is_list = len(sources) >= 1 and not isinstance(sources, str)
         require(is_list, SOURCES, "be a list of at least one checkpoint or run", sources)
         require(len(parts) >= 1, "Anchor.parts", "name at least one part", list(parts))
@@ -152,6 +155,7 @@ class Anchor(Objective):
         (network,), scale = self._network, self._learner[0].scale
         every, head = set(network.head_names), type(network.head).__name__
         own = "" if scale is None else type(scale).__name__
+        of_head = [name for name in network.state_dict() if name.startswith("head.")]
         reasons: dict[str, str] = {}
         if scale is not None and scale.follows_targets:
             learning = {info.head for info in self._infos if info.learns}
@@ -162,8 +166,11 @@ class Anchor(Objective):
             )
             reasons |= dict.fromkeys(names_of_heads(network, every), told)
         if saved.head != head:
-            told = f"{head}, in the source {saved.head}"
-            reasons |= {name: told for name in network.state_dict() if name.startswith("head.")}
+            reasons |= dict.fromkeys(of_head, f"{head}, in the source {saved.head}")
+        theirs = says_values(saved.hyperparameters)
+        if theirs != self._learner[0].predicts_values:
+            says = {True: "values", False: "logits of a policy"}
+            reasons |= dict.fromkeys(of_head, f"{says[not theirs]}, in the source {says[theirs]}")
         return reasons
 
 

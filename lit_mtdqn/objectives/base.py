@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import TaskInfo, Transition
+from lit_mtdqn.types import Prediction, TaskInfo, Transition
 
 
 @torch.no_grad()
@@ -29,10 +29,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs_target: Whether it needs the target of a temporal-difference loss.
+        needs_values: Whether it takes the network's outputs for values, and not logits of a policy.
         observes: Tasks that do not learn whose observations it needs, as `Transition.observed`.
     """
 
     needs_target = False
+    needs_values = False
     observes: Sequence[str] = ()
 
     def prepare(self, learner: Any) -> None:
@@ -43,6 +45,15 @@ class Objective(nn.Module, ABC):
 
     def bind(self, learner: Any) -> None:
         """Take what it needs of its learner, when a fit starts; nothing unless overridden."""
+
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        """Return what it has to say of a minibatch, [] by name; asked when a row is due.
+
+        Args:
+            batch: Leading shape [S, B].
+            prediction: Of the network at `observation`.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class FeatureRegression(Taught):
 
     Raises:
         ValueError: If a value is out of range, or when a fit starts if a teacher does not fit or
-            shows no layers.
+            shows no layers, or none is of a task that learns.
 
     References:
         Parisotto et al. 2016, "Actor-Mimic", sections 3.2 and 3.3,
@@ -61,7 +61,9 @@ class FeatureRegression(Taught):
         super().prepare(learner)
         sizes = {
             self.infos[number].name: layers[-1].shape[-1]
-            for numbers, layers in _layers_of_teachers(self.infos, self._teachers)
+            for numbers, layers in _layers_of_teachers(
+                self.infos, self._teachers, "FeatureRegression"
+            )
             for number in numbers
         }
         if self.regressors is None:
@@ -89,8 +91,7 @@ class FeatureRegression(Taught):
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
-        if self.regressors is None:
-            return {}
+        assert self.regressors is not None, "`prepare` comes first"
         found = self.regressors(td.prediction.features, batch.task)
         wanted = torch.zeros_like(found)
         for groups, layers in self._teachers.layers(batch.observation, batch.task):
@@ -123,7 +124,7 @@ class AttentionTransfer(Taught):
 
     Raises:
         ValueError: If a value is out of range, or when a fit starts if a teacher does not fit,
-            shows no layers, or its maps are of other sizes.
+            shows no layers, its maps are of other sizes, or none is of a task that learns.
 
     References:
         Zagoruyko and Komodakis 2017, "Paying More Attention to Attention", equation 2,
@@ -154,7 +155,8 @@ class AttentionTransfer(Taught):
     def prepare(self, learner: Any) -> None:
         """Load the teachers and compare the sizes of maps."""
         super().prepare(learner)
-        for numbers, layers in _layers_of_teachers(self.infos, self._teachers):
+        name = "AttentionTransfer"
+        for numbers, layers in _layers_of_teachers(self.infos, self._teachers, name):
             sizes = [
                 attention_map(layers[place]).shape[-1] if place < len(layers) else 0
                 for place in self.layers
@@ -174,11 +176,13 @@ class AttentionTransfer(Taught):
 
 
 def _layers_of_teachers(
-    infos: Sequence[TaskInfo], teachers: Any
+    infos: Sequence[TaskInfo], teachers: Any, name: str
 ) -> list[tuple[list[int], tuple[Tensor, ...]]]:
     """Return the layers that teachers make of nothing, each with the numbers of its tasks."""
     learning = torch.tensor([place for place, info in enumerate(infos) if info.learns])
     task = learning[teachers.knows(learning)]
+    names = [infos[number].name for number in learning.tolist()]
+    require(len(task) >= 1, f"{name}.teachers", f"teach a task that learns, {names}", "none")
     shown = teachers.layers(torch.zeros(len(task), 1, *infos[0].observation_shape), task)
     return [(task[groups].tolist(), layers) for groups, layers in shown]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_mtdqn.functional.distillation import MatchKind
+from lit_mtdqn.functional.distillation import MatchKind, action_variance
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.match import OF_VALUES, Match
 from lit_mtdqn.objectives.taught import Taught
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require
+from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require, value_at
 
 
 class Guidance(Taught):
@@ -28,8 +29,11 @@ class Guidance(Taught):
     A task with a teacher that does not learn here, such as an earlier run's, has no observations of
     its own. Its teacher is asked where the learning tasks lead, and its head goes on saying there
     what it said: learning without forgetting, balanced with the task whose observations they are.
-    Each such task costs an update a forward pass more. A constant weight suits it. In YAML, for an
-    earlier task `first` of the run that `WeightTransfer` starts from, with `learns: false`:
+    Each such task costs an update a forward pass more. A constant weight suits it. A squared
+    distance is in the unit of what learns from rewards, that of its scale; such a task learns none,
+    and its own is divided by how far the teacher's actions lie apart in the minibatch, as
+    `action_variance` has it. In YAML, for an earlier task `first` of the run that `WeightTransfer`
+    starts from, with `learns: false`:
 
         objectives:
         - class_path: lit_mtdqn.objectives.Guidance
@@ -43,15 +47,19 @@ class Guidance(Taught):
             tasks has another.
         weight: Factor on the distances, over updates, at least 0. Larger stays closer.
         by_gap: Whether the weight is multiplied by `max(1 - score / teacher's score, 0)` of each
-            task, with scores as `TaskSpec.score_range` or success tells them: 0 as a random policy.
-        teacher_scores: The teachers' scores by task, above 0; those not named have 1.
+            task, with scores as `TaskSpec.score_range` or success tells them: 0 as a random policy,
+            and no more for one that is worse.
+        teacher_scores: The teachers' scores by task, above 0. Others have that of the test in their
+            run's report, or 1 where there is none; a teacher that is found no better than a random
+            policy is not followed.
         kind: The distance, one that keeps the student's outputs values: `value_kl`, `mse` or
             `softened_mse`.
         temperature: As of `Match`.
         relative: As of `Match`.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit.
+        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit, or
+            if scores are followed and a task has none.
 
     References:
         Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
@@ -59,6 +67,8 @@ class Guidance(Taught):
         Learning", section 4.2, https://arxiv.org/abs/2206.01626; Li and Hoiem 2016, "Learning
         without Forgetting", equation 2, https://arxiv.org/abs/1606.09282.
     """
+
+    needs_values = True
 
     def __init__(
         self,
@@ -83,39 +93,88 @@ class Guidance(Taught):
         require(are_scores, "Guidance.teacher_scores", must, scores)
         self.match = Match(tasks, network, kind, temperature, relative)
         self.by_gap = by_gap
-        self._teacher_scores = [scores.get(name, 1.0) for name in self.names]
-        taught = [place for place, info in enumerate(self.infos) if info.name in teachers]
-        self._earlier = [place for place in taught if not self.infos[place].learns]
+        self._told_scores, self._teacher_scores = scores, scores
+        self._taught = [place for place, info in enumerate(self.infos) if info.name in teachers]
+        self._learning = [place for place in self._taught if self.infos[place].learns]
+        self._earlier = [place for place in self._taught if not self.infos[place].learns]
 
     def prepare(self, learner: Any) -> None:
-        """Load the teachers, whose outputs must be values."""
+        """Load the teachers, whose outputs must be values, and what they score."""
         super().prepare(learner)
         self._teachers.require_values(f"`Guidance.kind` {self.match.kind}")
+        if self.by_gap:
+            names = {number: self.names[number] for number in self._taught}
+            learner.source.require_scores(list(names.values()), "`Guidance.by_gap`")
+            self._teacher_scores = {name: self._aim(number) for number, name in names.items()}
+            told = "followed up to their scores, and not at all without one above 0"
+            rank_zero_info(f"Teachers are {told}: {self._teacher_scores}")
+
+    def _aim(self, number: int) -> float:
+        """Return the score of a task's teacher, at which guidance ends."""
+        name = self.names[number]
+        score: float | None = self._told_scores.get(name, self._teachers.tested_score(number))
+        return 1.0 if score is None else score
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted distances, [S, B]; 0 for tasks without a teacher."""
-        term = self._term(batch, td.prediction)
-        for number in self._earlier:
-            # What the states forbid, they forbid to the learning task.
-            other = batch._replace(task=torch.full_like(batch.task, number), extra={})
-            term = term + self._term(other, td.predict(other.observation, other.task))
+        term = torch.zeros_like(td.loss)
+        for numbers, part in self._parts(batch):
+            if any(self._weight(number) for number in numbers):
+                is_own = part is batch
+                said = td.prediction if is_own else td.predict(part.observation, part.task)
+                distance, _ = self._compared(part, said, learns=is_own)
+                weight = self.weights(part.task).unsqueeze(-1)
+                term = term + weight * distance * batch.weight
         return {"guidance": term}
 
-    def _term(self, batch: Transition, prediction: Prediction) -> Tensor:
-        teacher = self._teachers.action_values(batch.observation, batch.task)
-        in_unit = self.learner.values_in_unit(teacher, batch.task)
-        distance = self.match.distance(batch, prediction, in_unit, self.updates)
-        weight = self.weights(batch.task).unsqueeze(-1)
-        return weight * distance * batch.weight
+    @torch.no_grad()
+    def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
+        """Return each taught task's distance, and in which share of rows both would act alike."""
+        found: dict[str, Tensor] = {}
+        for numbers, part in self._parts(batch):
+            is_own = part is batch
+            said = prediction if is_own else self.learner.network(part.observation, part.task)
+            distance, teacher = self._compared(part, said, learns=is_own)
+            agreed = self.match.agreement(part, said, teacher)
+            for number in set(numbers) & set(part.task.tolist()):
+                name, groups = self.names[number], part.task == number
+                found[f"match/{name}"] = distance[groups].mean()
+                found[f"agreement/{name}"] = agreed[groups].mean()
+        return found
+
+    def _parts(self, batch: Transition) -> Iterator[tuple[list[int], Transition]]:
+        """Yield the batch as taught tasks see it, each with their numbers: its own and earlier."""
+        if self._learning:
+            yield self._learning, batch
+        for number in self._earlier:
+            # What the states forbid, they forbid to the learning task.
+            task = torch.full_like(batch.task, number)
+            yield [number], batch._replace(task=task, extra={})
+
+    def _compared(
+        self, batch: Transition, prediction: Prediction, *, learns: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return each row's distance, [S, B], and what the teachers say in the network's unit."""
+        raw = self._teachers.action_values(batch.observation, batch.task)
+        teacher: Tensor = self.learner.values_in_unit(raw, batch.task)
+        distance = self.match.distance(batch, prediction, teacher, self.updates)
+        if self.match.kind == "mse" and not learns:
+            distance = distance / action_variance(teacher, self.match.mask(batch))
+        return distance, teacher
 
     def weights(self, task: Tensor) -> Tensor:
         """Return the weight of each row group's task, [S], or what gaps leave of it."""
-        weights = super().weights(task)
+        by_task = [self._weight(number) for number in range(len(self.infos))]
+        return torch.tensor(by_task, device=task.device)[task]
+
+    def _weight(self, number: int) -> float:
+        """Return the weight of a task, or what its gap leaves of it; 0 without a teacher."""
+        if number not in self._taught:
+            return 0.0
+        weight = value_at(self.weight, self.updates)
         if not self.by_gap:
-            return weights
-        scores = self.learner.source.scores
-        gaps = [
-            max(1.0 - scores.score(self.names[number]) / self._teacher_scores[number], 0.0)
-            for number in task.tolist()
-        ]
-        return weights * torch.tensor(gaps, device=task.device)
+            return weight
+        name = self.names[number]
+        score: float = self.learner.source.scores.score(name)
+        aim = self._teacher_scores[name]
+        return weight * min(max(1.0 - score / aim, 0.0), 1.0) if aim > 0.0 else 0.0

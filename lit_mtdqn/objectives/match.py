@@ -15,7 +15,15 @@ from lit_mtdqn.functional.distillation import (
     relative_temperature,
 )
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.types import Prediction, Schedule, TaskInfos, Transition, require, value_at
+from lit_mtdqn.types import (
+    Prediction,
+    Schedule,
+    TaskInfos,
+    Transition,
+    bounds_of,
+    require,
+    value_at,
+)
 
 KINDS: tuple[str, ...] = get_args(MatchKind)
 # Those after which the student's outputs are values and not the logits of a policy.
@@ -35,6 +43,9 @@ def says_values(hyperparameters: Mapping[str, Any]) -> bool:
 class Match(nn.Module):
     """Draws a student's action values to a teacher's.
 
+    In a network with a `Prior`, on either side, these are the preferences by which it acts. The
+    student's prior does not learn from it.
+
     Args:
         tasks: The tasks; given by the learner.
         network: The student's network; given by the learner.
@@ -42,9 +53,9 @@ class Match(nn.Module):
             teacher's values are sharpened by the temperature, and the student's outputs are logits.
             `value_kl`, `mse` and `softened_mse` make a value student, which may go on learning
             from rewards.
-        temperature: Above 0. Lower takes the teacher's best action more for granted; higher also
-            teaches how the others compare. `mse` and `nll` have none.
-        relative: Whether the temperature is a multiple of each task's mean action gap in the
+        temperature: Above 0, over updates. Lower takes the teacher's best action more for granted;
+            higher also teaches how the others compare. `mse` and `nll` have none.
+        relative: Whether the temperature is a multiple of each task's median action gap in the
             minibatch, as the teacher sees it, so that one value serves tasks of any scale.
 
     Raises:
@@ -64,8 +75,8 @@ class Match(nn.Module):
     ) -> None:
         super().__init__()
         require(kind in KINDS, "match.kind", f"be one of {', '.join(KINDS)}", kind)
-        is_positive = isinstance(temperature, Schedule) or temperature > 0.0
-        require(is_positive, "match.temperature", "be above 0", temperature)
+        is_positive = bounds_of(temperature)[0] > 0.0
+        require(is_positive, "match.temperature", "be above 0 throughout", temperature)
         self.kind, self.temperature, self.relative = kind, temperature, relative
         # In a list, lest its parameters be taken for this module's.
         self._network = [network]
@@ -93,9 +104,8 @@ class Match(nn.Module):
             is_policy: Where the teacher says logits of a policy, which are sharp already, [S]; None
                 for nowhere.
         """
-        mask = self._mask(batch)
+        mask = self.mask(batch)
         factor = value_at(self.temperature, updates)
-        require(factor > 0.0, "match.temperature", "be above 0", factor)
         temperature: Tensor | float = factor
         if self.relative:
             temperature = relative_temperature(teacher, factor, mask)
@@ -106,10 +116,12 @@ class Match(nn.Module):
     @torch.no_grad()
     def agreement(self, batch: Transition, prediction: Prediction, teacher: Tensor) -> Tensor:
         """Return in which share of the rows both would act alike, [S]."""
-        return agreement(self._values(prediction), teacher, self._mask(batch))
+        return agreement(self._values(prediction), teacher, self.mask(batch))
 
     def _values(self, prediction: Prediction) -> Tensor:
-        return self._network[0].q_values(prediction)
+        prior = None if prediction.prior is None else prediction.prior.detach()
+        return self._network[0].preferences(prediction._replace(prior=prior))
 
-    def _mask(self, batch: Transition) -> Tensor | None:
+    def mask(self, batch: Transition) -> Tensor | None:
+        """Return which actions count, [S, 1, A] or [S, B, A]; None for all."""
         return self._network[0].allowed_actions(batch.task, batch.extra.get("action_mask"))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.objectives.base import Objective
-from lit_mtdqn.types import Schedule, TaskInfos, as_task_infos, require, value_at
+from lit_mtdqn.types import Schedule, TaskInfos, as_task_infos, bounds_of, require, value_at
 
 
 class Taught(Objective):
@@ -24,7 +24,8 @@ class Taught(Objective):
         weight: Factor on the terms, over updates, at least 0.
 
     Raises:
-        ValueError: If `weight` is out of range, or when a fit starts if a teacher does not fit.
+        ValueError: If `weight` is out of range or there are no teachers, or when a fit starts
+            if a teacher does not fit.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class Taught(Objective):
     ) -> None:
         super().__init__()
         self.infos = as_task_infos(tasks)
-        is_weight = isinstance(weight, Schedule) or weight >= 0.0
-        require(is_weight, f"{type(self).__name__}.weight", "be at least 0", weight)
+        name = type(self).__name__
+        require(bounds_of(weight)[0] >= 0.0, f"{name}.weight", "be at least 0 throughout", weight)
+        names_some = teachers is None or len(teachers) >= 1
+        require(names_some, f"{name}.teachers", "name at least one teacher", teachers)
         self.weight = weight
         self._given = None if teachers is None else dict(teachers), dict(teacher_tasks or {})
         # In a list, lest the learner be taken for a part of this module.

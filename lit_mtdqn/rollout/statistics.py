@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,10 @@ class RollingMean:
             self._sum -= self._values[0]
         self._values.append(value)
         self._sum += value
+
+    def values(self) -> list[float]:
+        """Return the values held, oldest first."""
+        return list(self._values)
 
     @property
     def count(self) -> int:
@@ -88,3 +92,14 @@ class EpisodeStatistics:
     def metrics(self) -> dict[str, float]:
         """Return the rolling means by metric name; tasks without a finished episode are absent."""
         return {name: mean.value for name, mean in self._finished.items() if mean.count}
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return what the rolling means are of, by metric name."""
+        return {name: mean.values() for name, mean in self._finished.items()}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Continue with saved means; those that they do not name start anew."""
+        for name in self._finished:
+            mean = self._finished[name] = RollingMean(WINDOW)
+            for value in state.get(name, ()):
+                mean.add(value)

@@ -39,6 +39,7 @@ class Scale(nn.Module, ABC):
             unit is fixed, or heads are rewritten with it.
         needs_returns: Whether it learns from the returns of training episodes.
         follows_targets: Whether it learns from the targets of every update.
+        weighs_losses: Whether it weighs losses in place of bringing values to another unit.
     """
 
     offset: Tensor
@@ -47,6 +48,7 @@ class Scale(nn.Module, ABC):
     keeps_values = True
     needs_returns = False
     follows_targets = False
+    weighs_losses = False
 
     def __init__(self, tasks: TaskInfos, width: int) -> None:
         super().__init__()

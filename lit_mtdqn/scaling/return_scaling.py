@@ -15,7 +15,8 @@ class ReturnScaling(ReturnScale):
     """Divides each task's TD error by sigma, where `sigma^2 = V[R] + V[gamma] E[G^2]`.
 
     The networks go on to predict raw values; only the losses weigh `1 / sigma`. A squared loss has
-    the gradient `error / sigma` then. For bounded heads take `ReturnNormaliser`.
+    the gradient `error / sigma` then. What objectives add to a task's loss weighs with it, whatever
+    its own unit. For bounded heads take `ReturnNormaliser`.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -25,6 +26,7 @@ class ReturnScaling(ReturnScale):
         equation 2, https://arxiv.org/abs/2105.05347.
     """
 
+    weighs_losses = True
     weight: Tensor
 
     def __init__(self, tasks: TaskInfos) -> None:

@@ -14,7 +14,15 @@ from lit_mtdqn.types.protocols import (
     UpdateCallback,
 )
 from lit_mtdqn.types.returns import ReturnSums
-from lit_mtdqn.types.schedule import Constant, Exponential, Linear, Schedule, Sigmoid, value_at
+from lit_mtdqn.types.schedule import (
+    Constant,
+    Exponential,
+    Linear,
+    Schedule,
+    Sigmoid,
+    bounds_of,
+    value_at,
+)
 from lit_mtdqn.types.task import (
     MEANING,
     TaskInfo,
@@ -57,6 +65,7 @@ __all__ = [
     "UpdateCallback",
     "as_task_infos",
     "as_task_specs",
+    "bounds_of",
     "require",
     "value_at",
 ]

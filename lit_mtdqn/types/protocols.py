@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -95,6 +95,9 @@ class ExperienceSource(Protocol):
 
     def on_feedback(self, feedback: Feedback) -> None:
         """Take what the learner found out about the last phase."""
+
+    def require_scores(self, tasks: Sequence[str], what: str) -> None:
+        """Refuse tasks whose scores are raw returns, for something that follows scores."""
 
     def look(self, rows: int) -> Transition:
         """Return rows [S, B] of all that is learned from; nothing changes."""

@@ -19,6 +19,11 @@ class Schedule(ABC):
     def __call__(self, count: int) -> float:
         """Return the value at `count`."""
 
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value that it comes to or approaches."""
+
 
 @dataclass(frozen=True)
 class Constant(Schedule):
@@ -37,6 +42,11 @@ class Constant(Schedule):
     def __call__(self, count: int) -> float:
         """Return the value, whatever the count."""
         return self.value
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The value, twice."""
+        return self.value, self.value
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ class Linear(Schedule):
         progress = min(max((count - self.begin) / self.duration, 0.0), 1.0)
         return (1.0 - progress) * self.start + progress * self.end
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Its two values, the smaller first."""
+        return min(self.start, self.end), max(self.start, self.end)
+
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
@@ -100,6 +115,11 @@ class Exponential(Schedule):
     def __call__(self, count: int) -> float:
         """Return the value at `count`."""
         return float(self.end + (self.start - self.end) * 0.5 ** (count / self.half_life))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Its two values, the smaller first."""
+        return min(self.start, self.end), max(self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,17 @@ class Sigmoid(Schedule):
         # The same as 2 / (1 + exp(-x)) - 1.
         return self.end * math.tanh(0.5 * self.steepness * progress)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Zero and the value approached, the smaller first."""
+        return min(0.0, self.end), max(0.0, self.end)
+
 
 def value_at(coefficient: float | Schedule, count: int) -> float:
     """Return a coefficient's value, whether it is a number or a schedule."""
     return coefficient(count) if isinstance(coefficient, Schedule) else coefficient
+
+
+def bounds_of(coefficient: float | Schedule) -> tuple[float, float]:
+    """Return the smallest and the largest value of a coefficient, a number or a schedule."""
+    return coefficient.bounds if isinstance(coefficient, Schedule) else (coefficient, coefficient)

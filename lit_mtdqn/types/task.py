@@ -145,6 +145,7 @@ class TaskInfo:
         observation_kind: `vector` (float32) or `image` (uint8).
         observation_high: Largest value of an image, by which a torso divides it: 255 for pictures,
             1 for bit planes.
+        own_shape: Shape of the task's own observations, before padding; None where it is not known.
         num_actions: The task's own number of actions, before padding.
         head: Name of the head that it uses.
         learns: Whether its transitions are learned from.
@@ -155,6 +156,7 @@ class TaskInfo:
     name: str
     observation_shape: tuple[int, ...]
     num_actions: int
+    own_shape: tuple[int, ...] | None = None
     observation_kind: Literal["vector", "image"] = "vector"
     observation_high: float = 1.0
     head: str = ""
@@ -174,6 +176,8 @@ class TaskInfo:
         require(self.weight > 0.0, "weight", "be above 0", self.weight)
         require(self.num_actions >= 1, "num_actions", "be at least 1", self.num_actions)
         object.__setattr__(self, "observation_shape", tuple(self.observation_shape))
+        if self.own_shape is not None:
+            object.__setattr__(self, "own_shape", tuple(self.own_shape))
         object.__setattr__(self, "head", head)
         if self.score_range is not None:
             object.__setattr__(self, "score_range", tuple(self.score_range))

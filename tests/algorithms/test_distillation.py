@@ -1,6 +1,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchjd import aggregation
 
-from lit_mtdqn import MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
+from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.distillation import match_loss, relative_temperature
 from lit_mtdqn.networks import Experts, LinearHead, MinAtarTorso, MLPTorso, QNetwork
@@ -24,7 +25,8 @@ from lit_mtdqn.objectives import (
     Guidance,
     Match,
 )
-from lit_mtdqn.scaling import PopArt, ReturnNormaliser
+from lit_mtdqn.rollout import Boltzmann
+from lit_mtdqn.scaling import PopArt, ReturnNormaliser, ReturnScaling
 from lit_mtdqn.types import Linear
 
 INFOS = [
@@ -80,6 +82,21 @@ def test_the_loss_is_the_distance_to_the_teacher_at_what_was_seen(kind: Any) -> 
         assert_table(losses.td[group], expected.detach())
     assert_table(losses.td_error, losses.td.detach())
     assert not losses.td_error.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["policy_kl", "mse"])
+def test_mixed_precision_changes_little(kind: Any) -> None:
+    batch, teacher = random_batch(INFOS), DQN(INFOS, NETWORK)
+    teacher.layers = lambda *given: teacher.network(*given).layers  # type: ignore[assignment]
+    model = _student(teacher, match=partial(Match, kind=kind), objectives=[FeatureRegression])
+    Standalone(model)
+    full = model.losses(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.losses(batch)
+    for name in ("td", "feature_regression"):
+        terms = [{"td": found.td, **found.auxiliary}[name] for found in (mixed, full)]
+        assert terms[0].dtype == torch.float32
+        torch.testing.assert_close(*terms, rtol=0.05, atol=0.02)
 
 
 def test_neither_rewards_nor_what_follows_matter() -> None:
@@ -220,6 +237,8 @@ def test_tasks_without_a_teacher_are_acted_by_the_student() -> None:
         ({"labels": "kept"}, "labels"),
         ({"scale": PopArt, "match": partial(Match, kind="mse")}, "model.scale"),
         ({"scale": ReturnNormaliser}, "model.scale"),
+        ({"scale": ReturnScaling, "match": partial(Match, kind="value_kl")}, "model.scale"),
+        ({"teacher_share": Linear(start=1.0, end=-0.5, duration=9)}, "teacher_share"),
     ],
     ids=str,
 )
@@ -234,15 +253,42 @@ def test_a_missing_teacher_is_told_before_the_first_env_step(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=complaint("teachers.a")):
         fit(data, model)
     assert data.clock.total_env_steps == 0
-    nobody = PolicyDistillation(data.task_infos, network=NETWORK)
-    with pytest.raises(ValueError, match=complaint("teachers")):
-        fit(small_data({"a": COUNT}), nobody)
+    two = small_data({"a": COUNT, "b": COUNT})
+    half = PolicyDistillation(two.task_infos, {"b": str(tmp_path)}, network=NETWORK)
+    with pytest.raises(ValueError, match=complaint("teachers")) as error:
+        fit(two, half)
+    assert "['a', 'b']. Got ['b']" in str(error.value)
 
 
 def test_objectives_of_temporal_differences_are_refused() -> None:
     deep = partial(QNetwork, torso=partial(MLPTorso, hidden=[6, 5]))
     with pytest.raises(ValueError, match=complaint("model.objectives")):
         _student(network=deep, objectives=[DeepSupervision])
+
+
+def test_objectives_of_values_are_refused_beside_logits() -> None:
+    guidance: Any = partial(Guidance, teachers={"wide": "run"})
+    with pytest.raises(ValueError, match=complaint("model.objectives")) as error:
+        _student(objectives=[guidance])
+    assert "Guidance" in str(error.value)
+    _student(objectives=[guidance], match=partial(Match, kind="mse"))
+
+
+def test_squared_distances_may_be_weighed_by_returns() -> None:
+    _student(scale=ReturnScaling, match=partial(Match, kind="mse"))
+
+
+@pytest.mark.parametrize("share", [0.5, Linear(start=1.0, end=0.0, duration=10)], ids=str)
+def test_actions_are_not_drawn_among_logits_and_values_at_one_temperature(share: Any) -> None:
+    for options in ({}, {"match": partial(Match, kind="mse")}, {"teacher_share": 1.0}):
+        model = _student(**{"teacher_share": share, **options})
+        model.trainer = Mock()
+        model.trainer.datamodule.exploration = Boltzmann()
+        if options:
+            model._require_one_unit_of_actors()
+            continue
+        with pytest.raises(ValueError, match=complaint("data.boltzmann")):
+            model._require_one_unit_of_actors()
 
 
 def test_who_acts_follows_from_seed_rank_task_and_clock() -> None:

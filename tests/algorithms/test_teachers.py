@@ -149,6 +149,26 @@ def test_teachers_without_a_task_are_refused() -> None:
         Teachers(_student(a=2, b=2), {"a": "x", "c": "z"})
 
 
+def test_names_are_for_tasks_that_have_a_teacher() -> None:
+    with pytest.raises(ValueError, match=complaint("teacher_tasks")) as error:
+        Teachers(_student(a=2, b=2), {"a": DQN(_student(a=2), NETWORK)}, {"b": "x"})
+    assert "['a']" in str(error.value)
+
+
+@pytest.mark.parametrize("tasks", [{"a": COUNT}, {"a": COUNT, "b": COUNT}], ids=len)
+def test_a_teacher_has_learned_from_observations_of_the_tasks_own_size(
+    tasks: dict[str, TaskSpec], tmp_path: Path
+) -> None:
+    path, _ = _run(tmp_path, tasks)
+    padded = TaskInfo(name="a", observation_shape=(5,), own_shape=(3,), num_actions=2)
+    Teachers([padded], {"a": path})
+    larger = TaskInfo(name="a", observation_shape=(5,), own_shape=(5,), num_actions=2)
+    with pytest.raises(ValueError, match=complaint("teachers.a")) as error:
+        Teachers([larger], {"a": path})
+    assert "(5,)" in str(error.value)
+    assert "(3,)" in str(error.value)
+
+
 def test_teachers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     path, _ = _run(tmp_path, {"a": COUNT, "b": COUNT})
     image = TaskInfo(name="a", observation_shape=(1, 4, 4), num_actions=2, observation_kind="image")

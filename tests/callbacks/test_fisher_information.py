@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from helpers.counting_env import VECTOR
 from helpers.runs import fit, quiet_trainer, small_data, small_model
 from helpers.sources import random_importance, save_run
 from helpers.standalone import Standalone
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
 from lit_mtdqn.callbacks import FisherInformation, ReplayCheckpoint
 from lit_mtdqn.functional.distillation import relative_temperature
 from lit_mtdqn.networks import (
@@ -24,10 +26,11 @@ from lit_mtdqn.networks import (
     ImplicitQuantileHead,
     LinearHead,
     MLPTorso,
+    Prior,
     QNetwork,
 )
 from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from_flat
-from lit_mtdqn.objectives import Anchor
+from lit_mtdqn.objectives import TD, Anchor
 from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Transition
 
@@ -126,6 +129,49 @@ def test_a_linear_networks_is_that_computed_by_hand() -> None:
         },
     )
     torch.testing.assert_close(found * head, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_with_a_prior_it_is_of_what_tasks_act_by() -> None:
+    infos = [replace(info, num_actions=3) for info in INFOS]
+    torch.manual_seed(0)
+    prior = partial(Prior, alpha=0.9, temperature=1.0)
+    distral: Any = partial(TD, bootstrap="distral")
+    model = MultiTaskDQN(infos, partial(NETWORK, prior=prior), distral, scale=None)
+    Standalone(model)
+    network, batch = model.network, random_batch(infos, rows=1, groups=[0])
+    # One row: the sum over actions of squared gradients of the logarithm of the policy.
+    found = _measured(model, batch, temperature=0.5, relative=False)
+    preferences = network.preferences(network(batch.observation, batch.task))[0, 0]
+    log_policy = (preferences / 0.5).log_softmax(-1)
+    expected = torch.zeros_like(found)
+    for term in log_policy:
+        parameters = list(network.parameters())
+        pieces = torch.autograd.grad(
+            term, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        expected += term.detach().exp() * torch.cat([g.flatten() for g in pieces]).square()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+    of_prior = saved_from_flat(network, found)
+    assert any((t > 0.0).any() for name, t in of_prior.items() if name.startswith("prior."))
+
+
+def test_students_of_policies_are_measured_by_the_policy_that_they_say() -> None:
+    torch.manual_seed(0)
+    model, batch = PolicyDistillation(INFOS, network=NETWORK), random_batch(INFOS, rows=3)
+    model.use_teachers(dict.fromkeys(("wide", "narrow"), model))
+    Standalone(model)
+    found = _measured(model, batch)
+    plain = _model()
+    plain.network.load_state_dict(model.network.state_dict())
+    assert_table(found, _measured(plain, batch, temperature=1.0, relative=False))
+    kind: Any
+    for kind, owner in (("values", model), ("policy", model), ("values", plain)):
+        callback = FisherInformation(kind)
+        if kind == "values" and owner is model:
+            with pytest.raises(ValueError, match=complaint("FisherInformation.kind")):
+                callback.setup(owner.trainer, owner, "fit")
+        else:
+            callback.setup(owner.trainer, owner, "fit")
 
 
 def test_few_rows_at_a_time_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +289,20 @@ def test_looking_changes_nothing_that_is_learned_later(tmp_path: Path) -> None:
     assert_equal_tensors(*weights)
 
 
+class Interrupt(Callback):
+    """Presses Ctrl-C in the second phase."""
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 1:
+            raise KeyboardInterrupt
+
+
 def test_an_interrupted_run_and_one_that_is_over_write_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        _run(tmp_path, FisherInformation(), Interrupt())
+    assert not (tmp_path / "checkpoints").exists()
     trainer, model = _run(tmp_path / "first")
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     again = quiet_trainer(FisherInformation(), default_root_dir=tmp_path)

@@ -261,6 +261,10 @@ def test_a_checkpoint_holds_scores_and_what_shares_are_owed(tmp_path: Path) -> N
     trainer.fit(small_model(second), second, ckpt_path=tmp_path / "run.ckpt", weights_only=True)
     assert second.scores.state_dict() == first.scores.state_dict()
     assert second.sampler.state_dict() == first.sampler.state_dict()
+    # The first episode after a resume is one of many.
+    assert first.source is not None
+    assert second.source is not None
+    assert second.source.statistics.metrics() == first.source.statistics.metrics() != {}
 
 
 def test_priorities_are_dumped_and_loaded_with_their_replays(tmp_path: Path) -> None:

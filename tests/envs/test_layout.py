@@ -46,18 +46,19 @@ def test_images_share_the_largest_number_of_channels_and_the_largest_value() -> 
 
 def test_an_info_says_what_the_learner_needs() -> None:
     spec = _vector(4, weight=2.0, score_range=(0.0, 9.0), head="shared", learns=False)
-    _, infos = probe_tasks({"left": spec, "right": _vector(4)})
+    _, infos = probe_tasks({"left": spec, "right": _vector(3)})
     assert infos == [
         TaskInfo(
             name="left",
             observation_shape=(4,),
+            own_shape=(4,),
             num_actions=2,
             head="shared",
             learns=False,
             weight=2.0,
             score_range=(0.0, 9.0),
         ),
-        TaskInfo(name="right", observation_shape=(4,), num_actions=2),
+        TaskInfo(name="right", observation_shape=(4,), own_shape=(3,), num_actions=2),
     ]
 
 

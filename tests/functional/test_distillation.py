@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lit_mtdqn.functional.distillation import (
     MatchKind,
+    action_variance,
     agreement,
     match_loss,
     relative_temperature,
@@ -85,14 +86,33 @@ def test_under_a_relative_temperature_the_unit_of_values_does_not_matter(kind: A
         torch.testing.assert_close(loss, losses[0])
 
 
-def test_a_relative_temperature_is_a_multiple_of_the_mean_gap_of_allowed_actions() -> None:
-    teacher = torch.tensor([[[1.0, 4.0, 9.0], [0.0, 2.0, 7.0]], [[5.0, 5.0, 0.0], [1.0, 1.0, 1.0]]])
-    assert_table(relative_temperature(teacher, 0.5)[0], [[2.5]])
+def test_a_relative_temperature_is_a_multiple_of_the_median_gap_of_allowed_actions() -> None:
+    # Gaps of 5, 3 and 90; of the first two actions 3, 2 and 9.
+    rows = torch.tensor([[[1.0, 4.0, 9.0], [0.0, 2.0, 5.0], [0.0, 9.0, 99.0]]])
+    assert_table(relative_temperature(rows, 0.5), [[[2.5]]])
     mask = torch.tensor([True, True, False])
-    assert_table(relative_temperature(teacher, 0.5, mask)[0], [[1.25]])
-    # All alike: a thousandth of the largest value.
-    alike = torch.tensor([[[1.0, 1.0, 1.0], [-4.0, -4.0, -4.0]]])
-    assert_table(relative_temperature(alike, 0.5)[0], [[0.002]])
+    assert_table(relative_temperature(rows, 0.5, mask), [[[1.5]]])
+    # The second row has no gap; the median of two is halfway between them.
+    alone = torch.tensor([[True, True, True], [False, True, False], [True, True, True]])
+    assert_table(relative_temperature(rows, 0.5, alone), [[[23.75]]])
+
+
+def test_where_actions_are_alike_a_gap_is_the_least_that_tells_them_apart() -> None:
+    # Two rows of three are alike: a thousandth of the 4 between the actions of the other.
+    mostly = torch.tensor([[[1.0, 1.0, 1.0], [-9.0, -9.0, -9.0], [0.0, 2.0, 4.0]]])
+    assert_table(relative_temperature(mostly, 0.5), [[[0.002]]])
+    alike = torch.full((1, 3, 2), -4.0)
+    assert_table(1e6 * relative_temperature(alike, 0.5), [[[2.0]]])
+    none = torch.zeros(1, 3, 2)
+    for mask in (None, torch.tensor([True, False])):
+        assert float(relative_temperature(none, 0.5, mask)) > 0.0
+
+
+def test_the_level_of_values_does_not_matter_to_a_relative_temperature() -> None:
+    values = torch.tensor([[[0.0, 0.05, 0.1], [0.02, 0.0, 0.07]]])
+    for level in (100.0, -1000.0):
+        found = relative_temperature(values + level, 0.5)
+        torch.testing.assert_close(found, relative_temperature(values, 0.5), rtol=5e-3, atol=0.0)
 
 
 def test_sure_teachers_teach_without_overflow() -> None:
@@ -113,6 +133,19 @@ def test_losses_are_float32_and_teachers_get_no_gradient() -> None:
         assert loss.dtype == torch.float32
         loss.sum().backward()  # type: ignore[no-untyped-call]
     assert teacher.grad is None
+
+
+def test_actions_lie_apart_by_their_variance_in_the_mean_over_rows() -> None:
+    # Variances of 8/3 and 0; of the first two actions 1 and 0.
+    values = torch.tensor([[[5.0, 3.0, 1.0], [7.0, 7.0, 7.0]], [[80.0, 80.0, 80.0]] * 2])
+    assert_table(action_variance(values), [[4 / 3], [0.0064]])
+    mask = torch.tensor([True, True, False])
+    assert_table(action_variance(values, mask), [[0.5], [0.0064]])
+    assert (action_variance(torch.zeros(1, 2, 3)) > 0.0).all()
+    unlike = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
+    mean = unlike.mean(-1, keepdim=True).expand_as(unlike)
+    found = match_loss("mse", mean, unlike, 1.0).mean(-1, keepdim=True)
+    torch.testing.assert_close(found, action_variance(unlike))
 
 
 def test_agreement_is_the_share_of_rows_with_one_best_action() -> None:

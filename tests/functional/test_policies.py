@@ -6,7 +6,12 @@ from helpers.asserts import assert_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.functional.policies import scaled_log_policy, soft_value, softmax_policy
+from lit_mtdqn.functional.policies import (
+    log_policy,
+    scaled_log_policy,
+    soft_value,
+    softmax_policy,
+)
 
 numbers = st.lists(st.floats(-10, 10, width=32), min_size=2, max_size=6)
 temperatures = st.floats(0.01, 10.0)
@@ -33,6 +38,7 @@ def test_forbidden_actions_have_no_probability_whatever_their_value() -> None:
     assert_table(softmax_policy(q_values, 0.03, mask), [[0.5, 0.5, 0.0]])
     scaled = scaled_log_policy(q_values, 0.03, mask)
     assert_table(scaled, [[0.03 * math.log(0.5)] * 2 + [-math.inf]])
+    assert_table(log_policy(q_values, mask), [[math.log(0.5)] * 2 + [0.0]])
 
 
 @settings(max_examples=30, deadline=None)

@@ -22,7 +22,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Rank]:
         [sys.executable, str(script), str(folder)],
         env=environment,
         check=True,
-        timeout=120,
+        timeout=240,
         capture_output=True,
     )
     ranks = [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
@@ -38,6 +38,12 @@ def test_ranks_end_with_equal_weights(ranks: list[Rank]) -> None:
         for name in first["weights"]
         if name.startswith("network.")
     )
+
+
+def test_students_on_two_ranks_end_with_equal_weights(ranks: list[Rank]) -> None:
+    first, second = (rank["student"] for rank in ranks)
+    assert any("regressors" in name for name in first)
+    assert_equal_tensors(first, second)
 
 
 def test_ranks_play_different_episodes(ranks: list[Rank]) -> None:

@@ -26,15 +26,19 @@ def _fit(run_dir: str, *configs: str, options: tuple[str, ...] = ()) -> None:
     main(["fit", *arguments, *quiet, *SMALL, *options])
 
 
+@pytest.mark.parametrize(
+    ("method", "term"),
+    [("instance_transfer", "importance_correction"), ("source_gradients_literal", "source_rows")],
+)
 def test_the_overlay_runs_on_the_replay_of_an_earlier_run_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     _fit("runs/source", options=(STORES,))
-    _fit("runs/target", "methods/instance_transfer.yaml")
+    _fit("runs/target", f"methods/{method}.yaml")
     metrics = read_metrics(tmp_path / "runs" / "target" / "metrics.csv")
-    assert {"train/td_loss/old", "train/importance_correction"} <= metrics.keys()
+    assert {"train/td_loss/old", f"train/{term}"} <= metrics.keys()
     assert "val/score/old" not in metrics
     again = ["--config=runs/target/config.yaml", "--run_dir=runs/target", "--ckpt_path=last"]
     main(["fit", *again, "--data.total_env_steps=800"])

@@ -34,7 +34,7 @@ def test_a_sequence_runs_to_its_report(
     run_stages_here(monkeypatch)
     # Nothing is learned in so few updates.
     file = tmp_path / path.name
-    file.write_text(re.sub(r"^ *reaches: .*$", "", path.read_text(), flags=re.MULTILINE))
+    file.write_text(re.sub(r"reaches: [\d.]+", "", path.read_text()))
     main(["sequence", str(file), f"--run_dir={tmp_path / 'out'}", *SMOKE, *BRIEF])
     for name in yaml.safe_load(path.read_text())["stages"]:
         assert (tmp_path / "out" / name / "checkpoints" / "last.ckpt").is_file()

@@ -15,7 +15,7 @@ from helpers.standalone import Standalone
 from torch import Tensor
 from torchjd import aggregation
 
-from lit_mtdqn import MultiTaskDQN, TaskInfo, TaskSpec
+from lit_mtdqn import MultiTaskDQN, PolicyDistillation, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.anchoring import Penalty
 from lit_mtdqn.networks import (
@@ -206,6 +206,25 @@ def test_heads_of_another_kind_are_free(tmp_path: Path) -> None:
     assert _penalty(model) == pytest.approx(expected, rel=1e-5)
 
 
+def test_heads_of_values_are_not_held_to_logits_nor_logits_to_values(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = PolicyDistillation([WIDE], network=NETWORK)
+    sources: dict[str, Any] = {"values": _model(WIDE), "logits": student}
+    anchor: Any = partial(Anchor, importance="equal")
+    for name, source in sources.items():
+        folder = save_run(tmp_path / name, source)
+        every = source.network.state_dict()
+        held = partial(anchor, sources=[folder])
+        later = PolicyDistillation([WIDE], network=NETWORK, objectives=[held])
+        later.use_teachers({"wide": source})
+        Standalone(later)
+        models = {"values": _anchored(WIDE, sources=[folder], importance="equal"), "logits": later}
+        for kind, model in models.items():
+            names = [*TRUNK, *_head("wide")] if kind == name else TRUNK
+            expected = _by_loop(model, every, None, names)
+            assert _penalty(model) == pytest.approx(expected, rel=1e-5)
+
+
 def test_columns_are_held_by_the_names_of_their_tasks(tmp_path: Path) -> None:
     network = partial(NETWORK, sharing=Columns)
     source = _model(WIDE, NARROW, network=network)
@@ -313,6 +332,7 @@ def test_a_source_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
     [
         ({"importance": "fishy"}, "Anchor.importance"),
         ({"strength": -1.0}, "Anchor.strength"),
+        ({"strength": Linear(start=1.0, end=-1.0, duration=9)}, "Anchor.strength"),
         ({"sources": []}, "Anchor.sources"),
         ({"sources": "runs/a"}, "Anchor.sources"),
         ({"parts": []}, "Anchor.parts"),

@@ -1,5 +1,6 @@
 """Students of what teachers see."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,18 +136,15 @@ def test_maps_and_the_student_learn_and_the_teacher_does_not() -> None:
     assert all(torch.equal(kept[n], t) for n, t in teacher.network.state_dict().items())
 
 
-def test_tasks_without_a_teacher_are_left_alone() -> None:
-    torch.manual_seed(0)
-    nobody: dict[str, str] = {}
-    objectives: Any = [
-        partial(FeatureRegression, teachers=nobody),
-        partial(AttentionTransfer, teachers=nobody),
-    ]
-    model = MultiTaskDQN(INFOS, network_of(6), objectives=objectives, scale=None)
-    Standalone(model)
-    terms = model.losses(random_batch(INFOS)).auxiliary
-    assert set(terms) == {"attention_transfer"}
-    assert (terms["attention_transfer"] == 0.0).all()
+@pytest.mark.parametrize("objective", [FeatureRegression, AttentionTransfer])
+def test_teachers_of_tasks_that_do_not_learn_alone_are_refused(objective: Any) -> None:
+    infos = [INFOS[0], replace(INFOS[1], learns=False)]
+    model = MultiTaskDQN(infos, network_of(6), objectives=[objective], scale=None)
+    loaded = Teachers(infos, {"narrow": _teacher(network_of(4))})
+    model.load_teachers = lambda *_: loaded  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=complaint(f"{objective.__name__}.teachers")) as error:
+        Standalone(model)
+    assert "['wide']" in str(error.value)
 
 
 def test_of_tasks_those_without_a_teacher_are_left_alone() -> None:
@@ -322,7 +320,8 @@ def test_learners_without_teachers_of_their_own_must_name_some(objective: Any) -
     ("objective", "options", "name"),
     [
         (FeatureRegression, {"weight": -1.0}, "weight"),
-        (AttentionTransfer, {"weight": -1.0}, "weight"),
+        (AttentionTransfer, {"weight": Linear(start=1.0, end=-1.0, duration=9)}, "weight"),
+        (FeatureRegression, {"teachers": {}}, "teachers"),
         (AttentionTransfer, {"layers": []}, "layers"),
         (AttentionTransfer, {"layers": [1]}, "layers"),
     ],

@@ -10,6 +10,7 @@ from helpers.asserts import assert_table, complaint
 from helpers.batches import random_batch
 from helpers.counting_env import VECTOR
 from helpers.runs import fit, quiet_trainer, small_data
+from helpers.sources import save_run
 from helpers.standalone import Standalone
 from torch import Tensor
 from torchjd import aggregation
@@ -94,7 +95,9 @@ def test_the_weight_may_fall_to_0_on_a_schedule_of_updates() -> None:
     model, _ = _guided(weight=schedule)
     full = _term(model)
     assert_table(_term(model, 5), 0.5 * full)
-    assert (_term(model, 10) == 0.0).all()
+    # Then nobody is asked any more.
+    with patch.object(Fixed, "action_values", side_effect=AssertionError):
+        assert (_term(model, 10) == 0.0).all()
 
 
 def test_the_weight_may_follow_what_a_task_lacks_to_its_teacher() -> None:
@@ -107,6 +110,76 @@ def test_the_weight_may_follow_what_a_task_lacks_to_its_teacher() -> None:
     assert_table(_term(model), expected)
     scores.add_score("narrow", 0.9)
     assert (_term(model)[1] == 0.0).all()
+    scores.add_score("narrow", -3.0)
+    assert_table(_term(model)[1], _term(plain)[1])
+
+
+def test_scores_of_teachers_are_those_of_their_runs_tests(tmp_path: Path) -> None:
+    folder = save_run(tmp_path, MultiTaskDQN(INFOS, NETWORK))
+    tests = tmp_path / "report" / "test_scores.csv"
+    tests.parent.mkdir()
+    # Scored as the student's tasks are, which may have other ranges: (6 - 0) / 10.
+    infos = [replace(INFOS[0], score_range=(0.0, 10.0)), *INFOS[1:]]
+    for row, expected in (("wide,6.0,,3.0", 0.6), ("other,6.0,,3.0", 1.0)):
+        tests.write_text(f"task,mean,success,score\n{row}\n")
+        guidance: Any = partial(Guidance, teachers={"wide": folder}, by_gap=True)
+        model = MultiTaskDQN(infos, NETWORK, objectives=[guidance], scale=None)
+        Standalone(model)
+        scores = TaskScores(["wide", "narrow"])
+        model.trainer.datamodule.scores = scores  # type: ignore[attr-defined]
+        scores.add_score("wide", 0.3)
+        (objective,) = model.objectives
+        assert isinstance(objective, Guidance)
+        assert objective._weight(0) == pytest.approx(1.0 - 0.3 / expected)
+    tests.write_text("task,mean,success,score\nwide,-1.0,,3.0\n")
+    Standalone(model)
+    assert isinstance(objective, Guidance)
+    assert objective._weight(0) == 0.0
+
+
+def test_raw_returns_are_no_scores_to_follow() -> None:
+    data = small_data({"a": COUNT, "b": TaskSpec(env=VECTOR)})
+    names: Any
+    for names in (["a", "b"], ["a"]):
+        guidance = partial(Guidance, teachers=dict.fromkeys(names, ""), by_gap=True)
+        model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[guidance])
+        found = Teachers(data.task_infos, dict.fromkeys(names, Fixed()))
+        with patch.object(model, "load_teachers", lambda *_, found=found: found):
+            if names == ["a"]:
+                Standalone(model)
+                continue
+            with pytest.raises(ValueError, match=complaint("tasks.b.score_range")):
+                fit(data, model)
+    assert data.clock.total_env_steps == 0
+
+
+@pytest.mark.parametrize("kind", ["value_kl", "mse"])
+def test_mixed_precision_changes_little(kind: str) -> None:
+    model, _ = _guided(infos=EARLIER, kind=kind, scale=PopArt)
+    batch = random_batch(EARLIER, groups=[0])
+    full = model.losses(batch).auxiliary["guidance"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.losses(batch).auxiliary["guidance"]
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, full)
+    torch.testing.assert_close(mixed, full, rtol=0.05, atol=0.01)
+
+
+def test_it_tells_how_far_each_taught_task_is_and_how_often_it_acts_alike() -> None:
+    model, fixed = _guided(["narrow"], infos=EARLIER, kind="mse")
+    batch = random_batch(EARLIER, groups=[0])
+    prediction = model.network(batch.observation, batch.task)
+    found = model.batch_metrics(batch, prediction)
+    assert found.keys() == {"match/narrow", "agreement/narrow"}
+    term = model.losses(batch).auxiliary["guidance"].detach()
+    assert_table(found["match/narrow"], (term / batch.weight).mean())
+    values = model.network.action_values(batch.observation, torch.tensor([1]))[0, :, :2]
+    alike = values.argmax(-1) == fixed.values[1, 0, :2].argmax(-1)
+    assert_table(found["agreement/narrow"], alike.float().mean())
+    both, _ = _guided()
+    batch = random_batch(INFOS, groups=[1])
+    found = both.batch_metrics(batch, both.network(batch.observation, batch.task))
+    assert found.keys() == {"match/narrow", "agreement/narrow"}
 
 
 def test_tasks_without_a_teacher_learn_from_rewards_alone() -> None:
@@ -147,7 +220,9 @@ def test_heads_of_tasks_that_do_not_learn_go_on_saying_what_teachers_say_elsewhe
         other = torch.tensor([1])
         values = model.network.action_values(batch.observation, other)[0, :, :2]
         theirs = fixed.values[1, :, :2].expand(4, -1)
-        assert_table(term.detach(), 3.0 * (values - theirs).square().mean(-1) * batch.weight)
+        unit = (theirs[0, 0] - theirs[0, 1]) / 2.0
+        distance = ((values - theirs) / unit).square().mean(-1)
+        assert_table(term.detach(), 3.0 * distance * batch.weight)
     gradients = torch.autograd.grad(term.sum(), list(model.network.parameters()))
     named = zip(model.network.named_parameters(), gradients, strict=True)
     found = {name: float(gradient.abs().sum()) for (name, _), gradient in named}
@@ -162,7 +237,9 @@ def test_what_earlier_heads_say_is_followed_in_raw_values() -> None:
     batch, other = random_batch(EARLIER, groups=[0]), torch.tensor([1])
     values = model.raw_values(model.network.action_values(batch.observation, other), other)
     theirs = fixed.values[1, :, :2].expand(4, -1)
-    expected = ((values[0, :, :2] - theirs) / 0.5).square().mean(-1) * batch.weight
+    # Half the difference of two actions, squared, is their variance.
+    unit = (theirs[0, 0] - theirs[0, 1]) / 2.0
+    expected = ((values[0, :, :2] - theirs) / unit).square().mean(-1) * batch.weight
     assert_table(model.losses(batch).auxiliary["guidance"].detach(), expected)
 
 
@@ -199,6 +276,7 @@ def test_a_run_is_guided_by_the_folder_of_another(tmp_path: Path) -> None:
     model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[guidance])
     trainer = fit(data, model, log_every_n_steps=1)
     assert float(trainer.callback_metrics["train/guidance"]) > 0.0
+    assert {"train/match/b", "train/agreement/b"} <= trainer.callback_metrics.keys()
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     (folder / "checkpoints" / "last.ckpt").unlink()
     loaded = MultiTaskDQN.load_from_checkpoint(tmp_path / "last.ckpt")
@@ -212,6 +290,8 @@ def test_a_run_is_guided_by_the_folder_of_another(tmp_path: Path) -> None:
     [
         ({"kind": "policy_kl"}, "Guidance.kind"),
         ({"weight": -1.0}, "Guidance.weight"),
+        ({"weight": Linear(start=1.0, end=-1.0, duration=9)}, "Guidance.weight"),
+        ({"teachers": {}}, "Guidance.teachers"),
         ({"teacher_scores": {"wide": 0.0}}, "Guidance.teacher_scores"),
         ({"teacher_scores": {"other": 1.0}}, "Guidance.teacher_scores"),
         ({"temperature": 0.0}, "match.temperature"),
@@ -220,4 +300,4 @@ def test_a_run_is_guided_by_the_folder_of_another(tmp_path: Path) -> None:
 )
 def test_values_out_of_range_are_refused(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=complaint(name)):
-        Guidance(INFOS, NETWORK(INFOS), {}, **options)
+        Guidance(INFOS, NETWORK(INFOS), **{"teachers": {"wide": "run"}, **options})

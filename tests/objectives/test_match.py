@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from lit_mtdqn import TaskInfo
 from lit_mtdqn.functional.distillation import match_loss
-from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import LinearHead, MLPTorso, Prior, QNetwork
 from lit_mtdqn.objectives import Match
 from lit_mtdqn.types import Linear
 
@@ -94,6 +95,27 @@ def test_the_network_is_no_part_of_it() -> None:
     assert not list(Match(INFOS, _network()).parameters())
 
 
+def test_a_network_with_a_prior_is_matched_by_what_it_acts_by_and_its_prior_is_let_be() -> None:
+    infos = [replace(info, num_actions=3) for info in INFOS]
+    torch.manual_seed(0)
+    prior = partial(Prior, alpha=0.9, temperature=1.0)
+    network = QNetwork(infos, torso=partial(MLPTorso, hidden=[6]), prior=prior)
+    assert network.prior is not None
+    torch.nn.init.normal_(network.prior.logits.weight)
+    batch = random_batch(infos)
+    prediction = network(batch.observation, batch.task)
+    own = network.action_values(batch.observation, batch.task)
+    for kind in ("mse", "value_kl"):
+        match = Match(infos, network, kind)
+        assert_table(match.distance(batch, prediction, own), torch.zeros(2, 4))
+        assert_table(match.agreement(batch, prediction, own), [1.0, 1.0])
+        loss = match.distance(batch, prediction, own.flip(-1)).sum()
+        trained = list(network.parameters())
+        found = torch.autograd.grad(loss, trained, retain_graph=True, allow_unused=True)
+        of_prior = set(network.prior.parameters())
+        assert {p in of_prior for p, g in zip(trained, found, strict=True) if g is None} == {True}
+
+
 def test_it_says_whether_the_student_keeps_values() -> None:
     kinds: tuple[Any, ...] = ("policy_kl", "nll", "value_kl", "mse", "softened_mse")
     found = [Match(INFOS, _network(), kind).makes_values for kind in kinds]
@@ -102,17 +124,13 @@ def test_it_says_whether_the_student_keeps_values() -> None:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"kind": "kl"}, "match.kind"), ({"temperature": 0.0}, "match.temperature")],
+    [
+        ({"kind": "kl"}, "match.kind"),
+        ({"temperature": 0.0}, "match.temperature"),
+        ({"temperature": Linear(start=1.0, end=0.0, duration=10)}, "match.temperature"),
+    ],
     ids=str,
 )
 def test_values_out_of_range_are_refused(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=complaint(name)):
         Match(INFOS, _network(), **options)
-
-
-def test_a_schedule_that_reaches_0_is_refused_when_it_does() -> None:
-    network, batch = _network(), random_batch(INFOS)
-    prediction = network(batch.observation, batch.task)
-    match = Match(INFOS, network, temperature=Linear(start=1.0, end=0.0, duration=10))
-    with pytest.raises(ValueError, match=complaint("match.temperature")):
-        match.distance(batch, prediction, _teacher(), 10)

@@ -97,3 +97,17 @@ def test_means_cover_the_last_100_episodes() -> None:
         statistics.add(_ending(float(reward)))
     assert statistics.metrics()["rollout/episode_return/left"] == np.mean(np.arange(50, 150))
     assert statistics.episodes == {"left": 150}
+
+
+def test_means_go_on_from_saved_ones() -> None:
+    first, second = (EpisodeStatistics(["left"], 1, [False]) for _ in range(2))
+    for reward in range(120):
+        first.add(_ending(float(reward)))
+    second.add(_ending(-1e6))
+    second.load_state_dict(first.state_dict())
+    assert second.metrics() == first.metrics()
+    for statistics in (first, second):
+        statistics.add(_ending(7.0))
+    assert second.metrics() == first.metrics()
+    second.load_state_dict({})
+    assert second.metrics() == {}

@@ -8,7 +8,15 @@ from helpers.asserts import complaint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.types import Constant, Exponential, Linear, Schedule, Sigmoid, value_at
+from lit_mtdqn.types import (
+    Constant,
+    Exponential,
+    Linear,
+    Schedule,
+    Sigmoid,
+    bounds_of,
+    value_at,
+)
 
 values = st.floats(-1e3, 1e3)
 counts = st.integers(0, 10_000)
@@ -73,6 +81,24 @@ def test_a_constant_ignores_the_count() -> None:
 @pytest.mark.parametrize("coefficient", [0.25, Constant(0.25), Linear(0.5, 0.0, 10)])
 def test_a_coefficient_is_a_number_or_a_schedule(coefficient: float | Schedule) -> None:
     assert value_at(coefficient, 5) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "bounds"),
+    [
+        (0.5, (0.5, 0.5)),
+        (Constant(0.5), (0.5, 0.5)),
+        (Linear(3.0, -1.0, 10), (-1.0, 3.0)),
+        (Exponential(1.0, 2.0, 10), (1.0, 2.0)),
+        (Sigmoid(-2.0, 10), (-2.0, 0.0)),
+    ],
+)
+def test_bounds_enclose_all_values_and_no_more(
+    coefficient: float | Schedule, bounds: tuple[float, float]
+) -> None:
+    assert bounds_of(coefficient) == bounds
+    found = [value_at(coefficient, count) for count in range(200)]
+    assert (min(found), max(found)) == pytest.approx(bounds, abs=1e-3)
 
 
 def test_lengths_out_of_range_are_refused() -> None:
