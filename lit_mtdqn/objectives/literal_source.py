@@ -65,7 +65,7 @@ class LiteralSourceGradient(Objective):
         self._places = [place for place, info in enumerate(infos) if info.name in given]
         # In lists, lest they be taken for modules of this one.
         self._network = [network]
-        self._frozen: list[QNetwork] = []
+        self._frozen = [deepcopy(network)]
         self._learner: list[Any] = []
         self._shared: list[str] = []
 
@@ -74,9 +74,8 @@ class LiteralSourceGradient(Objective):
         scale = learner.scale and type(learner.scale).__name__
         require(learner.scale is None, "model.scale", "be null for LiteralSourceGradient", scale)
         source, heads = self._given
-        (network,) = self._network
         saved = learner.read_network(source, NAME, informed=False)
-        frozen = deepcopy(network).requires_grad_(True)
+        frozen = self._frozen[0].to(learner.device)
         wanted, own = list(frozen.state_dict()), [name for name, _ in frozen.named_parameters()]
         moves = plan_moves(frozen, saved.weights, wanted, heads, {}, exact=False, name=NAME)
         frozen.load_state_dict(received(frozen, saved.weights, moves, 1.0))
@@ -84,7 +83,8 @@ class LiteralSourceGradient(Objective):
         # Rows of tasks are saved one by one, by names below that of their module.
         starts = {name: name if name in wanted else name.rpartition(".")[0] for name in own}
         self._shared = [name for name in own if any(begins(one, starts[name]) for one in came)]
-        self._frozen, self._learner = [frozen.eval()], [learner]
+        frozen.eval()
+        self._learner = [learner]
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return what takes the rows' own loss away, [S, B], and the source's gradient, []."""

@@ -18,7 +18,7 @@ BRIEF = [
     *("--trainer.callbacks+=lit_mtdqn.callbacks.RunReport", "--trainer.callbacks.gifs=false"),
 ]
 # The others do the same with more stages, which takes time.
-FAST = ("curriculum", "qdagger_cartpole")
+FAST = ("qdagger_cartpole",)
 
 
 @pytest.mark.parametrize(
