@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import yaml
 from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
 from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.analysis.transfer import asymptote
-from lit_mtdqn.cli.sequence_file import Stage, read_sequence
+from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, read_sequence
 
 # Of a task's score at evaluations: the first one to reach it counts as the time to learn the task.
 THRESHOLD = 0.95
@@ -107,10 +108,15 @@ class SequenceRun:
     study: dict[str, Any]
     name: str = "all"
 
+    @cached_property
+    def sequence(self) -> SequenceFile:
+        """What the file of the sequence says."""
+        return read_sequence(self.study["sequence"])
+
     @property
     def stages(self) -> dict[str, Stage]:
         """The stages by name."""
-        return {stage.name: stage for stage in read_sequence(self.study["sequence"]).stages}
+        return {stage.name: stage for stage in self.sequence.stages}
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -119,10 +125,9 @@ class SequenceRun:
 
     def definition(self) -> str:
         """Return a short hash of the sequence and its configurations."""
-        stages = self.stages
-        configs = {config for stage in stages.values() for config in stage.configs}
+        configs = {config for stage in self.sequence.stages for config in stage.configs}
         texts = [yaml.safe_load(Path(config).read_text()) for config in sorted(configs)]
-        return _hash([stages, texts, self.study.get("arguments", ()), _episodes(self.study)])
+        return _hash([self.sequence, texts, self.study.get("arguments", ()), _episodes(self.study)])
 
     def command(self, folder: Path) -> list[str]:
         """Return the command line; stages that are finished in the folder are not repeated."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
 from lit_mtdqn.functional.gradients import gradient_cosines
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.types import Schedule, TaskInfos, as_task_infos, require, value_at
+from lit_mtdqn.types import Schedule, TaskInfos, as_task_infos, bounds_of, require, value_at
 
 Gate = Literal["sign", "cosine", "none"]
 
@@ -59,8 +59,7 @@ class SourceGradients(Balancer):
         require(name in names, "SourceGradients.target_task", must, name)
         must = "leave another task that learns as a source"
         require(len(names) > 1, "SourceGradients.target_task", must, name)
-        is_factor = isinstance(beta, Schedule) or beta >= 0.0
-        require(is_factor, "SourceGradients.beta", "be at least 0", beta)
+        require(bounds_of(beta)[0] >= 0.0, "SourceGradients.beta", "be at least 0", beta)
         gates = get_args(Gate)
         require(gate in gates, "SourceGradients.gate", f"be one of {', '.join(gates)}", gate)
         self.target_place = names.index(name)

@@ -26,6 +26,7 @@ from lit_mtdqn.types import (
     TaskInfos,
     Transition,
     as_task_infos,
+    bounds_of,
     require,
     value_at,
 )
@@ -107,7 +108,7 @@ class Align(Objective):
         infos = as_task_infos(tasks)
         kinds = get_args(AlignKind)
         require(kind in kinds, "Align.kind", f"be one of {', '.join(kinds)}", kind)
-        is_weight = isinstance(weight, Schedule) or weight >= 0.0
+        is_weight = bounds_of(weight)[0] >= 0.0
         require(is_weight, "Align.weight", "be at least 0", weight)
         require(hidden >= 1, "Align.hidden", "be at least 1", hidden)
         require(sharpness >= 0.0, "Align.sharpness", "be at least 0", sharpness)

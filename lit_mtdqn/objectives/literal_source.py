@@ -14,7 +14,15 @@ from lit_mtdqn.networks.parts import begins
 from lit_mtdqn.networks.transfer import plan_moves, received
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.td import TDLoss
-from lit_mtdqn.types import Schedule, TaskInfos, Transition, as_task_infos, require, value_at
+from lit_mtdqn.types import (
+    Schedule,
+    TaskInfos,
+    Transition,
+    as_task_infos,
+    bounds_of,
+    require,
+    value_at,
+)
 
 NAME = "LiteralSourceGradient.source"
 
@@ -57,8 +65,7 @@ class LiteralSourceGradient(Objective):
         must = f"name some, and not all, of the tasks that learn, {learning}"
         is_some = bool(given) and given < set(learning)
         require(is_some, "LiteralSourceGradient.tasks_of_source", must, dict(tasks_of_source))
-        is_factor = isinstance(beta, Schedule) or beta >= 0.0
-        require(is_factor, "LiteralSourceGradient.beta", "be at least 0", beta)
+        require(bounds_of(beta)[0] >= 0.0, "LiteralSourceGradient.beta", "be at least 0", beta)
         self.beta = beta
         heads = {info.head: tasks_of_source[info.name] for info in infos if info.name in given}
         self._given = source, heads

@@ -112,7 +112,12 @@ def test_an_update_without_one_of_the_tasks_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"target_task": "t9"}, "target_task"), ({"beta": -1.0}, "beta"), ({"gate": "open"}, "gate")],
+    [
+        ({"target_task": "t9"}, "target_task"),
+        ({"beta": -1.0}, "beta"),
+        ({"beta": Linear(1.0, -1.0, 9)}, "beta"),
+        ({"gate": "open"}, "gate"),
+    ],
     ids=str,
 )
 def test_an_argument_out_of_range_is_refused(options: Any, name: str) -> None:

@@ -125,6 +125,7 @@ def test_a_head_of_another_name_is_found(tmp_path: Path) -> None:
             "LiteralSourceGradient.tasks_of_source",
         ),
         ({"beta": -0.1}, "LiteralSourceGradient.beta"),
+        ({"beta": Linear(start=1.0, end=-1.0, duration=9)}, "LiteralSourceGradient.beta"),
     ],
     ids=str,
 )

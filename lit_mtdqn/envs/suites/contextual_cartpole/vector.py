@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from lit_mtdqn.envs.suites.batched import Integers, StepResult
 from lit_mtdqn.envs.suites.contextual_cartpole.context import (
     CONTEXT_NAMES,
     Context,
@@ -30,11 +31,6 @@ MAX_EPISODE_STEPS = 500
 FIRST_STATE = 0.05  # bound of every number of a first state
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
 VECTOR_METADATA = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
-
-Integers = NDArray[np.integer[Any]]
-StepResult = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-]
 
 
 class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):

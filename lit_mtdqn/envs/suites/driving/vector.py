@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from lit_mtdqn.envs.suites.batched import StepResult
 from lit_mtdqn.envs.suites.driving.dynamics import NUM_ACTIONS, drive, light_color
 from lit_mtdqn.envs.suites.driving.observation import OBSERVATION_SIZE
 from lit_mtdqn.envs.suites.driving.outcome import RUNNING, SUCCESS, TIME_UP, judge
@@ -21,10 +22,6 @@ from lit_mtdqn.envs.suites.driving.tasks import TASKS
 MAX_EPISODE_STEPS = 200
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 VECTOR_METADATA = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
-
-StepResult = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-]
 
 
 class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from lit_mtdqn.envs.suites.batched import Integers, StepResult
 from lit_mtdqn.envs.suites.gathering.rendering import render_frame
 from lit_mtdqn.types import require
 
@@ -22,11 +23,6 @@ MAX_EPISODE_STEPS = 30
 MOVES = np.array([[-1, 0], [0, 1], [1, 0], [0, -1]])
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}
 VECTOR_METADATA = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
-
-Integers = NDArray[np.integer[Any]]
-StepResult = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-]
 
 
 class GatheringVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
