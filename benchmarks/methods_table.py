@@ -73,13 +73,14 @@ def description_of(text: str) -> str:
 
 
 def measured(cells: dict[str, Cell], name: str) -> str:
-    """Return a method's gain over the control with its interval and its time, or nothing."""
+    """Return a method's gain over the control, its interval, seeds and time, or nothing."""
     if name in DEFAULTS:
         return "in the control"
     if name not in cells or CONTROL not in cells:
         return ""
     time = relative_time(cells[name], cells[CONTROL])
-    return f"{gain_text(cells[name], cells[CONTROL])}, {time or 'time unknown'}"
+    seeds = f"{len(cells[name].scores)} seeds"
+    return f"{gain_text(cells[name], cells[CONTROL])}, {seeds}, {time or 'time unknown'}"
 
 
 def update_costs() -> dict[str, str]:
@@ -137,10 +138,10 @@ def main() -> None:
         "",
         "Lay one over a run: `lit-mtdqn fit --config <run> --config configs/methods/<overlay>`.",
         "Numbers are gains in the mean normalised score over hard sharing with equal weights and",
-        "PopArt on the same suite, with the 95 % interval over seeds, and the time of a run as a",
-        "multiple of the control's. The time of an update, too, is a multiple of the control's, of",
-        "a small network on three driving tasks (`benchmarks/method_cost.py`). This page is the",
-        "output of `python benchmarks/methods_table.py`.",
+        "PopArt on the same suite, with the 95 % interval over seeds, their number, and the time",
+        "of a run as a multiple of the control's. The time of an update, too, is a multiple of the",
+        "control's, of a small network on three driving tasks (`benchmarks/method_cost.py`). This",
+        "page is the output of `python benchmarks/methods_table.py`.",
         "",
     ]
     (METHODS / "README.md").write_text("\n".join([*head, *table()]))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
-from lit_mtdqn.types import Clock, Schedule, require, value_at
+from lit_mtdqn.types import Clock, Schedule, bounds_of, require, value_at
 
 STATE_FILE = "priorities.pt"
 
@@ -38,8 +38,8 @@ class Prioritisation:
     def __post_init__(self) -> None:
         require(self.alpha >= 0.0, "prioritisation.alpha", "be at least 0", self.alpha)
         require(self.epsilon > 0.0, "prioritisation.epsilon", "be above 0", self.epsilon)
-        fine = isinstance(self.beta, Schedule) or 0.0 <= self.beta <= 1.0
-        require(fine, "prioritisation.beta", "lie in [0, 1] or be a schedule", self.beta)
+        low, high = bounds_of(self.beta)
+        require(0.0 <= low <= high <= 1.0, "prioritisation.beta", "lie in [0, 1]", self.beta)
 
 
 class PrioritisedSampler(Sampler):  # type: ignore[misc]

@@ -323,7 +323,7 @@ def test_every_method_has_a_row_under_its_question() -> None:
 def test_what_is_measured_is_the_gain_and_the_time(tmp_path: Path) -> None:
     cells = _write(tmp_path / "study.csv")
     cells[methods_table.CONTROL] = cells["control"]
-    assert methods_table.measured(cells, "better") == "+0.300 (+0.300, +0.300), 1.00x"
+    assert methods_table.measured(cells, "better") == "+0.300 (+0.300, +0.300), 2 seeds, 1.00x"
     assert methods_table.measured(cells, "unknown") == ""
 
 

@@ -164,6 +164,7 @@ def test_an_error_that_is_no_size_is_refused(error: float) -> None:
         ({"alpha": -0.1}, "prioritisation.alpha"),
         ({"beta": -0.1}, "prioritisation.beta"),
         ({"beta": 1.1}, "prioritisation.beta"),
+        ({"beta": Linear(start=0.4, end=1.1, duration=10)}, "prioritisation.beta"),
         ({"epsilon": 0.0}, "prioritisation.epsilon"),
     ],
 )
