@@ -3,31 +3,52 @@
     python benchmarks/methods_table.py
 
 reads the overlays of `configs/methods/` and the results of the studies, and writes
-`configs/methods/README.md`. A gain is the difference of mean test scores to hard sharing on the
-same suite, with the 95 % interval of Welch's t over seeds; time is the ratio of whole runs. What
-an update costs is what `benchmarks/method_cost.py` has found.
+`configs/methods/README.md`. A gain is the difference of mean test scores to the study's control,
+with the 95 % interval of Welch's t over seeds; time is the ratio of whole runs. What an update
+costs is what `benchmarks/method_cost.py` has found. Of what starts from another run it says what
+a stage of a sequence has come to.
 """
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from summary import RESULTS, Cell, gain_text, read_cells, relative_time
+from sequence_summary import catch_up_text, read_stages, share_text
+from summary import HERE, RESULTS, Cell, gain_text, read_cells, relative_time
 
 METHODS = Path("configs/methods")
 SEQUENCES = Path("configs/sequences")
-CONTROL = "hard_sharing"
 COSTS = RESULTS / "method_cost.csv"
 COSTED_TASKS = "3"
 # What the control has already.
 DEFAULTS = ("popart",)
-# Studies by the column that they fill.
-STUDIES = {
+# Studies of overlays by the column that they fill.
+SUITES = {
     "noisy driving": ("multitask/noisy_driving", "multitask/noisy_driving_values"),
     "classic control": ("multitask/classic_control",),
+}
+SHIFTS = {
+    "shifted driving": ("transfer/shifted_driving",),
+    "longer pole": ("transfer/shifted_cartpole",),
+}
+# Stages that show what a method is worth where it needs an earlier run.
+STAGES = {
+    "ewc": ("forgetting", "ewc_light"),
+    "fine_tuning": ("pedestrian_to_light", "fine_tune"),
+    "frozen_trunk": ("pedestrian_to_light", "frozen_trunk"),
+    "head_only": ("pedestrian_to_light", "head_only"),
+    "l2_sp": ("forgetting", "l2_sp_light"),
+    "learning_without_forgetting": ("forgetting", "lwf_light"),
+    "online_ewc": ("forgetting", "online_ewc_light"),
+    "progressive": ("pedestrian_to_light", "progressive"),
+    "progressive_random": ("pedestrian_to_light", "random_column"),
+    "qdagger": ("qdagger_cartpole", "online"),
+    "rehearsal": ("forgetting", "rehearsal_light"),
 }
 # What names tasks, and so fits in no overlay.
 BY_TASK = {
@@ -37,11 +58,13 @@ BY_TASK = {
     "data.sampler={class_path: lit_mtdqn.data.FixedShares, "
     "init_args: {shares: {<task>: 2, <others>: 1}}}": "Shares of rows or of env steps.",
 }
+EARLIER = ("What it takes from another run, and what stays", "What is learned from teachers")
+WITHOUT_REWARDS = "What a task without rewards has of the others"
 QUESTIONS = {
-    "What it takes from another run, and what stays": ("source", "parts", "replay"),
-    "What is learned from teachers": ("match", "teachers"),
+    EARLIER[0]: ("source", "parts", "replay"),
+    EARLIER[1]: ("match", "teachers"),
     "What tasks share": ("sharing", "torso", "prior"),
-    "What a task without rewards has of the others": ("Align",),
+    WITHOUT_REWARDS: ("Align",),
     "How they share one update": ("balancer", "objectives"),
     "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),
@@ -72,15 +95,55 @@ def description_of(text: str) -> str:
     return lines[0] if lines[0].endswith(".") else f"{lines[0]} {lines[1]}"
 
 
-def measured(cells: dict[str, Cell], name: str) -> str:
+@cache
+def cells_of(name: str) -> tuple[dict[str, Cell], str]:
+    """Return the cells of a study that have been run, and the name of its control."""
+    study = yaml.safe_load((HERE / f"{name}.yaml").read_text())
+    results = RESULTS / f"{name}.csv"
+    cells = read_cells(results, study.get("tasks", ())) if results.is_file() else {}
+    return cells, study.get("control", "hard_sharing")
+
+
+def measured(cells: dict[str, Cell], control: str, name: str) -> str:
     """Return a method's gain over the control, its interval, seeds and time, or nothing."""
     if name in DEFAULTS:
         return "in the control"
-    if name not in cells or CONTROL not in cells:
+    if name not in cells or control not in cells:
         return ""
-    time = relative_time(cells[name], cells[CONTROL])
+    time = relative_time(cells[name], cells[control])
     seeds = f"{len(cells[name].scores)} seeds"
-    return f"{gain_text(cells[name], cells[CONTROL])}, {seeds}, {time or 'time unknown'}"
+    return f"{gain_text(cells[name], cells[control])}, {seeds}, {time or 'time unknown'}"
+
+
+def measured_in(studies: tuple[str, ...], name: str) -> str:
+    """Return what the first study says that has the method, or nothing."""
+    return next(filter(None, (measured(*cells_of(study), name) for study in studies)), "")
+
+
+def stage_text(name: str) -> str:
+    """Return what a stage has come to, as shares of the stages that its tasks are held against."""
+    sequence, stage = STAGES.get(name, ("", ""))
+    results = RESULTS / "transfer" / f"{sequence}.csv"
+    if not results.is_file():
+        return ""
+    reference = yaml.safe_load((HERE / "transfer" / f"{sequence}.yaml").read_text())["reference"]
+    found = read_stages(results)
+    parts = []
+    for task, by in reference.items():
+        if rows := found.get((stage, task)):
+            is_learned = next(iter(rows.values()))["role"] == "learns"
+            caught_up = catch_up_text(rows) if is_learned else ""
+            ending = f", catch-up {caught_up}" if caught_up else ""
+            parts.append(f"{task} {share_text(rows, found[by, task])}{ending}")
+    return f"`{sequence}` {stage}: {'; '.join(parts)}" if parts else ""
+
+
+def columns_of(question: str) -> dict[str, Callable[[str], str]]:
+    """Return what is said of the overlays that answer a question, by the column's name."""
+    if question in EARLIER:
+        return {"of its reference": stage_text}
+    studies = SHIFTS if question == WITHOUT_REWARDS else SUITES
+    return {name: partial(measured_in, paths) for name, paths in studies.items()}
 
 
 def update_costs() -> dict[str, str]:
@@ -95,24 +158,19 @@ def update_costs() -> dict[str, str]:
 def table() -> list[str]:
     """Return the lines of the page."""
     costs = update_costs()
-    results = {
-        suite: [read_cells(path) for s in studies if (path := RESULTS / f"{s}.csv").is_file()]
-        for suite, studies in STUDIES.items()
-    }
     texts = {path.stem: path.read_text() for path in sorted(METHODS.glob("*.yaml"))}
     by_question: dict[str, list[str]] = {question: [] for question in QUESTIONS}
     for name, text in texts.items():
-        found = [
-            next(filter(None, (measured(cells, name) for cells in studies)), "")
-            for studies in results.values()
-        ]
+        question = question_of(yaml.safe_load(text))
+        found = [said(name) for said in columns_of(question).values()]
         cost = f"{costs[name]}x" if name in costs else ""
         fields = [f"`{name}.yaml`", description_of(text), cost, *found]
-        by_question[question_of(yaml.safe_load(text))].append("| " + " | ".join(fields) + " |")
+        by_question[question].append("| " + " | ".join(fields) + " |")
     lines = []
     for question, rows in by_question.items():
-        header = f"| overlay | method | update | {' | '.join(results)} |"
-        lines += [f"## {question}", "", header, "|" + "---|" * (3 + len(results)), *rows, ""]
+        names = ["overlay", "method", "update", *columns_of(question)]
+        header = f"| {' | '.join(names)} |"
+        lines += [f"## {question}", "", header, "|" + "---|" * len(names), *rows, ""]
     named = [f"| `--{argument}` | {method} |" for argument, method in BY_TASK.items()]
     header = "| argument | method |"
     lines += ["## What is said of single tasks", "", header, "|---|---|", *named, ""]
@@ -122,13 +180,19 @@ def table() -> list[str]:
 def sequence_rows() -> list[str]:
     """Return the section of what is learned in several runs."""
     rows = [
-        f"| `{path.name}` | {description_of(path.read_text())} |"
+        f"| `{path.name}` | {description_of(path.read_text())} | {link_to(path.stem)} |"
         for path in sorted(SEQUENCES.glob("*.yaml"))
     ]
     command = "`lit-mtdqn sequence configs/sequences/<sequence>`"
     title = f"Runs that start from what earlier ones have learned: {command}."
-    header = ["| sequence | method |", "|---|---|"]
+    header = ["| sequence | method | results |", "|---|---|---|"]
     return ["## What is learned before", "", title, "", *header, *rows, ""]
+
+
+def link_to(sequence: str) -> str:
+    """Return a link to what a sequence has come to, or nothing."""
+    page = RESULTS / "transfer" / f"{sequence}.md"
+    return f"[stages](../../benchmarks/results/transfer/{page.name})" if page.is_file() else ""
 
 
 def main() -> None:
@@ -137,11 +201,14 @@ def main() -> None:
         "# Methods",
         "",
         "Lay one over a run: `lit-mtdqn fit --config <run> --config configs/methods/<overlay>`.",
-        "Numbers are gains in the mean normalised score over hard sharing with equal weights and",
-        "PopArt on the same suite, with the 95 % interval over seeds, their number, and the time",
-        "of a run as a multiple of the control's. The time of an update, too, is a multiple of the",
-        "control's, of a small network on three driving tasks (`benchmarks/method_cost.py`). This",
-        "page is the output of `python benchmarks/methods_table.py`.",
+        "Gains are in the mean normalised score, over hard sharing with equal weights and PopArt",
+        "on the same suite or over no adaptation, with the 95 % interval over seeds, their number,",
+        "and the time of a run as a multiple of the control's. What starts from another run is said",
+        "as shares of reference stages: the median and range over seeds, and of the task that is",
+        "learned the share of the env steps from scratch after which it has caught up. The time of",
+        "an update, too, is a multiple of the control's, of a small network on three driving tasks",
+        "(`benchmarks/method_cost.py`). This page is the output of",
+        "`python benchmarks/methods_table.py`.",
         "",
     ]
     (METHODS / "README.md").write_text("\n".join([*head, *table()]))

@@ -32,11 +32,7 @@ def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
         path: The results of the study.
         reference: The stage that a task's scores are divided by.
     """
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    found: dict[tuple[str, str], Rows] = defaultdict(dict)
-    for row in rows:
-        found[row["cell"], row["task"]][int(row["seed"])] = row
+    found = read_stages(path)
     names = (*HEADER, *COSTS)
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for (stage, task), own in found.items():
@@ -55,6 +51,15 @@ def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
         ]
         lines.append("| " + " | ".join(fields) + " |")
     return [*lines, "", "(task): held out, not learned in the stage"]
+
+
+def read_stages(path: Path) -> dict[tuple[str, str], Rows]:
+    """Return the rows of every stage and task by seed."""
+    found: dict[tuple[str, str], Rows] = defaultdict(dict)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            found[row["cell"], row["task"]][int(row["seed"])] = row
+    return found
 
 
 def score_text(rows: Rows) -> str:

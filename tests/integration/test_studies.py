@@ -322,9 +322,37 @@ def test_every_method_has_a_row_under_its_question() -> None:
 
 def test_what_is_measured_is_the_gain_and_the_time(tmp_path: Path) -> None:
     cells = _write(tmp_path / "study.csv")
-    cells[methods_table.CONTROL] = cells["control"]
-    assert methods_table.measured(cells, "better") == "+0.300 (+0.300, +0.300), 2 seeds, 1.00x"
-    assert methods_table.measured(cells, "unknown") == ""
+    assert (
+        methods_table.measured(cells, "control", "better")
+        == "+0.300 (+0.300, +0.300), 2 seeds, 1.00x"
+    )
+    assert methods_table.measured(cells, "control", "unknown") == ""
+    assert methods_table.measured(cells, "nothing", "better") == ""
+
+
+@pytest.mark.parametrize("overlay", methods_table.STAGES)
+def test_a_method_is_measured_in_a_stage_that_there_is(overlay: str) -> None:
+    assert (methods_table.METHODS / f"{overlay}.yaml").is_file()
+    sequence, stage = methods_table.STAGES[overlay]
+    stages = read_sequence(OF_SEQUENCES[sequence]["sequence"]).stages
+    assert stage in {one.name for one in stages}
+
+
+def test_what_is_measured_of_a_stage_is_its_share_of_the_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "transfer"
+    place.mkdir()
+    (place / "steps.yaml").write_text("reference: {a: scratch, other: scratch}")
+    studying.append(place / "steps.csv", _stage_rows("scratch", {0: 0.5, 1: 1.0}, 1))
+    studying.append(place / "steps.csv", _stage_rows("tuned", {0: 0.5, 1: 0.9}, 1, catch_up="0.2"))
+    for name in ("HERE", "RESULTS"):
+        monkeypatch.setattr(methods_table, name, tmp_path)
+    stages = {"fine_tuning": ("steps", "tuned"), "rehearsal": ("steps", "unknown")}
+    monkeypatch.setattr(methods_table, "STAGES", stages)
+    said = "`steps` tuned: a 0.950 (0.900 to 1.000), catch-up 0.20"
+    assert methods_table.stage_text("fine_tuning") == said
+    assert methods_table.stage_text("rehearsal") == methods_table.stage_text("ewc") == ""
 
 
 def test_the_page_of_methods_is_up_to_date() -> None:
