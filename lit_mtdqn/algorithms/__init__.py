@@ -5,5 +5,6 @@ from lit_mtdqn.algorithms.distillation import PolicyDistillation
 from lit_mtdqn.algorithms.dqn import DQN
 from lit_mtdqn.algorithms.multitask import MultiTaskDQN
 from lit_mtdqn.algorithms.optimizers import Adam
+from lit_mtdqn.algorithms.pqn import PQN
 
-__all__ = ["DQN", "Adam", "MultiTaskDQN", "PolicyDistillation", "ValueLearner"]
+__all__ = ["DQN", "PQN", "Adam", "MultiTaskDQN", "PolicyDistillation", "ValueLearner"]

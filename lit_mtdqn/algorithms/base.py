@@ -98,8 +98,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.tasks = as_task_infos(tasks)
         self.network: QNetwork = as_factory(network)(self.tasks)
         self.network.eval()
-        self.target_network: QNetwork = deepcopy(self.network)
-        freeze_(self.target_network)
+        self.target_network: QNetwork = self.make_target_network()
         self.scale = None if scale is None else as_factory(scale)(self.tasks)
         if self.scale is not None:
             self.scale.bind(self.network)
@@ -126,6 +125,16 @@ class ValueLearner(lightning.LightningModule, ABC):
     task_weight: Tensor
     # What metrics call the loss that `losses` gives for each row.
     loss_name = "td_loss"
+    # Whether it learns from what it has just played, and not from replays.
+    on_policy = False
+    # What a run needs, and is given where its Trainer lacks it.
+    needed_callbacks: tuple[type[Callback], ...] = (TargetNetworkSync, EpsilonDecay)
+
+    def make_target_network(self) -> QNetwork:
+        """Return what targets come from: a frozen copy of the network."""
+        target = deepcopy(self.network)
+        freeze_(target)
+        return target
 
     @property
     def predicts_values(self) -> bool:
@@ -260,7 +269,7 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def heads_of_values(self) -> list[Head]:
         """Return all heads that predict values in the unit of the scale."""
-        return [self.network.head, self.target_network.head]
+        return list(dict.fromkeys([self.network.head, self.target_network.head]))
 
     def raw_errors(self, errors: Tensor, task: Tensor) -> Tensor:
         """Return errors [S, B] of tasks [S] in the unit of rewards, where they are of values.
@@ -341,12 +350,12 @@ class ValueLearner(lightning.LightningModule, ABC):
         Of several that do the same the last stays, so that an overlay replaces one by appending.
         """
         present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for kind in (TargetNetworkSync, EpsilonDecay):
+        for kind in self.needed_callbacks:
             for replaced in [c for c in present if isinstance(c, kind)][:-1]:
                 present.remove(replaced)
         missing: list[Callback] = [
             default()
-            for default in (TargetNetworkSync, EpsilonDecay)
+            for default in self.needed_callbacks
             if not any(isinstance(callback, default) for callback in present)
         ]
         stock = [bar for bar in present if type(bar) in (TQDMProgressBar, RichProgressBar)]
@@ -366,6 +375,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         infos = getattr(data, "task_infos", None)
         require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)
         assert infos is not None
+        played, is_wanted = data.on_policy, str(self.on_policy).lower()
+        must = f"be {is_wanted} for {type(self).__name__}"
+        require(played == self.on_policy, "datamodule.on_policy", must, played)
         names, known = [info.name for info in infos], [info.name for info in self.tasks]
         require(names == known, "datamodule.tasks", f"be the model's tasks {known}", names)
         for theirs, ours in zip(infos, self.tasks, strict=True):

@@ -9,6 +9,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 
+from lit_mtdqn.types import require
+
 
 class ReplayCheckpoint(Callback):
     """Writes the replays into the run's folder when training ends, and reads them on a resume.
@@ -27,6 +29,14 @@ class ReplayCheckpoint(Callback):
         self.folder = folder
         self._rank_folder = Path()
         self._has_trained = False
+
+    def setup(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Refuse data that keeps no replay."""
+        keeps = not getattr(trainer.datamodule, "on_policy", False)  # type: ignore[attr-defined]
+        must = "be left out where `data.on_policy` is true, which keeps no replay"
+        require(keeps, "ReplayCheckpoint", must, type(pl_module).__name__)
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule

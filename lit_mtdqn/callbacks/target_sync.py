@@ -45,6 +45,9 @@ class TargetNetworkSync(Callback):
                 "`model` must have `network` and `target_network` for TargetNetworkSync. "
                 f"Got {type(pl_module).__name__}."
             )
+        name, must = type(pl_module).__name__, "have a target network of its own"
+        is_own = pl_module.target_network is not pl_module.network
+        require(is_own, "model", f"{must} for TargetNetworkSync", name)
 
     def on_update_end(
         self, trainer: lightning.Trainer, learner: HasTargetNetwork, clock: Clock

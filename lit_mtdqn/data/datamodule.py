@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.data.fragments import FragmentSource
 from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
@@ -101,6 +102,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         prioritisation: Replays transitions in proportion to their errors, each task by its own;
             None replays all alike.
         boltzmann: Draws actions by how good they look, where otherwise the best is taken.
+        on_policy: Whether updates learn from the phase just played, which `PQN` asks for, and not
+            from replays. Each transition is then learned from `replay_ratio` x `batch_size` times,
+            in random order, and forgotten; random actions of the warm-up are learned from as well.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -130,6 +134,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         sampler: TaskSampler | None = None,
         prioritisation: Prioritisation | None = None,
         boltzmann: Boltzmann | None = None,
+        on_policy: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -153,6 +158,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.exploration = boltzmann or EpsilonGreedy()
         self.sampler = sampler or EveryTask()
         self.prioritisation = prioritisation
+        self.on_policy = on_policy
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
@@ -326,7 +332,29 @@ class RolloutDataModule(lightning.LightningDataModule):
             )
         if self.replay_storage == "disk" and self.replay_folder is not None:
             check_folder(self.replay_folder)
+        if self.on_policy:
+            self._check_on_policy()
         self._check_budget()
+
+    def _check_on_policy(self) -> None:
+        """Refuse what needs a replay."""
+        steps, why = self.phase_vector_steps, "where `on_policy` is true"
+        # An environment's every other row may be a reset row.
+        require(steps >= 2, "phase_vector_steps", f"be at least 2 {why}", steps)
+        require(
+            self.prioritisation is None, "prioritisation", f"be null {why}", self.prioritisation
+        )
+        must = f"give every task its part {why}"
+        require(isinstance(self.sampler, EveryTask), "sampler", must, type(self.sampler).__name__)
+        for name, spec in self.tasks.items():
+            require(spec.replay is None, f"tasks.{name}.replay", f"be null {why}", spec.replay)
+            must = f"be 1 {why}, as returns are folded by the learner"
+            require(spec.n_step == 1 or not spec.acts, f"tasks.{name}.n_step", must, spec.n_step)
+            must = f"be {str(spec.learns).lower()}, as `learns` is, {why}"
+            require(spec.acts == spec.learns, f"tasks.{name}.acts", must, spec.acts)
+            must = f"be null {why}"
+            key = spec.cumulants_key
+            require(key is None, f"tasks.{name}.cumulants_key", must, key)
 
     def _bind_sampler(self) -> None:
         learning = [name for name, spec in self.tasks.items() if spec.learns]
@@ -409,7 +437,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         trainer = self.trainer
         device = "cpu" if trainer is None else trainer.strategy.root_device
         local_ranks = 1 if trainer is None or ranks == 1 else trainer.num_devices
-        storage, own, layout = self.replay_storage, self.replay_capacity // ranks, self.layout
+        storage, layout = self.replay_storage, self.layout
+        own = 1 if self.on_policy else self.replay_capacity // ranks
         # Every rank learns from the whole of a stored replay.
         capacities = [
             own if spec.replay is None else Replay.stored_capacity(spec.replay)
@@ -462,7 +491,8 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._collector = self._make_collector(acting, rank)
             seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
             stream = self._collector.steps(seeds)
-        return PhaseSource(
+        make = FragmentSource if self.on_policy else PhaseSource
+        return make(
             self.slots,
             stream,
             EpisodeStatistics(

@@ -97,6 +97,10 @@ class PhaseSource:
         self._clock.phases += 1
         rollout = self.statistics.metrics()
         self._score_episodes(rollout)
+        return self._make_phase(rollout)
+
+    def _make_phase(self, rollout: dict[str, float]) -> Phase:
+        """Return what the updates shall learn from."""
         return Phase(self._sample(), rollout, self._taken_returns())
 
     def on_feedback(self, feedback: Feedback) -> None:
@@ -152,7 +156,7 @@ class PhaseSource:
             self.statistics.add(row)
             if self._returns is not None:
                 self._returns.add(row)
-            self._accumulator.add(row)
+            self._keep(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
             self._count(before, (valid * self._world_size).tolist())
@@ -161,6 +165,14 @@ class PhaseSource:
         self._count(before, steps_made)
         for slot, count in zip(self.acting, episodes, strict=True):
             self._clock.episodes[slot.task] = self._clock.episodes.get(slot.task, 0) + count
+        self._remember()
+
+    def _keep(self, row: StepRow) -> None:
+        """Take a vector step."""
+        self._accumulator.add(row)
+
+    def _remember(self) -> None:
+        """Store the transitions that are complete."""
         for slot, transitions in zip(self.acting, self._accumulator.emit(), strict=True):
             slot.replay.extend(transitions)
 
@@ -204,8 +216,12 @@ class PhaseSource:
         entropy = np.random.SeedSequence([self._seed, self._clock.phases])
         return int(entropy.generate_state(1)[0])
 
+    def _seeded(self) -> torch.Generator:
+        """Return the generator of this phase's draws."""
+        return self._generator.manual_seed(self._phase_seed())
+
     def _sample(self) -> Transition:
-        self._generator.manual_seed(self._phase_seed())
+        self._seeded()
         groups = self._sampler.draw(self._updates, len(self.learning), self._generator)
         return self._transition(self._draw_rows(groups), groups, self._draw_observations())
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 Array = np.ndarray
 
@@ -81,4 +83,34 @@ def discounted_returns(reward: Array, gamma: float, rest: float = 0.0) -> Array:
     for step in range(len(reward) - 1, -1, -1):
         following = reward[step] + gamma * following
         returns[step] = following
+    return returns
+
+
+def lambda_returns(
+    reward: Tensor, discount: Tensor, next_value: Tensor, goes_on: Tensor, trace_decay: float
+) -> Tensor:
+    """Return mixtures of all n-step returns of time-ordered rows, [L, ...].
+
+    `G_t = r_t + discount_t ((1 - lambda) v_t + lambda G_{t+1})` where row t + 1 goes on from row t,
+    and `r_t + discount_t v_t` where it does not, as at the last row.
+
+    Args:
+        reward: [L, ...].
+        discount: Gamma, zero where the episode terminated, [L, ...].
+        next_value: Value v of each row's next state, [L, ...].
+        goes_on: Whether the next row is the same episode's next step, [L, ...]; that of the last
+            row does not matter.
+        trace_decay: Lambda in [0, 1]: 0 looks one step ahead, 1 as far as the rows go.
+
+    References:
+        Peng and Williams 1996, "Incremental Multi-Step Q-Learning", equation 7; Gallici et al.
+        2025, "Simplifying Deep Temporal Difference Learning", equation 8,
+        https://arxiv.org/abs/2407.04811.
+    """
+    kept = trace_decay * goes_on
+    returns = torch.empty_like(next_value)
+    returns[-1] = reward[-1] + discount[-1] * next_value[-1]
+    for row in range(len(reward) - 2, -1, -1):
+        following = torch.lerp(next_value[row], returns[row + 1], kept[row])
+        returns[row] = reward[row] + discount[row] * following
     return returns

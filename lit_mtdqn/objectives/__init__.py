@@ -9,6 +9,7 @@ from lit_mtdqn.objectives.guidance import Guidance
 from lit_mtdqn.objectives.importance import ImportanceWeights
 from lit_mtdqn.objectives.literal_source import LiteralSourceGradient
 from lit_mtdqn.objectives.match import Match
+from lit_mtdqn.objectives.q_lambda import QLambda
 from lit_mtdqn.objectives.successor import RewardRegression, SuccessorTD
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
 
@@ -25,6 +26,7 @@ __all__ = [
     "Match",
     "Objective",
     "Predict",
+    "QLambda",
     "RewardRegression",
     "SuccessorTD",
     "TDLoss",

@@ -2,12 +2,14 @@
 
 from lit_mtdqn.replay.accumulator import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
+from lit_mtdqn.replay.fragments import FragmentAccumulator
 from lit_mtdqn.replay.memory import check_folder, check_memory, replay_bytes
 from lit_mtdqn.replay.prioritised import Prioritisation, PrioritisedSampler
 
 __all__ = [
     "CUMULANTS",
     "MASKS",
+    "FragmentAccumulator",
     "Prioritisation",
     "PrioritisedSampler",
     "Replay",

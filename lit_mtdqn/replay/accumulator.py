@@ -79,7 +79,7 @@ class TransitionAccumulator:
         return transitions
 
     def _fold(self) -> _Window:
-        rows = _stack_rows(self._rows)
+        rows = stack_rows(self._rows)
         stands: Array = np.logical_not(rows.valid.any(-1))
         fresh = self._fresh - stands[len(stands) - self._fresh :].sum(0)[:, None]
         if stands.any():
@@ -124,7 +124,8 @@ class TransitionAccumulator:
         return arrays
 
 
-def _stack_rows(rows: list[StepRow]) -> StepRow:
+def stack_rows(rows: list[StepRow]) -> StepRow:
+    """Return vector steps [S, N, ...] as one of leading shape [L, S, N]."""
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
     stacked = [None if column[0] is None else np.stack(column) for column in fields]
     extra = {name: np.stack([row.extra[name] for row in rows]) for name in rows[0].extra}

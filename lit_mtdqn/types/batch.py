@@ -53,6 +53,9 @@ class StepRow(NamedTuple):
 class Transition(NamedTuple):
     """Transitions for learning, of leading shape [K, S, B] in a phase and [S, B] in one update.
 
+    Fragments, of leading shape [L, S, N], are L vector steps as they were played; their `task` is
+    [S] and rows that are no transitions have the weight 0.
+
     Attributes:
         observation: [..., *O].
         action: Integers, [...].
@@ -90,6 +93,24 @@ class Transition(NamedTuple):
             own = ({name: views[k] for name, views in tensors.items()} for tensors in named)
             yield Transition._make((*fields, *own))
 
+    def drawn(self, order: Tensor) -> Transition:
+        """Return the rows of fragments by their numbers.
+
+        Args:
+            order: Numbers below L N of rows, by time and then by environment, [K, S, B].
+
+        Returns:
+            Leading shape [K, S, B].
+        """
+        group = torch.arange(order.shape[1], device=order.device).unsqueeze(-1)
+
+        def rows(column: Tensor) -> Tensor:
+            return column.transpose(0, 1).flatten(1, 2)[group, order]
+
+        columns = [rows(column) for column in self[:-3]]
+        extra = {name: rows(column) for name, column in self.extra.items()}
+        return Transition._make((*columns, self.task.expand(order.shape[:2]), extra, {}))
+
     def to(self, device: torch.device) -> Transition:
         """Return the transitions on a device."""
         fields = [field.to(device) for field in self[:-2]]
@@ -103,18 +124,23 @@ class Phase(NamedTuple):
     """What one training step receives: the batch of K updates and what the rollout has seen.
 
     Attributes:
-        transitions: Leading shape [K, S, B].
+        transitions: Leading shape [K, S, B]; fragments [L, S, N] where `order` says what the
+            updates take of them.
         rollout: Metrics of the episodes that training finished lately, by their full name.
         returns: What happened since the last phase, by task, for learners that scale values by it.
+        order: Numbers of the fragments' rows in each minibatch, [K, S, B]; None where transitions
+            were drawn from replays.
     """
 
     transitions: Transition
     rollout: dict[str, float]
     returns: dict[str, ReturnSums] = {}  # noqa: RUF012  a NamedTuple default, never written to
+    order: Tensor | None = None
 
     def to(self, device: torch.device) -> Phase:
         """Return the phase with its tensors on a device."""
-        return self._replace(transitions=self.transitions.to(device))
+        order = None if self.order is None else self.order.to(device)
+        return self._replace(transitions=self.transitions.to(device), order=order)
 
 
 class Feedback(NamedTuple):

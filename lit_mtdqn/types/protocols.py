@@ -88,6 +88,7 @@ class ExperienceSource(Protocol):
     clock: Clock
     exploration: Exploration
     scores: TaskScores
+    on_policy: bool
 
     @property
     def is_finished(self) -> bool:

@@ -2,10 +2,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_mtdqn.functional.returns import fold_n_step
+from lit_mtdqn.functional.returns import fold_n_step, lambda_returns
 
 
 class Row(NamedTuple):
@@ -130,3 +131,53 @@ def test_folding_leaves_its_input_alone() -> None:
     fold_n_step(reward, ended, ended, gamma=0.9, n_step=3)
     np.testing.assert_array_equal(reward, [1.0, 2.0, 3.0])
     np.testing.assert_array_equal(ended, [False, True, False])
+
+
+def _lambda_return_row_by_row(
+    rows: list[tuple[float, float, float, bool]], start: int, decay: float
+) -> float:
+    """Return the mixture of n-step returns as it is defined: each n by its share."""
+    reach = start
+    while reach < len(rows) - 1 and rows[reach][3]:
+        reach += 1
+    mixture, share, so_far, discount = 0.0, 1.0, 0.0, 1.0
+    for row in range(start, reach + 1):
+        reward, factor, value, _ = rows[row]
+        so_far += discount * reward
+        discount *= factor
+        own = share if row == reach else share * (1.0 - decay)
+        mixture += own * (so_far + discount * value)
+        share *= decay
+    return mixture
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.floats(-2.0, 2.0, width=32),
+            st.sampled_from([0.0, 0.5, 0.9]),
+            st.floats(-5.0, 5.0, width=32),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    decay=st.sampled_from([0.0, 0.3, 1.0]),
+)
+def test_lambda_returns_mix_all_n_step_returns(
+    rows: list[tuple[float, float, float, bool]], decay: float
+) -> None:
+    reward, discount, value = (torch.tensor([row[i] for row in rows]) for i in range(3))
+    goes_on = torch.tensor([row[3] for row in rows])
+    found = lambda_returns(reward, discount, value, goes_on, decay)
+    wanted = [_lambda_return_row_by_row(rows, start, decay) for start in range(len(rows))]
+    torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-4, atol=1e-4)
+
+
+def test_lambda_returns_by_hand() -> None:
+    reward, value = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[10.0], [20.0], [40.0]])
+    discount, goes_on = torch.full((3, 1), 0.5), torch.tensor([[True], [True], [True]])
+    # 4 + 20, then 2 + 0.5 (0.75 x 20 + 0.25 x 24), then 1 + 0.5 (0.75 x 10 + 0.25 x 12.5).
+    wanted = torch.tensor([[6.3125], [12.5], [24.0]])
+    torch.testing.assert_close(lambda_returns(reward, discount, value, goes_on, 0.25), wanted)

@@ -11,9 +11,10 @@ from helpers.chain import ChainEnv
 from helpers.runs import quiet_trainer
 from helpers.tabular import Floats, optimal_q
 
-from lit_mtdqn import DQN, Adam, RolloutDataModule, TaskSpec
+from lit_mtdqn import DQN, PQN, Adam, RolloutDataModule, TaskSpec
 from lit_mtdqn.callbacks import EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.networks import DuelingHead, LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.objectives import QLambda
 from lit_mtdqn.types import Linear
 
 # Largest error of a single action value, in units of the reward at the goal, which is 1.
@@ -108,3 +109,33 @@ def test_one_network_solves_two_tasks_of_unlike_sizes_and_discounts() -> None:
 def test_a_dueling_head_finds_the_same_values() -> None:
     tasks = {"chain": _chain(gamma=0.8, states=5, actions=3)}
     _assert_solved(_learn(tasks, epsilon=1.0, head=DuelingHead, learning_rate=1e-2), tasks)
+
+
+def test_one_step_returns_of_the_latest_phase_find_the_optimal_values() -> None:
+    tasks = {
+        "long": _chain(gamma=0.8, states=5),
+        "short": _chain(gamma=0.5, states=3, actions=3, endless=True, time_limit=10),
+    }
+    updates = 1_000
+    torch.manual_seed(0)
+    data = RolloutDataModule(
+        tasks,
+        num_envs=16,
+        replay_ratio=1 / 32,
+        phase_vector_steps=16,
+        batch_size=64,
+        warmup_env_steps=0,
+        total_env_steps=None,
+        total_updates=updates,
+        on_policy=True,
+        seed=0,
+    )
+    model = PQN(
+        data.task_infos,
+        network=partial(QNetwork, torso=partial(MLPTorso, hidden=(64,), layer_norm=True)),
+        objective=partial(QLambda, trace_decay=0.0),
+        optimizer=partial(Adam, lr=5e-3),
+        learning_rate_schedule=Linear(1.0, 0.02, updates),
+    )
+    quiet_trainer(EpsilonDecay(1.0, 0.5, 1_000), limit_val_batches=0).fit(model, data)
+    _assert_solved(model, tasks)

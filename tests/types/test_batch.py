@@ -60,3 +60,29 @@ def test_a_phase_moves_with_all_of_its_tensors_and_keeps_its_metrics() -> None:
     tensors = [*moved.transitions[:-2], *named]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.rollout == {"rollout/epsilon/left": 0.5}
+
+
+def test_rows_of_fragments_are_drawn_by_time_and_then_by_environment() -> None:
+    fragments = _transitions({"next_action_mask": _numbered(K, S, B, 2)})
+    fragments = fragments._replace(task=torch.tensor([7, 9]))
+    # Two minibatches of three rows; row 5 of a group is that of time 1 and environment 1.
+    order = torch.tensor([[[5, 0, 5], [11, 1, 2]], [[3, 4, 6], [0, 0, 10]]])
+    drawn = fragments.drawn(order)
+    for k in range(2):
+        for group in range(S):
+            for place in range(3):
+                time, env = divmod(int(order[k, group, place]), B)
+                for name in ("observation", "action", "reward", "discount", "weight"):
+                    own, all_rows = getattr(drawn, name), getattr(fragments, name)
+                    assert torch.equal(own[k, group, place], all_rows[time, group, env]), name
+                mask = drawn.extra["next_action_mask"][k, group, place]
+                assert torch.equal(mask, fragments.extra["next_action_mask"][time, group, env])
+    assert drawn.task.tolist() == [[7, 9], [7, 9]]
+    assert len(list(drawn.minibatches())) == 2
+
+
+def test_a_phase_moves_its_order_along() -> None:
+    order = torch.zeros(1, 1, 1, dtype=torch.int64)
+    moved = Phase(_transitions({}), {}, {}, order).to(torch.device("meta"))
+    assert moved.order is not None
+    assert moved.order.device.type == moved.transitions.reward.device.type == "meta"

@@ -1,0 +1,69 @@
+"""Learning from mixtures of n-step returns, without a target network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lit_mtdqn.functional.returns import lambda_returns
+from lit_mtdqn.networks import QNetwork
+from lit_mtdqn.objectives.td import TD, Predict, TDLoss
+from lit_mtdqn.types import Transition, require
+
+
+class QLambda(TD):
+    """Learns the values of rows whose rewards are whole returns, folded before the updates.
+
+    Args:
+        trace_decay: Lambda in [0, 1]. 0 bootstraps after one step; larger looks further ahead,
+            along the actions taken, exploring ones included, and trusts values less.
+
+    Raises:
+        ValueError: If it is out of range.
+
+    References:
+        Peng and Williams 1996, "Incremental Multi-Step Q-Learning"; Gallici et al. 2025,
+        "Simplifying Deep Temporal Difference Learning", section 4,
+        https://arxiv.org/abs/2407.04811.
+    """
+
+    def __init__(self, trace_decay: float = 0.65) -> None:
+        super().__init__("max")
+        require(0.0 <= trace_decay <= 1.0, "trace_decay", "lie in [0, 1]", trace_decay)
+        self.trace_decay = trace_decay
+
+    def folded(self, fragments: Transition, next_value: Tensor) -> Transition:
+        """Return fragments whose rewards are whole returns, after which nothing follows.
+
+        Args:
+            fragments: Leading shape [L, S, N].
+            next_value: Value of each row's next state, [L, S, N].
+        """
+        # After the end of an episode comes a reset row.
+        goes_on = (fragments.weight > 0.0).roll(-1, 0)
+        returns = lambda_returns(
+            fragments.reward, fragments.discount, next_value, goes_on, self.trace_decay
+        )
+        return fragments._replace(reward=returns, discount=torch.zeros_like(returns))
+
+    def __call__(
+        self,
+        batch: Transition,
+        predict: Predict,
+        target_network: QNetwork,
+        target: Tensor | None = None,
+    ) -> TDLoss:
+        """Return loss and error of a minibatch whose rewards are whole returns."""
+        prediction, head = predict(batch.observation, batch.task), target_network.head
+        if target is None:
+            with torch.no_grad():
+                target = head.target(batch.reward, batch.discount, prediction, batch.action)
+        loss, error = head.loss(prediction, batch.action, target)
+        return TDLoss(loss, error, prediction, target, predict)
+
+    def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
+        """Return the returns in the space of the head, float32, without gradient."""
+        with torch.no_grad():
+            prediction = predict(batch.observation, batch.task)
+            head = target_network.head
+            return head.target(batch.reward, batch.discount, prediction, batch.action)
