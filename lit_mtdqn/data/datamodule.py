@@ -254,11 +254,20 @@ class RolloutDataModule(lightning.LightningDataModule):
     def look(self, rows: int) -> Transition:
         """Return rows [S, B] of the learning tasks' replays, drawn evenly; nothing changes.
 
+        Where there are none, rows of the last phase as updates would see them.
+
         Args:
             rows: B.
         """
         assert self.source is not None, "`setup('fit')` comes first"
-        return self.source.look(rows)
+        if not isinstance(self.source, FragmentSource):
+            return self.source.look(rows)
+        assert self.trainer is not None
+        learner: Any = self.trainer.lightning_module
+        glimpse = self.source.glimpse(rows).to(learner.device)
+        phase: Phase = learner.prepare_phase(glimpse)
+        (drawn,) = phase.transitions.minibatches()
+        return drawn
 
     def dump_replay(self, folder: str | Path) -> None:
         """Write every replay into a folder of its task's name."""

@@ -28,8 +28,8 @@ class FragmentSource(PhaseSource):
         self._fragments = FragmentAccumulator(specs, [slot.index for slot in self.acting])
         self._latest: Transition | None = None
 
-    def look(self, rows: int) -> Transition:
-        """Return rows [S, B] of the last phase, all being equally likely; nothing changes.
+    def glimpse(self, rows: int) -> Phase:
+        """Return the last phase with one minibatch of rows [S, B]; nothing changes.
 
         Args:
             rows: B.
@@ -37,8 +37,7 @@ class FragmentSource(PhaseSource):
         assert self._latest is not None, "a phase comes first"
         generator = torch.Generator().manual_seed(self._phase_seed())
         order = orders(self._latest.weight > 0.0, 1, rows, generator)
-        (drawn,) = self._latest.drawn(order).minibatches()
-        return drawn
+        return Phase(self._latest, {}, {}, order)
 
     def _is_warm(self) -> bool:
         """Return that there is nothing to wait for."""

@@ -150,12 +150,16 @@ def test_the_same_seed_gives_the_same_network() -> None:
 
 def test_diagnostics_look_at_the_last_phase() -> None:
     data = _data(TWO)
-    fit(data, _model(data))
+    model = _model(data)
+    fit(data, model)
     seen = data.look(5)
     assert seen.reward.shape == (2, 5)
     assert (seen.weight == 1.0).all()
     assert seen.task.tolist() == [0, 1]
-    assert torch.equal(data.look(5).observation, seen.observation)
+    # Returns and not rewards, as updates learn from.
+    assert not seen.discount.any()
+    assert torch.equal(data.look(5).reward, seen.reward)
+    assert model.task_gradients(seen).by_task.shape[0] == 2
 
 
 def _fit_with(*callbacks: Any, model: Callable[[Any], Any] = _model, **options: Any) -> None:
