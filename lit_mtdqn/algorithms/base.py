@@ -98,7 +98,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         self.tasks = as_task_infos(tasks)
         self.network: QNetwork = as_factory(network)(self.tasks)
         self.network.eval()
-        self.target_network: QNetwork = self.make_target_network()
+        self.make_target_network()
         self.scale = None if scale is None else as_factory(scale)(self.tasks)
         if self.scale is not None:
             self.scale.bind(self.network)
@@ -125,16 +125,15 @@ class ValueLearner(lightning.LightningModule, ABC):
     task_weight: Tensor
     # What metrics call the loss that `losses` gives for each row.
     loss_name = "td_loss"
-    # Whether it learns from what it has just played, and not from replays.
-    on_policy = False
+    # Whether it learns from replays, and not from what it has just played.
+    needs_replays = True
     # What a run needs, and is given where its Trainer lacks it.
     needed_callbacks: tuple[type[Callback], ...] = (TargetNetworkSync, EpsilonDecay)
 
-    def make_target_network(self) -> QNetwork:
-        """Return what targets come from: a frozen copy of the network."""
-        target = deepcopy(self.network)
-        freeze_(target)
-        return target
+    def make_target_network(self) -> None:
+        """Make what targets come from: a frozen copy of the network."""
+        self.target_network: QNetwork = deepcopy(self.network)
+        freeze_(self.target_network)
 
     @property
     def predicts_values(self) -> bool:
@@ -219,7 +218,8 @@ class ValueLearner(lightning.LightningModule, ABC):
     def resample_noise(self) -> None:
         """Draw the noise of an update, where the network has noise."""
         self.network.resample_noise()
-        self.target_network.resample_noise()
+        if self.target_network is not self.network:
+            self.target_network.resample_noise()
 
     def batch_metrics(self, batch: Transition, prediction: Prediction) -> dict[str, Tensor]:
         """Return what a subclass has to say of a minibatch [S, B]; asked when a row is due."""
@@ -375,9 +375,10 @@ class ValueLearner(lightning.LightningModule, ABC):
         infos = getattr(data, "task_infos", None)
         require(infos is not None, "datamodule", "be a RolloutDataModule", type(data).__name__)
         assert infos is not None
-        played, is_wanted = data.on_policy, str(self.on_policy).lower()
-        must = f"be {is_wanted} for {type(self).__name__}"
-        require(played == self.on_policy, "datamodule.on_policy", must, played)
+        if stage == "fit":
+            kept, wanted = getattr(data, "keeps_replays", True), self.needs_replays
+            must = f"be {str(wanted).lower()} for {type(self).__name__}"
+            require(kept == wanted, "datamodule.keeps_replays", must, kept)
         names, known = [info.name for info in infos], [info.name for info in self.tasks]
         require(names == known, "datamodule.tasks", f"be the model's tasks {known}", names)
         for theirs, ours in zip(infos, self.tasks, strict=True):

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_mtdqn.algorithms.multitask import MultiTaskDQN
 from lit_mtdqn.balancing import Balancer
 from lit_mtdqn.callbacks import EpsilonDecay
+from lit_mtdqn.functional.td import gather_actions, greedy_actions
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives import Objective, QLambda
 from lit_mtdqn.scaling import Scale
@@ -23,8 +25,9 @@ class PQN(MultiTaskDQN):
     Returns of a phase are folded once, by the network as it is before the updates (Q(lambda)); then
     its rows are learned from in random order and forgotten. There is neither a replay nor a target
     network: layers normalised before their activation (`layer_norm` of the torso) keep it stable.
-    Needs `data.on_policy`, many environments and phases of tens of steps. Tasks, heads, sharings,
-    balancers and objectives are those of `MultiTaskDQN`.
+    Needs `data.keeps_replays: false`, many environments and phases of tens of steps. Tasks, heads,
+    sharings, balancers and objectives are those of `MultiTaskDQN`, but for objectives that look at
+    single env steps or at tasks that do not learn.
 
     Args:
         tasks: The tasks, as `RolloutDataModule.task_infos` has them; linked on the command line.
@@ -41,15 +44,15 @@ class PQN(MultiTaskDQN):
             published.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if the data is not played on
-            policy.
+        ValueError: If a value is out of range, an objective needs replays, or when a fit starts if
+            the data keeps replays.
 
     References:
         Gallici et al. 2025, "Simplifying Deep Temporal Difference Learning", algorithm 1,
         https://arxiv.org/abs/2407.04811.
     """
 
-    on_policy = True
+    needs_replays = False
     needed_callbacks = (EpsilonDecay,)
 
     def __init__(
@@ -78,14 +81,29 @@ class PQN(MultiTaskDQN):
         must = "be a QLambda for PQN"
         name = type(self.objective).__name__
         require(isinstance(self.objective, QLambda), "model.objective", must, name)
+        needing = [type(part).__name__ for part in self.objectives if part.needs_transitions]
+        must = "need no single env steps, which PQN folds to returns"
+        require(not needing, "model.objectives", must, needing)
+        must = "need no tasks that do not learn, whose observations come from replays"
+        require(not self.observes, "model.objectives", must, self.observes)
 
-    def make_target_network(self) -> QNetwork:
-        """Return the network itself."""
+    def make_target_network(self) -> None:
+        """Make nothing: targets come from the network itself."""
+
+    @property
+    def target_network(self) -> QNetwork:  # type: ignore[override]
+        """The network itself."""
         return self.network
 
-    def resample_noise(self) -> None:
-        """Draw the noise of an update once."""
-        self.network.resample_noise()
+    def setup(self, stage: str) -> None:
+        """Warn where nothing keeps it stable."""
+        super().setup(stage)
+        names = [type(module).__name__ for module in self.network.modules()]
+        if stage == "fit" and not any("Norm" in name for name in names):
+            rank_zero_warn(
+                "PQN has no target network and is unstable without normalised layers: set "
+                "`layer_norm: true` in the torso."
+            )
 
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase with its returns folded, as minibatches."""
@@ -104,7 +122,6 @@ class PQN(MultiTaskDQN):
         if mask is not None:
             mask = mask.transpose(0, 1).flatten(1, 2)
         allowed = self.network.allowed_actions(fragments.task, mask)
-        if allowed is not None:
-            values = values.masked_fill(~allowed, -torch.inf)
-        best: Tensor = values.amax(-1).view(following.shape[:3]).transpose(0, 1)
-        return best
+        # Where a state allows nothing, as a last one may, some finite value stands.
+        best = gather_actions(values, greedy_actions(values, allowed))
+        return best.view(following.shape[:3]).transpose(0, 1)

@@ -24,6 +24,9 @@ class Inspectable(Protocol):
     def logging_is_due(self) -> bool:
         """Return whether a row of metrics is to be logged with the phase at hand."""
 
+    def prepare_phase(self, phase: Phase) -> Phase:
+        """Return the phase as the updates see it."""
+
 
 @runtime_checkable
 class ComparesTasks(Inspectable, Protocol):
@@ -85,7 +88,7 @@ class Inspection(Callback, ABC):
         self._is_looking = updates >= self._next_update and pl_module.logging_is_due()
         if self._is_looking:
             self._next_update = updates + self.every_n_updates
-            self.before_updates(pl_module, _last_minibatch(batch))
+            self.before_updates(pl_module, _last_minibatch(batch, pl_module))
 
     def on_train_batch_end(
         self,
@@ -97,7 +100,8 @@ class Inspection(Callback, ABC):
     ) -> None:
         """Log what is found."""
         if self._is_looking:
-            pl_module.log_dict(self.metrics(pl_module, _last_minibatch(batch)))
+            assert isinstance(pl_module, Inspectable), "setup has checked it"
+            pl_module.log_dict(self.metrics(pl_module, _last_minibatch(batch, pl_module)))
 
     def before_updates(self, learner: Any, batch: Transition) -> None:
         """Note how things are before the updates of a phase; nothing unless overridden."""
@@ -134,6 +138,8 @@ def tasks_in(batch: Transition, learner: Inspectable) -> dict[int, str]:
     return {index: learner.tasks[index].name for index in sorted(set(batch.task.tolist()))}
 
 
-def _last_minibatch(phase: Phase) -> Transition:
-    *_, last = phase.transitions.minibatches()
+def _last_minibatch(phase: Phase, learner: Inspectable) -> Transition:
+    if phase.order is not None:
+        phase = phase._replace(order=phase.order[-1:])
+    *_, last = learner.prepare_phase(phase).transitions.minibatches()
     return last

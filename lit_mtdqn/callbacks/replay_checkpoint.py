@@ -34,8 +34,8 @@ class ReplayCheckpoint(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Refuse data that keeps no replay."""
-        keeps = not getattr(trainer.datamodule, "on_policy", False)  # type: ignore[attr-defined]
-        must = "be left out where `data.on_policy` is true, which keeps no replay"
+        keeps = getattr(trainer.datamodule, "keeps_replays", True)  # type: ignore[attr-defined]
+        must = "be left out where `data.keeps_replays` is false"
         require(keeps, "ReplayCheckpoint", must, type(pl_module).__name__)
 
     def on_train_start(

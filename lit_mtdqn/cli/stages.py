@@ -244,6 +244,8 @@ def _replays(
     found: dict[str, str] = {}
     for name in stage.replay_from:
         where = f"stages.{stage.name}.replay_from"
+        must = "name stages whose `data.keeps_replays` is true"
+        require(planned[name].config["data"]["keeps_replays"], where, must, name)
         stored = _tasks(planned[name].config)
         played = {task for task in stored if _is_played(stored[task])}
         learned = [task for task in tasks if tasks[task]["learns"]]

@@ -85,7 +85,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         replay_folder: Folder for the files of `replay_storage: disk`; None takes the system's
             temporary folder. They go with the data module.
         warmup_env_steps: Transitions that each acting task gathers with random actions before the
-            first update; n-step returns and reset rows take some env steps more.
+            first update; n-step returns and reset rows take some env steps more. Without replays
+            updates do not wait for it.
         total_env_steps: Env steps, summed over tasks and ranks, after which the run ends; None has
             no such limit.
         total_updates: Updates after which the run ends; None has no such limit.
@@ -102,9 +103,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         prioritisation: Replays transitions in proportion to their errors, each task by its own;
             None replays all alike.
         boltzmann: Draws actions by how good they look, where otherwise the best is taken.
-        on_policy: Whether updates learn from the phase just played, which `PQN` asks for, and not
-            from replays. Each transition is then learned from `replay_ratio` x `batch_size` times,
-            in random order, and forgotten; random actions of the warm-up are learned from as well.
+        keeps_replays: Whether updates learn from replays. If not, as `PQN` asks for, they learn
+            from the phase just played: from each transition `replay_ratio` x `batch_size` times, in
+            random order, before it is forgotten.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -134,7 +135,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         sampler: TaskSampler | None = None,
         prioritisation: Prioritisation | None = None,
         boltzmann: Boltzmann | None = None,
-        on_policy: bool = False,
+        keeps_replays: bool = True,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -158,7 +159,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.exploration = boltzmann or EpsilonGreedy()
         self.sampler = sampler or EveryTask()
         self.prioritisation = prioritisation
-        self.on_policy = on_policy
+        self.keeps_replays = keeps_replays
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
@@ -341,20 +342,25 @@ class RolloutDataModule(lightning.LightningDataModule):
             )
         if self.replay_storage == "disk" and self.replay_folder is not None:
             check_folder(self.replay_folder)
-        if self.on_policy:
-            self._check_on_policy()
+        if not self.keeps_replays:
+            self._check_without_replays()
         self._check_budget()
 
-    def _check_on_policy(self) -> None:
-        """Refuse what needs a replay."""
-        steps, why = self.phase_vector_steps, "where `on_policy` is true"
+    def _check_without_replays(self) -> None:
+        """Refuse what needs a replay, and updates that would leave something out."""
+        steps, why = self.phase_vector_steps, "where `keeps_replays` is false"
+        epochs = self.replay_ratio * self.batch_size
+        nearest = max(round(epochs), 1)
+        must = f"be {nearest / self.replay_ratio:g} or another whole multiple of 1 / `replay_ratio`"
+        is_whole = abs(epochs - nearest) < 1e-6 * nearest
+        require(is_whole, "batch_size", f"{must} {why}", self.batch_size)
         # An environment's every other row may be a reset row.
         require(steps >= 2, "phase_vector_steps", f"be at least 2 {why}", steps)
         require(
             self.prioritisation is None, "prioritisation", f"be null {why}", self.prioritisation
         )
         must = f"give every task its part {why}"
-        require(isinstance(self.sampler, EveryTask), "sampler", must, type(self.sampler).__name__)
+        require(type(self.sampler) is EveryTask, "sampler", must, type(self.sampler).__name__)
         for name, spec in self.tasks.items():
             require(spec.replay is None, f"tasks.{name}.replay", f"be null {why}", spec.replay)
             must = f"be 1 {why}, as returns are folded by the learner"
@@ -447,7 +453,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         device = "cpu" if trainer is None else trainer.strategy.root_device
         local_ranks = 1 if trainer is None or ranks == 1 else trainer.num_devices
         storage, layout = self.replay_storage, self.layout
-        own = 1 if self.on_policy else self.replay_capacity // ranks
+        own = self.replay_capacity // ranks if self.keeps_replays else 1
         # Every rank learns from the whole of a stored replay.
         capacities = [
             own if spec.replay is None else Replay.stored_capacity(spec.replay)
@@ -500,7 +506,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._collector = self._make_collector(acting, rank)
             seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
             stream = self._collector.steps(seeds)
-        make = FragmentSource if self.on_policy else PhaseSource
+        make = PhaseSource if self.keeps_replays else FragmentSource
         return make(
             self.slots,
             stream,

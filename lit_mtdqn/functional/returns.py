@@ -107,10 +107,10 @@ def lambda_returns(
         2025, "Simplifying Deep Temporal Difference Learning", equation 8,
         https://arxiv.org/abs/2407.04811.
     """
-    kept = trace_decay * goes_on
     returns = torch.empty_like(next_value)
     returns[-1] = reward[-1] + discount[-1] * next_value[-1]
     for row in range(len(reward) - 2, -1, -1):
-        following = torch.lerp(next_value[row], returns[row + 1], kept[row])
+        mixed = torch.lerp(next_value[row], returns[row + 1], trace_decay)
+        following = torch.where(goes_on[row], mixed, next_value[row])
         returns[row] = reward[row] + discount[row] * following
     return returns

@@ -30,11 +30,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         needs_target: Whether it needs the target of a temporal-difference loss.
         needs_values: Whether it takes the network's outputs for values, and not logits of a policy.
+        needs_transitions: Whether it looks at single env steps, which whole returns do not show.
         observes: Tasks that do not learn whose observations it needs, as `Transition.observed`.
     """
 
     needs_target = False
     needs_values = False
+    needs_transitions = False
     observes: Sequence[str] = ()
 
     def prepare(self, learner: Any) -> None:

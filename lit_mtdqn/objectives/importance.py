@@ -61,6 +61,8 @@ class ImportanceWeights(Objective):
         shift by weighting the log-likelihood function" (the power).
     """
 
+    needs_transitions = True
+
     def __init__(
         self,
         tasks: TaskInfos,

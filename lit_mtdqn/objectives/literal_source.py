@@ -50,6 +50,8 @@ class LiteralSourceGradient(Objective):
             values have a scale, under which gradients of two networks have two units.
     """
 
+    needs_transitions = True
+
     def __init__(
         self,
         tasks: TaskInfos,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ class QLambda(TD):
             along the actions taken, exploring ones included, and trusts values less.
 
     Raises:
-        ValueError: If it is out of range.
+        ValueError: If it is out of range; when a fit starts, if returns are not folded.
 
     References:
         Peng and Williams 1996, "Incremental Multi-Step Q-Learning"; Gallici et al. 2025,
@@ -32,8 +34,13 @@ class QLambda(TD):
         require(0.0 <= trace_decay <= 1.0, "trace_decay", "lie in [0, 1]", trace_decay)
         self.trace_decay = trace_decay
 
+    def bind(self, learner: Any) -> None:
+        """Refuse learners that do not fold returns."""
+        must = "be for PQN, which folds returns, and not for replays"
+        require(not learner.needs_replays, "model.objective", must, type(learner).__name__)
+
     def folded(self, fragments: Transition, next_value: Tensor) -> Transition:
-        """Return fragments whose rewards are whole returns, after which nothing follows.
+        """Return fragments whose rewards are whole returns, after which nothing is observed.
 
         Args:
             fragments: Leading shape [L, S, N].
@@ -44,7 +51,14 @@ class QLambda(TD):
         returns = lambda_returns(
             fragments.reward, fragments.discount, next_value, goes_on, self.trace_decay
         )
-        return fragments._replace(reward=returns, discount=torch.zeros_like(returns))
+        nothing = fragments.next_observation[..., :0].flatten(3)
+        extra = {n: part for n, part in fragments.extra.items() if n != "next_action_mask"}
+        return fragments._replace(
+            reward=returns,
+            discount=torch.zeros_like(returns),
+            next_observation=nothing,
+            extra=extra,
+        )
 
     def __call__(
         self,

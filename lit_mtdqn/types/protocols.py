@@ -88,7 +88,7 @@ class ExperienceSource(Protocol):
     clock: Clock
     exploration: Exploration
     scores: TaskScores
-    on_policy: bool
+    keeps_replays: bool
 
     @property
     def is_finished(self) -> bool:

@@ -5,7 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_mtdqn import RolloutDataModule
+from lit_mtdqn.data import EveryTask
 from lit_mtdqn.data.fragments import orders
+
+
+class _OnlyTheFirst(EveryTask):
+    """Looks like the default and is none."""
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,6 +47,9 @@ def test_the_order_follows_from_the_generator() -> None:
     ("options", "name"),
     [
         ({"phase_vector_steps": 1, "replay_ratio": 0.5}, "phase_vector_steps"),
+        ({"batch_size": 2}, "batch_size"),
+        ({"batch_size": 6}, "batch_size"),
+        ({"sampler": _OnlyTheFirst()}, "sampler"),
         ({"tasks": {"count": {"env": COUNTING.env, "n_step": 2}}}, "tasks.count.n_step"),
         ({"tasks": {"count": {"env": COUNTING.env, "replay": "kept"}}}, "tasks.count.replay"),
         (
@@ -52,6 +60,6 @@ def test_the_order_follows_from_the_generator() -> None:
 )
 def test_what_needs_a_replay_is_refused(options: dict[str, object], name: str) -> None:
     tasks = {"tasks": {"count": COUNTING}}
-    given = {**SMALL, **tasks, **options, "on_policy": True}
-    with pytest.raises(ValueError, match=f"^`{name}` must .* where `on_policy` is true"):
+    given = {**SMALL, **tasks, **options, "keeps_replays": False}
+    with pytest.raises(ValueError, match=f"^`{name}` must .* where `keeps_replays` is false"):
         RolloutDataModule(**given)

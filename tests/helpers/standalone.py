@@ -25,7 +25,7 @@ class Standalone:
         trainer.fit_loop.epoch_loop.total_batch_idx = 0
         trainer.precision_plugin.scaler = None
         trainer.precision, trainer.datamodule.task_infos = "32-true", model.tasks
-        trainer.datamodule.tasks, trainer.datamodule.on_policy = {}, model.on_policy
+        trainer.datamodule.tasks, trainer.datamodule.keeps_replays = {}, model.needs_replays
         trainer.datamodule.clock = Clock({info.name: 0 for info in model.tasks})
         trainer.global_rank = 0
         model.trainer = trainer

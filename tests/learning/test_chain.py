@@ -127,7 +127,7 @@ def test_one_step_returns_of_the_latest_phase_find_the_optimal_values() -> None:
         warmup_env_steps=0,
         total_env_steps=None,
         total_updates=updates,
-        on_policy=True,
+        keeps_replays=False,
         seed=0,
     )
     model = PQN(
