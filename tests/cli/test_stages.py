@@ -126,6 +126,7 @@ def test_the_command_line_overrides_a_stage_but_drops_none_of_what_it_takes(tmp_
     ]
 
 
+FORGETS = "--data.keeps_replays=false"
 KEEPS_ELSEWHERE = (
     "--trainer.callbacks+={class_path: lit_mtdqn.callbacks.ReplayCheckpoint, "
     "init_args: {folder: elsewhere}}"
@@ -142,6 +143,10 @@ MOVES_OTHERS = (
     ("stages", "sentence"),
     [
         ({"a": {"tasks": ["near"]}}, "`stages.a.tasks` must name tasks of its configurations"),
+        (
+            {"a": {"arguments": [FORGETS]}, "b": {"replay_from": "a"}},
+            "`stages.b.replay_from` must name stages whose `data.keeps_replays` is true",
+        ),
         (
             {"a": {"tasks": ["far"]}, "b": {"tasks": ["count"], "replay_from": "a"}},
             "`stages.b.replay_from` must name a stage that keeps a replay of a task learned here",
