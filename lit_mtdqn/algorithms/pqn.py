@@ -90,6 +90,7 @@ class PQN(MultiTaskDQN):
     def make_target_network(self) -> None:
         """Make nothing: targets come from the network itself."""
 
+    # No attribute, lest checkpoints hold the one network under two names.
     @property
     def target_network(self) -> QNetwork:  # type: ignore[override]
         """The network itself."""

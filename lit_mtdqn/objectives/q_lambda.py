@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lit_mtdqn.functional.returns import lambda_returns
 from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.objectives.td import TD, Predict, TDLoss
-from lit_mtdqn.types import Transition, require
+from lit_mtdqn.objectives.td import TD, Predict
+from lit_mtdqn.types import Prediction, Transition, require
 
 
 class QLambda(TD):
@@ -60,24 +60,20 @@ class QLambda(TD):
             extra=extra,
         )
 
-    def __call__(
+    def target_beside(
         self,
+        prediction: Prediction,
         batch: Transition,
         predict: Predict,
         target_network: QNetwork,
-        target: Tensor | None = None,
-    ) -> TDLoss:
-        """Return loss and error of a minibatch whose rewards are whole returns."""
-        prediction, head = predict(batch.observation, batch.task), target_network.head
-        if target is None:
-            with torch.no_grad():
-                target = head.target(batch.reward, batch.discount, prediction, batch.action)
-        loss, error = head.loss(prediction, batch.action, target)
-        return TDLoss(loss, error, prediction, target, predict)
+    ) -> Tensor:
+        """Return the returns in the space of the head; of the prediction counts the shape alone."""
+        with torch.no_grad():
+            head = target_network.head
+            return head.target(batch.reward, batch.discount, prediction, batch.action)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the returns in the space of the head, float32, without gradient."""
         with torch.no_grad():
             prediction = predict(batch.observation, batch.task)
-            head = target_network.head
-            return head.target(batch.reward, batch.discount, prediction, batch.action)
+        return self.target_beside(prediction, batch, predict, target_network)

@@ -116,9 +116,19 @@ class TD:
         """
         prediction = predict(batch.observation, batch.task)
         if target is None:
-            target = self.target(batch, predict, target_network)
+            target = self.target_beside(prediction, batch, predict, target_network)
         loss, error = target_network.head.loss(prediction, batch.action, target)
         return TDLoss(loss, error, prediction, target, predict)
+
+    def target_beside(
+        self,
+        prediction: Prediction,
+        batch: Transition,
+        predict: Predict,
+        target_network: QNetwork,
+    ) -> Tensor:
+        """Return what `target` does, where the prediction at `observation` is known already."""
+        return self.target(batch, predict, target_network)
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target in the space of the head, float32, without gradient."""

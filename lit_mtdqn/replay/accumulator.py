@@ -50,8 +50,7 @@ class TransitionAccumulator:
         self._kept = {*labels, CUMULANTS}
         self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
         self._n_step = np.array([[spec.n_step] for spec in specs])
-        clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
-        self._low, self._high = np.array(clips, np.float32).reshape(-1, 2).T[..., None]
+        self._low, self._high = reward_bounds(specs)
         self._carry = max((spec.n_step for spec in specs), default=1) - 1
         self._rows: list[StepRow] = []
         self._fresh = 0
@@ -122,6 +121,13 @@ class TransitionAccumulator:
         if window.cumulants is not None:
             arrays[CUMULANTS] = window.cumulants[start]
         return arrays
+
+
+def reward_bounds(specs: Sequence[TaskSpec]) -> tuple[Array, Array]:
+    """Return between what single rewards of each task are clipped, two arrays [S, 1]."""
+    clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
+    low, high = np.array(clips, np.float32).reshape(-1, 2).T[..., None]
+    return low, high
 
 
 def stack_rows(rows: list[StepRow]) -> StepRow:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_mtdqn.replay.accumulator import MASKS, stack_rows
+from lit_mtdqn.replay.accumulator import MASKS, reward_bounds, stack_rows
 from lit_mtdqn.types import StepRow, TaskSpec, Transition
 
 Array = np.ndarray
@@ -26,8 +26,7 @@ class FragmentAccumulator:
 
     def __init__(self, specs: Sequence[TaskSpec], task: Sequence[int]) -> None:
         self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
-        clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
-        self._low, self._high = np.array(clips, np.float32).reshape(-1, 2).T[..., None]
+        self._low, self._high = reward_bounds(specs)
         self._task = torch.tensor(list(task))
         self._rows: list[StepRow] = []
 
