@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_mtdqn.analysis.metrics_file import read_metrics
@@ -15,6 +17,7 @@ from lit_mtdqn.types import as_task_infos, require
 CHECKPOINTS = "checkpoints"
 FISHER = "fisher.pt"
 ONLINE = "network."
+PREVIOUS = "previous"
 
 
 class SavedNetwork(NamedTuple):
@@ -98,8 +101,48 @@ def _checkpoint(source: str, which: str, name: str) -> Path:
     if path.is_dir():
         path = path / CHECKPOINTS / f"{which}.ckpt"
     must = "be a checkpoint, or the folder of a run that has one"
-    require(path.is_file(), name, must, f"{source}: no file {path}")
-    return path
+    has_one = path.is_file() or previous_checkpoint(path).is_file()
+    require(has_one, name, must, f"{source}: no file {path}")
+    return whole_checkpoint(path, name)
+
+
+def previous_checkpoint(path: Path) -> Path:
+    """Return where the checkpoint lies that was at a path before the one there now."""
+    return path.parent / PREVIOUS / path.name
+
+
+def whole_checkpoint(path: Path, name: str) -> Path:
+    """Return a checkpoint, or the one before it where it is damaged, with a warning.
+
+    Args:
+        path: The file.
+        name: What the user calls it, for complaints.
+
+    Raises:
+        ValueError: If it is damaged and so is the one before it, or there is none.
+    """
+    damage = _damage(path)
+    if damage is None:
+        return path
+    previous = previous_checkpoint(path)
+    has_previous = previous.is_file() and _damage(previous) is None
+    require(has_previous, name, "be a whole checkpoint", f"{path}: {damage}")
+    rank_zero_warn(f"{path} is damaged ({damage}): taking {previous}, the checkpoint before it.")
+    return previous
+
+
+def _damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint's bytes, or None.
+
+    A checkpoint is a zip file, whose table of contents comes last and has a checksum of each
+    record; PyTorch does not look at them when it loads.
+    """
+    try:
+        with ZipFile(path) as file:
+            damaged = file.testzip()
+    except Exception as error:  # Damaged bytes may raise anything.
+        return str(error)
+    return None if damaged is None else f"{damaged} does not have its checksum"
 
 
 def read_checkpoint(path: Path, name: str) -> dict[str, Any]:

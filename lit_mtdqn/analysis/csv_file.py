@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_mtdqn.analysis.whole_files import whole_file
+
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table, which is there when it is whole; None becomes an empty cell.
@@ -16,9 +18,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         header: Names of the columns.
         rows: Values in their order.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    with fresh.open("w", newline="") as file:
+    with whole_file(path) as fresh, fresh.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)
-    fresh.replace(path)

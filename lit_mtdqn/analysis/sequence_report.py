@@ -27,6 +27,7 @@ from lit_mtdqn.analysis.transfer import (
     gain,
     transfer_matrix,
 )
+from lit_mtdqn.analysis.whole_files import whole_file
 
 Array = np.ndarray
 PIXELS_PER_INCH = 200
@@ -398,4 +399,5 @@ def _number(value: float) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=PIXELS_PER_INCH)
+    with whole_file(path) as fresh:
+        figure.savefig(fresh, format="png", dpi=PIXELS_PER_INCH)

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, FISHER
+from lit_mtdqn.analysis.whole_files import whole_file
 from lit_mtdqn.callbacks.inspection import Inspectable
 from lit_mtdqn.functional.distillation import relative_temperature
 from lit_mtdqn.functional.fisher import FisherKind, fisher_sum, fisher_terms, normalised_importance
@@ -186,8 +187,7 @@ def _counted(network: QNetwork) -> Tensor:
 def _write(path: Path, importance: dict[str, Tensor], global_step: int) -> None:
     """Write what belongs to the network after so many optimiser steps, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
     # Of views all that they are views of would be saved.
     copies = {name: tensor.clone() for name, tensor in importance.items()}
-    torch.save({"global_step": global_step, "importance": copies}, fresh)
-    fresh.replace(path)
+    with whole_file(path) as fresh:
+        torch.save({"global_step": global_step, "importance": copies}, fresh)

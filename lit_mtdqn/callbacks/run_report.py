@@ -25,6 +25,7 @@ from lit_mtdqn.analysis.relatedness import (
 )
 from lit_mtdqn.analysis.score_table import TaskResult, score_table, task_result
 from lit_mtdqn.analysis.specialists import of_specialists, specialist_scores
+from lit_mtdqn.analysis.whole_files import whole_file
 from lit_mtdqn.rollout.recording import UnrenderableError, record_episode, write_gif
 from lit_mtdqn.types import ActionValues, Episodes, TaskInfo
 
@@ -160,7 +161,8 @@ def _draw_figures(metrics: Mapping[str, Curve], infos: Sequence[TaskInfo], folde
     }
     for name, figure in figures.items():
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=PIXELS_PER_INCH)
+            with whole_file(folder / f"{name}.png") as fresh:
+                figure.savefig(fresh, format="png", dpi=PIXELS_PER_INCH)
 
 
 def _relate(metrics: Mapping[str, Curve], tasks: Sequence[str], folder: Path) -> None:
@@ -188,7 +190,8 @@ def _film(policy: ActionValues, data: Any, task: str, folder: Path) -> None:
     except UnrenderableError as error:
         _say(f"No GIF of {task}: {error}")
         return
-    write_gif(recording, folder / f"{task}.gif")
+    with whole_file(folder / f"{task}.gif") as fresh:
+        write_gif(recording, fresh)
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ REASON = re.compile(
 NEITHER = re.compile(r"Expected a path but (\S+) either not accessible or invalid")
 DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
 NOISE = "<class 'NoneType'>"
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 def complaint(message: str) -> str | None:
@@ -35,6 +37,9 @@ def complaint_of(error: Exception) -> str | None:
     ours = complaint(str(error))
     if ours is None and isinstance(error, MisconfigurationException):
         return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        must = "be a folder that can be written to, with room for what a run leaves"
+        return f"`run_dir` must {must}. Got {error.filename or 'a file of it'}: {error.strerror}."
     return ours
 
 

@@ -10,13 +10,20 @@ from typing import Any
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED
 from lit_mtdqn.cli.errors import RunParser, complaint_of
 from lit_mtdqn.cli.quiet import quieten
-from lit_mtdqn.cli.recording import SaveRunConfig, as_list, run_callbacks, run_loggers
+from lit_mtdqn.cli.recording import (
+    CheckpointFiles,
+    SaveRunConfig,
+    as_list,
+    run_callbacks,
+    run_loggers,
+)
 from lit_mtdqn.cli.resume import check_resumed_model, read_hyperparameters, resolve_checkpoint
 from lit_mtdqn.cli.run_folder import (
     check_run_dir,
@@ -161,10 +168,14 @@ class RunCLI(LightningCLI):
             kwargs["enable_checkpointing"] = False
         if {**given, **kwargs}["enable_checkpointing"] is False:
             callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
+        plugins = as_list(given["plugins"])
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(CheckpointFiles())
         return super().instantiate_trainer(
             default_root_dir=run_dir,
             logger=run_loggers(run_dir, given["logger"]),
             callbacks=callbacks,
+            plugins=plugins,
             **kwargs,
         )
 

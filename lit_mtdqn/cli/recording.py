@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
+from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, RunReport
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 
@@ -44,8 +49,22 @@ class _AppendingWriter(ExperimentWriter):
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
         if path.is_file():
+            with path.open("rb+") as table:
+                cut_unfinished_line(table)
             with path.open(newline="") as file:
                 self.metrics_keys = next(csv.reader(file), [])
+            if not self.metrics_keys:
+                path.unlink()
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        """Write the whole file anew: Lightning would empty it first."""
+        path = Path(self.metrics_file_path)
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with whole_file(path) as fresh, fresh.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=fieldnames)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _check_log_dir_exists(self) -> None:
         """Delete nothing."""
@@ -77,6 +96,38 @@ class MetricsLogger(CSVLogger):
     def save(self) -> None:
         """Write what was logged."""
         self.experiment.save()
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes checkpoints that appear whole or not at all, and keeps the one before each.
+
+    Lightning's own may be lost with the machine's memory. In Python:
+
+        Trainer(plugins=[CheckpointFiles()])
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; what had its name before is the previous one from now on.
+
+        At any moment one of the two is whole.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        file = Path(path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # By way of the memory: PyTorch's own writer does not say that a disk is full.
+        content = BytesIO()
+        torch.save(checkpoint, content)
+        with whole_file(file) as fresh:
+            fresh.write_bytes(content.getbuffer())
+            if file.is_file():
+                previous = previous_checkpoint(file)
+                previous.parent.mkdir(exist_ok=True)
+                with whole_file(previous) as copy:
+                    shutil.copyfile(file, copy)
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -12,7 +12,11 @@ from typing import Any
 import torch
 
 from lit_mtdqn.algorithms.factories import as_plain, trusted_class
-from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
+from lit_mtdqn.analysis.checkpoints import (
+    CHECKPOINTS,
+    previous_checkpoint,
+    whole_checkpoint,
+)
 from lit_mtdqn.types import require
 
 
@@ -24,7 +28,7 @@ def resolve_checkpoint(ckpt_path: str, run: Path | None) -> Path:
         run: Folder of the run; None if the command names none.
 
     Raises:
-        ValueError: If the file does not exist.
+        ValueError: If the file does not exist, or is damaged and so is the one before it.
     """
     path = Path(ckpt_path)
     if ckpt_path in ("last", "best"):
@@ -32,9 +36,9 @@ def resolve_checkpoint(ckpt_path: str, run: Path | None) -> Path:
         require(run is not None, "ckpt_path", must, ckpt_path)
         assert run is not None
         path = run / CHECKPOINTS / f"{ckpt_path}.ckpt"
-    if not path.is_file():
+    if not (path.is_file() or previous_checkpoint(path).is_file()):
         raise ValueError(f"`ckpt_path` must be a checkpoint. Got {ckpt_path!r}: no file {path}.")
-    return path
+    return whole_checkpoint(path, "ckpt_path")
 
 
 def read_hyperparameters(path: Path) -> dict[str, Any]:

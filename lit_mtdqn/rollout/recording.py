@@ -102,6 +102,7 @@ def write_gif(recording: Recording, path: str | Path) -> None:
     durations = [round(1000 * seconds)] * (len(indexed) - 1) + [round(1000 * LAST_FRAME)]
     indexed[0].save(
         path,
+        format="GIF",
         save_all=True,
         append_images=indexed[1:],
         duration=durations,

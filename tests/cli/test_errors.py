@@ -1,6 +1,8 @@
+import errno
+
 import pytest
 
-from lit_mtdqn.cli.errors import complaint, one_sentence
+from lit_mtdqn.cli.errors import complaint, complaint_of, one_sentence
 
 
 def test_a_sentence_of_ours_is_found_in_the_middle_of_a_wrapped_message() -> None:
@@ -47,3 +49,15 @@ def test_what_others_raise_is_no_complaint_of_ours(message: str) -> None:
 def test_a_complaint_ends_with_its_line() -> None:
     message = "In setup:\n`a` x `b` must be whole. Got 0.5. Take 1.\nmore"
     assert complaint(message) == "`a` x `b` must be whole. Got 0.5. Take 1."
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_or_read_only_folder_is_told_in_one_sentence(number: int) -> None:
+    sentence = complaint_of(OSError(number, "No space left on device", "runs/a/metrics.csv"))
+    assert sentence is not None
+    assert sentence.startswith("`run_dir` must be a folder that can be written to")
+    assert "Got runs/a/metrics.csv: No space left on device." in sentence
+
+
+def test_other_errors_of_the_system_are_no_complaints() -> None:
+    assert complaint_of(FileNotFoundError(errno.ENOENT, "No such file", "a.csv")) is None

@@ -276,7 +276,7 @@ def test_a_users_own_checkpoints_stand_beside_those_of_the_run(tmp_path: Path) -
     run = tmp_path / "run"
     fit(run, "--config", str(overlay))
     names = {path.name.partition("-")[0] for path in (run / "checkpoints").iterdir()}
-    assert names == {"last.ckpt", "best.ckpt", "mine"}
+    assert names == {"last.ckpt", "best.ckpt", "mine", "previous"}
     main(["test", "--config", str(run / "config.yaml"), "--ckpt_path=best", *QUIET])
     assert (run / "test" / "metrics.csv").exists()
 

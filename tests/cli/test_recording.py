@@ -1,13 +1,22 @@
 import csv
+import itertools
+import os
+import random
+import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
+from lit_mtdqn.analysis.checkpoints import previous_checkpoint, whole_checkpoint
 from lit_mtdqn.callbacks import GracefulStop, RunReport
 from lit_mtdqn.cli.recording import (
+    CheckpointFiles,
     MetricsLogger,
     RunCheckpoint,
     as_list,
@@ -106,3 +115,106 @@ def test_one_several_or_no_things_become_a_list() -> None:
     assert as_list(None) == []
     assert as_list("ab") == ["ab"]
     assert as_list((1, 2)) == [1, 2]
+
+
+def test_a_metrics_file_that_was_cut_off_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
+    first = MetricsLogger(str(tmp_path))
+    for step in (10, 20):
+        first.log_metrics({"a": 1.0}, step=step)
+    first.save()
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text() + "1.0,3")
+    second = MetricsLogger(str(tmp_path))
+    second.log_metrics({"a": 2.0}, step=30)
+    second.save()
+    with path.open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["10", "20", "30"]
+
+
+def test_a_metrics_file_without_a_whole_header_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("a,st")
+    logger = MetricsLogger(str(tmp_path))
+    logger.log_metrics({"b": 2.0}, step=30)
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text().split() == ["b,step", "2.0,30"]
+
+
+def test_a_new_column_leaves_the_old_file_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = MetricsLogger(str(tmp_path))
+    logger.log_metrics({"a": 1.0}, step=10)
+    logger.save()
+    before = (tmp_path / "metrics.csv").read_text()
+
+    def killed(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", killed)
+    logger.log_metrics({"b": 1.0}, step=20)
+    with pytest.raises(OSError, match="No space"):
+        logger.save()
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+def test_the_checkpoint_before_each_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    files = CheckpointFiles()
+    for number in (1, 2, 3):
+        files.save_checkpoint({"number": number}, path)
+    found = [torch.load(file)["number"] for file in (path, previous_checkpoint(path))]
+    assert found == [3, 2]
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["last.ckpt"] * 2
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    files = CheckpointFiles()
+    files.save_checkpoint({"number": 1}, path)
+
+    def half(file: Path, content: Any) -> None:
+        with file.open("wb") as begun:
+            begun.write(content[:10])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space"):
+        files.save_checkpoint({"number": 2}, path)
+    assert torch.load(path)["number"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def _write_until_killed(path: Path) -> None:
+    """Write the checkpoints 1, 2, ... and say after each that it is there."""
+    files = CheckpointFiles()
+    for number in itertools.count(1):
+        files.save_checkpoint({"weights": torch.full((5_000,), float(number))}, path)
+        (path.parent / "said").write_text(str(number))
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_killed_writer_leaves_a_whole_checkpoint(kills: int, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    damaged, lost = [], []
+    for kill in range(kills):
+        path = tmp_path / str(kill) / "last.ckpt"
+        path.parent.mkdir()
+        CheckpointFiles().save_checkpoint({"weights": torch.zeros(5_000)}, path)
+        child = os.fork()
+        if child == 0:
+            try:
+                _write_until_killed(path)
+            finally:
+                os._exit(1)
+        time.sleep(draw.uniform(0.0, 0.006))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        weights = torch.load(whole_checkpoint(path, "source"))["weights"]
+        said = path.parent / "said"
+        promised = int((said.read_text() if said.is_file() else "") or 0)
+        damaged += [kill] if weights.unique().numel() != 1 else []
+        lost += [kill] if weights[0] < promised else []
+        shutil.rmtree(path.parent)
+    assert (damaged, lost) == ([], [])

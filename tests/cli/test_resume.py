@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from lit_mtdqn.cli.resume import check_resumed_model, resolve_checkpoint
 
@@ -52,7 +53,7 @@ def test_another_class_is_named() -> None:
 def test_last_and_best_mean_files_of_the_run_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     file = tmp_path / "checkpoints" / f"{name}.ckpt"
-    file.touch()
+    torch.save({}, file)
     assert resolve_checkpoint(name, tmp_path) == file
     assert resolve_checkpoint(str(file), None) == file
 

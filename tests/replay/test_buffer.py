@@ -119,6 +119,63 @@ def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_pat
         loaded.extend(_rows(after, after + 2))
 
 
+@STORAGES
+def test_a_loaded_replay_leaves_the_files_as_they_are(storage: StorageKind, tmp_path: Path) -> None:
+    stored = Replay(5, seed=1, storage=storage)
+    stored.extend(_rows(0, 7))
+    stored.dump(tmp_path / "replay")
+    for _ in range(2):
+        loaded = Replay(5, seed=2, storage=storage)
+        loaded.load(tmp_path / "replay")
+        loaded.extend(_rows(7, 10))
+        assert loaded.sample(20)["action"].max() == 9
+
+
+def test_a_file_that_was_damaged_or_lost_is_found(tmp_path: Path) -> None:
+    stored = Replay(5, seed=1)
+    stored.extend(_rows(0, 7))
+    for name in ("reward.memmap", "action.memmap"):
+        stored.dump(tmp_path / "replay")
+        (file,) = (tmp_path / "replay").rglob(name)
+        content = file.read_bytes()
+        for broken in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1], None):
+            if broken is None:
+                file.unlink()
+            else:
+                file.write_bytes(broken)
+            with pytest.raises(ValueError, match=f"`replay` must be undamaged files in .*{name}"):
+                Replay(5, seed=1).load(tmp_path / "replay")
+
+
+def test_a_replay_is_found_whenever_another_was_taking_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "replay"
+    first, second = Replay(5, seed=1), Replay(5, seed=1)
+    first.extend(_rows(0, 5))
+    second.extend(_rows(5, 10))
+    first.dump(folder)
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if target == folder:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        second.dump(folder)
+    assert not folder.exists()
+    monkeypatch.undo()
+    found = Replay(5, seed=1)
+    found.load(folder)
+    assert found.sample(20)["action"].max() == 4
+    second.dump(folder)
+    found.load(folder)
+    assert found.sample(20)["action"].min() == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["replay"]
+
+
 def test_a_replay_loaded_to_learn_from_draws_by_its_own_seed(tmp_path: Path) -> None:
     stored = Replay(100, seed=1)
     stored.extend(_rows(0, 100))
