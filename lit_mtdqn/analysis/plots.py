@@ -18,6 +18,7 @@ from lit_mtdqn.analysis.panels import (
     add_key,
     draw_runs,
     finish_figure,
+    font,
     make_panels,
     readable_value,
     spread_of,
@@ -93,6 +94,55 @@ def learning_curves(
         unit_range = all(quantity.in_unit_range for quantity in quantities.values())
         titles.append(_draw_overall(panels[-1], runs, unit_range))
     longest = max(curve.env_steps[-1] for run in runs for curve in run.values())
+    add_key(panels[0])
+    finish_figure(figure, panels, titles, longest)
+    return figure
+
+
+def method_curves(
+    methods: Mapping[str, Sequence[Metrics]],
+    score_ranges: Mapping[str, tuple[float, float] | None] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Return a figure with one panel per task, in which each method has a colour.
+
+    A panel shows every evaluation of what `learning_curves` would show, by method the median over
+    runs and all that lies between the lowest and the highest; of several tasks there is a panel of
+    the mean score, too.
+
+    Args:
+        methods: By name, what each run of a method logged, as `read_metrics` returns it.
+        score_ranges: Score range of every task, in the order of the panels; None takes the tasks
+            from the metrics and shows success rates or returns.
+        title: Line above the figure.
+
+    Raises:
+        ValueError: If there are more methods than colours to tell them apart, or none has logged
+            anything of a task.
+    """
+    must = f"hold 1 to {len(COLOURS)} methods"
+    require(1 <= len(methods) <= len(COLOURS), "methods", must, list(methods))
+    every = [run for runs in methods.values() for run in runs]
+    logged = logged_tasks(every)
+    require(bool(logged), "methods", "hold episodes of a task", logged)
+    ranges = dict.fromkeys(logged) if score_ranges is None else score_ranges
+    shown = {task: _quantity(every, task, rng) for task, rng in ranges.items() if task in logged}
+    if len(shown) > 1:
+        in_unit_range = all(quantity.in_unit_range for quantity in shown.values())
+        shown["all tasks"] = _Quantity(
+            "mean score", "val/score/mean", "", np.asarray, in_unit_range
+        )
+    figure, panels = make_panels(len(shown), title)
+    titles = []
+    for panel, (name, quantity) in zip(panels, shown.items(), strict=True):
+        finals = []
+        for (method, runs), colour in zip(methods.items(), COLOURS, strict=False):
+            final = draw_runs(panel, _curves(runs, quantity.evaluation), colour, method)
+            finals.append(("" if final is None else readable_value(final), colour))
+        panel.set_ylabel(quantity.name, color=MUTED, fontproperties=font(9))
+        style_panel(panel, quantity.in_unit_range)
+        titles.append(write_header(panel, name.replace("_", " "), finals[::-1]))
+    longest = max(curve.env_steps[-1] for run in every for curve in run.values())
     add_key(panels[0])
     finish_figure(figure, panels, titles, longest)
     return figure

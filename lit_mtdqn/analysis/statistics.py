@@ -94,3 +94,21 @@ def resampled_scores(
     chosen = generator.integers(len(scores), size=(resamples, len(scores), tasks))
     drawn: Array = np.take_along_axis(scores[None], chosen, axis=1)
     return drawn
+
+
+def performance_profile(scores: Array, thresholds: Array) -> Array:
+    """Return the share of scores that lie above each threshold, [P].
+
+    A profile that lies above another one everywhere is better at every level of ambition; where two
+    cross, one is better on hard tasks or bad seeds and the other on easy ones or good seeds.
+
+    Args:
+        scores: [runs, tasks].
+        thresholds: [P].
+
+    References:
+        Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice", section 4.2.
+    """
+    scores = np.asarray(scores, np.float64)
+    require(scores.size >= 1, "scores", "hold at least one number", scores)
+    return np.asarray((scores.ravel() > np.asarray(thresholds)[:, None]).mean(-1))

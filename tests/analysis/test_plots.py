@@ -17,7 +17,7 @@ from PIL import Image
 
 from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.analysis.panels import readable_steps, readable_value
-from lit_mtdqn.analysis.plots import learning_curves, logged_tasks
+from lit_mtdqn.analysis.plots import learning_curves, logged_tasks, method_curves
 
 Metrics = dict[str, Curve]
 MINUS = "\N{MINUS SIGN}"
@@ -304,3 +304,27 @@ def test_drawing_leaves_no_global_state(tmp_path: Path) -> None:
     learning_curves([run(("a", "b"))]).savefig(tmp_path / "curves.png")
     assert dict(mpl.rcParams) == before
     assert pyplot.get_fignums() == figures
+
+
+def test_methods_share_a_panel_each_in_its_colour() -> None:
+    figure = method_curves({"plain": [run(), run(scale=3.0)], "better": [run(scale=5.0)]})
+    (panel,) = figure.axes
+    assert line(panel, "plain") == {50: 20.0, 100: 40.0}
+    assert line(panel, "better") == {50: 50.0, 100: 100.0}
+    colours = {str(drawn.get_label()): drawn.get_color() for drawn in panel.get_lines()}
+    assert colours["plain"] != colours["better"]
+    assert panel.get_ylabel() == "return"
+    assert header(panel) == ["a", "100", "40"]
+
+
+def test_methods_on_several_tasks_have_a_panel_of_the_mean_score() -> None:
+    figure = method_curves({"plain": [run(("a", "b"))]}, {"a": (0, 40), "b": (0, 40)})
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["a", "b", "all tasks"]
+    assert [panel.get_ylabel() for panel in figure.axes] == ["score", "score", "mean score"]
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_methods_that_colours_cannot_tell_apart_are_refused(count: int) -> None:
+    message = complaint("methods")
+    with pytest.raises(ValueError, match=message):
+        method_curves({str(number): [run()] for number in range(count)})

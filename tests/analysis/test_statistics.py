@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lit_mtdqn.analysis.statistics import (
     interquartile_mean,
     mean_and_std,
+    performance_profile,
     stratified_bootstrap_interval,
 )
 
@@ -148,3 +149,16 @@ def test_the_interquartile_mean_and_its_interval_are_those_of_rliable() -> None:
     assert interquartile_mean(scores) == pytest.approx(0.79777778)
     found = stratified_bootstrap_interval(scores, generator(), resamples=20_000)
     assert found == pytest.approx((0.63, 0.91222222), abs=0.01)
+
+
+def test_a_profile_is_the_share_of_scores_above_each_threshold() -> None:
+    scores = np.array([[0.0, 0.5], [0.5, 1.0]])
+    profile = performance_profile(scores, np.array([-0.1, 0.0, 0.25, 0.5, 1.0]))
+    assert profile.tolist() == [1.0, 0.75, 0.75, 0.25, 0.0]
+
+
+def test_the_area_under_a_profile_is_the_mean_score() -> None:
+    scores = np.random.default_rng(0).uniform(size=(7, 3))
+    thresholds = np.linspace(0.0, 1.0, 100_001)
+    area = np.trapezoid(performance_profile(scores, thresholds), thresholds)
+    assert area == pytest.approx(scores.mean(), abs=1e-5)
