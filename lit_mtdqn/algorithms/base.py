@@ -241,18 +241,21 @@ class ValueLearner(lightning.LightningModule, ABC):
             parameter.grad = None
         with full_precision(self.device):
             self.accumulate_gradients(losses, batch)
-        self._step(optimizer)
-        clock = self._clock
-        clock.updates += 1
-        self.on_update_end(batch)
-        for callback in self._update_callbacks:
-            callback.on_update_end(self.trainer, self, clock)
+        if self._step(optimizer):
+            self._count_update(batch)
         # Without their graph, which would otherwise live until the end of the phase.
         detached = losses._replace(td=losses.td.detach(), td_error=errors)
         if not losses.auxiliary:
             return detached
         auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
         return detached._replace(auxiliary=auxiliary)
+
+    def _count_update(self, batch: Transition) -> None:
+        clock = self._clock
+        clock.updates += 1
+        self.on_update_end(batch)
+        for callback in self._update_callbacks:
+            callback.on_update_end(self.trainer, self, clock)
 
     def in_own_unit(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the unit that the networks learn in."""
@@ -416,20 +419,35 @@ class ValueLearner(lightning.LightningModule, ABC):
         own = (*hooks[:2], "backward", "optimizer_step")
         return (
             isinstance(self.trainer.strategy, SingleDeviceStrategy)
-            and getattr(self.trainer.precision_plugin, "scaler", None) is None
+            and self._scaler is None
             and not any(is_overridden(hook, c, Callback) for hook in hooks for c in callbacks)
             and not any(is_overridden(hook, self, lightning.LightningModule) for hook in own)
         )
 
-    def _step(self, optimizer: LightningOptimizer) -> None:
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """What scales losses under `16-mixed`, so that small gradients are not rounded to 0."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def _step(self, optimizer: LightningOptimizer) -> bool:
+        """Return whether a step was made: gradients that overflow under a scaler are dropped."""
+        scaler = self._scaler
+        if scaler is not None:
+            scale = scaler.get_scale()
+            if getattr(optimizer.optimizer, "_step_supports_amp_scaling", False):
+                # Lightning leaves it to fused optimisers, which do it after the clipping.
+                scaler.unscale_(optimizer.optimizer)
+            optimizer.step()
+            return scaler.get_scale() >= scale
         if not self._direct:
             optimizer.step()
-            return
+            return True
         # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts on.
         optimizer._on_before_step()
         self.on_before_optimizer_step(optimizer.optimizer)
         optimizer.optimizer.step()
         optimizer._on_after_step()
+        return True
 
     def on_train_start(self) -> None:
         """Stop at once if a resumed run was finished already."""
