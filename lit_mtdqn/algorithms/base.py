@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from lit_mtdqn.algorithms.diagnostics import phase_metrics
+from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
@@ -212,6 +212,16 @@ class ValueLearner(lightning.LightningModule, ABC):
         assert isinstance(reduced, Tensor)
         return reduced
 
+    def metrics_over_ranks(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of metrics over the ranks that have them; all ranks must ask."""
+        if self.trainer.world_size == 1:
+            return metrics
+        # By name, because ranks may have learned unlike tasks.
+        own = {name: float(value) for name, value in metrics.items()}
+        by_rank: list[dict[str, float]] = [{} for _ in range(self.trainer.world_size)]
+        torch.distributed.all_gather_object(by_rank, own)
+        return means_by_name(by_rank)
+
     def on_update_end(self, batch: Transition) -> None:
         """React to an update that has been made, before callbacks do."""
 
@@ -312,6 +322,7 @@ class ValueLearner(lightning.LightningModule, ABC):
             metrics = phase_metrics(self, batches, losses, self._grad_norm)
             metrics.update(self.further_metrics())
             metrics.update({} if self.scale is None else self.scale.metrics())
+            metrics = self.metrics_over_ranks(metrics)
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
 
     @property
