@@ -23,6 +23,7 @@ from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
+    DistributedTraining,
     EnvStepProgressBar,
     EpsilonDecay,
     PartLearningRates,
@@ -364,12 +365,13 @@ class ValueLearner(lightning.LightningModule, ABC):
         Of several that do the same the last stays, so that an overlay replaces one by appending.
         """
         present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for kind in self.needed_callbacks:
+        needed = (*self.needed_callbacks, DistributedTraining)
+        for kind in needed:
             for replaced in [c for c in present if isinstance(c, kind)][:-1]:
                 present.remove(replaced)
         missing: list[Callback] = [
             default()
-            for default in self.needed_callbacks
+            for default in needed
             if not any(isinstance(callback, default) for callback in present)
         ]
         stock = [bar for bar in present if type(bar) in (TQDMProgressBar, RichProgressBar)]
