@@ -384,6 +384,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Check that the data is of this model's tasks."""
         # The target network is in evaluation mode by intent.
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        # What is logged is equal on all ranks by then.
+        warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(")
         precision = self.trainer.precision
         must = f"be one of {', '.join(PRECISIONS)}"
         require(precision in PRECISIONS, "trainer.precision", must, precision)
@@ -609,5 +611,5 @@ class ValueLearner(lightning.LightningModule, ABC):
             for name, value in evaluation_metrics(episodes, self.tasks, stage).items()
             if self.predicts_values or not name.startswith(f"{stage}/q_bias/")
         }
-        # Equal on every rank: all play the same episodes with the same network.
+        # Equal on every rank, which all have the episodes of all.
         self.log_dict({**metrics, **self._clock_metrics()}, rank_zero_only=False)
