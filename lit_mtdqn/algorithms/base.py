@@ -446,23 +446,24 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def _step(self, optimizer: LightningOptimizer) -> bool:
         """Return whether a step was made: gradients that overflow under a scaler are dropped."""
+        if self._direct:
+            # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts.
+            optimizer._on_before_step()
+            self.on_before_optimizer_step(optimizer.optimizer)
+            optimizer.optimizer.step()
+            optimizer._on_after_step()
+            return True
         scaler = self._scaler
-        if scaler is not None:
-            scale = scaler.get_scale()
-            if getattr(optimizer.optimizer, "_step_supports_amp_scaling", False):
-                # Lightning leaves it to fused optimisers, which do it after the clipping.
-                scaler.unscale_(optimizer.optimizer)
-            optimizer.step()
-            return scaler.get_scale() >= scale
-        if not self._direct:
+        if scaler is None:
             optimizer.step()
             return True
-        # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts on.
-        optimizer._on_before_step()
-        self.on_before_optimizer_step(optimizer.optimizer)
-        optimizer.optimizer.step()
-        optimizer._on_after_step()
-        return True
+        scale = scaler.get_scale()
+        if getattr(optimizer.optimizer, "_step_supports_amp_scaling", False):
+            # Lightning leaves it to fused optimisers, which do it after the clipping.
+            scaler.unscale_(optimizer.optimizer)
+        optimizer.step()
+        # It falls after an overflow, and at no other time.
+        return scaler.get_scale() >= scale
 
     def on_train_start(self) -> None:
         """Stop at once if a resumed run was finished already."""

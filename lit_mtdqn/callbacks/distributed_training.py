@@ -87,7 +87,7 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type != "cuda":
         return True
     with torch.cuda.device(device):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _of_ranks(trainer: lightning.Trainer) -> str:

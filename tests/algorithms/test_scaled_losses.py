@@ -22,7 +22,7 @@ OPTIMIZERS = {
     "ours": partial(Adam, lr=0.01),
 }
 # So large that the gradients of two updates overflow: then 2**7.
-OVERFLOWING = {"init_scale": 2.0**127, "backoff_factor": 2.0**-60}
+OVERFLOWING: dict[str, Any] = {"init_scale": 2.0**127, "backoff_factor": 2.0**-60}
 
 
 class Watch(Callback):
@@ -47,7 +47,7 @@ class Watch(Callback):
         return [b - a for a, b in zip(self.weights[:-1], self.weights[1:], strict=True)]
 
 
-def _run(optimizer: Any, scaler: dict[str, float], **options: Any) -> tuple[Watch, MultiTaskDQN]:
+def _run(optimizer: Any, scaler: dict[str, Any], **options: Any) -> tuple[Watch, MultiTaskDQN]:
     torch.manual_seed(0)
     given: dict[str, Any] = {"scale": None, "max_grad_norm": 0.01, **options}
     model, watch = MultiTaskDQN(INFOS, optimizer=optimizer, **given), Watch()

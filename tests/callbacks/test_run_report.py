@@ -295,12 +295,17 @@ def test_without_a_logger_the_table_is_printed_and_nothing_written(
 
 def test_other_ranks_play_and_write_nothing() -> None:
     tape = Tape()
+
+    def test_dataloader() -> list[Any]:
+        tape.record("test")
+        return []
+
     trainer = SimpleNamespace(
         is_global_zero=False,
         loggers=[],
         state=SimpleNamespace(fn="fit"),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
-        datamodule=SimpleNamespace(test_dataloader=lambda: tape.record("test") or []),
+        datamodule=SimpleNamespace(test_dataloader=test_dataloader),
     )
     report: Any = RunReport()
     report.on_fit_end(trainer, torch.nn.Identity())

@@ -590,8 +590,13 @@ def test_ranks_play_an_evaluation_between_them_with_the_episodes_of_one_process(
         return list(getattr(data, f"{stage}_dataloader")())
 
     shares: list[torch.Tensor] = []
+
+    def noted(share: torch.Tensor) -> torch.Tensor:
+        shares.append(share.clone())
+        return share
+
     for rank in range(ranks):
-        episodes_of(rank, ranks, lambda share: shares.append(share.clone()) or share)
+        episodes_of(rank, ranks, noted)
     # One message from each, from those with nothing to play, too.
     assert len(shares) == ranks
     assert int((torch.stack(shares) != 0.0).any(0).sum()) == sum(
