@@ -20,7 +20,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins import MixedPrecision
 
 from lit_mtdqn import DQN, PQN, PolicyDistillation, RolloutDataModule, TaskSpec
-from lit_mtdqn.callbacks import FisherInformation, GracefulStop, TargetNetworkSync
+from lit_mtdqn.callbacks import (
+    FisherInformation,
+    GracefulStop,
+    InitialEvaluation,
+    TargetNetworkSync,
+)
 from lit_mtdqn.networks import MLPTorso
 from lit_mtdqn.networks.flat import saved_from_flat
 from lit_mtdqn.objectives import FeatureRegression, Guidance, Match
@@ -81,7 +86,7 @@ def run(folder: Path) -> None:
     data = _data(total_env_steps=300)
     model, report = DQN(data.task_infos, NETWORK), Report()
     fisher = FisherInformation(rows=64, normalise=False)
-    callbacks: list[Callback] = [report, TargetNetworkSync(5), fisher]
+    callbacks: list[Callback] = [report, TargetNetworkSync(5), fisher, InitialEvaluation()]
     options: dict[str, Any] = {"log_every_n_steps": 1, "default_root_dir": folder}
     trainer = quiet_trainer(*callbacks, devices=2, strategy="ddp", **options)
     trainer.fit(model, data)
