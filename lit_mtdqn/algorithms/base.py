@@ -18,11 +18,12 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
-from lit_mtdqn.algorithms.diagnostics import phase_metrics
+from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
+    DistributedTraining,
     EnvStepProgressBar,
     EpsilonDecay,
     PartLearningRates,
@@ -212,6 +213,16 @@ class ValueLearner(lightning.LightningModule, ABC):
         assert isinstance(reduced, Tensor)
         return reduced
 
+    def metrics_over_ranks(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of metrics over the ranks that have them; all ranks must ask."""
+        if self.trainer.world_size == 1:
+            return metrics
+        # By name, because ranks may have learned unlike tasks.
+        own = {name: float(value) for name, value in metrics.items()}
+        by_rank: list[dict[str, float]] = [{} for _ in range(self.trainer.world_size)]
+        torch.distributed.all_gather_object(by_rank, own)
+        return means_by_name(by_rank)
+
     def on_update_end(self, batch: Transition) -> None:
         """React to an update that has been made, before callbacks do."""
 
@@ -241,18 +252,21 @@ class ValueLearner(lightning.LightningModule, ABC):
             parameter.grad = None
         with full_precision(self.device):
             self.accumulate_gradients(losses, batch)
-        self._step(optimizer)
-        clock = self._clock
-        clock.updates += 1
-        self.on_update_end(batch)
-        for callback in self._update_callbacks:
-            callback.on_update_end(self.trainer, self, clock)
+        if self._step(optimizer):
+            self._count_update(batch)
         # Without their graph, which would otherwise live until the end of the phase.
         detached = losses._replace(td=losses.td.detach(), td_error=errors)
         if not losses.auxiliary:
             return detached
         auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
         return detached._replace(auxiliary=auxiliary)
+
+    def _count_update(self, batch: Transition) -> None:
+        clock = self._clock
+        clock.updates += 1
+        self.on_update_end(batch)
+        for callback in self._update_callbacks:
+            callback.on_update_end(self.trainer, self, clock)
 
     def in_own_unit(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the unit that the networks learn in."""
@@ -309,6 +323,7 @@ class ValueLearner(lightning.LightningModule, ABC):
             metrics = phase_metrics(self, batches, losses, self._grad_norm)
             metrics.update(self.further_metrics())
             metrics.update({} if self.scale is None else self.scale.metrics())
+            metrics = self.metrics_over_ranks(metrics)
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
 
     @property
@@ -350,12 +365,13 @@ class ValueLearner(lightning.LightningModule, ABC):
         Of several that do the same the last stays, so that an overlay replaces one by appending.
         """
         present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        for kind in self.needed_callbacks:
+        needed = (*self.needed_callbacks, DistributedTraining)
+        for kind in needed:
             for replaced in [c for c in present if isinstance(c, kind)][:-1]:
                 present.remove(replaced)
         missing: list[Callback] = [
             default()
-            for default in self.needed_callbacks
+            for default in needed
             if not any(isinstance(callback, default) for callback in present)
         ]
         stock = [bar for bar in present if type(bar) in (TQDMProgressBar, RichProgressBar)]
@@ -368,6 +384,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Check that the data is of this model's tasks."""
         # The target network is in evaluation mode by intent.
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        # What is logged is equal on all ranks by then.
+        warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(")
         precision = self.trainer.precision
         must = f"be one of {', '.join(PRECISIONS)}"
         require(precision in PRECISIONS, "trainer.precision", must, precision)
@@ -416,20 +434,36 @@ class ValueLearner(lightning.LightningModule, ABC):
         own = (*hooks[:2], "backward", "optimizer_step")
         return (
             isinstance(self.trainer.strategy, SingleDeviceStrategy)
-            and getattr(self.trainer.precision_plugin, "scaler", None) is None
+            and self._scaler is None
             and not any(is_overridden(hook, c, Callback) for hook in hooks for c in callbacks)
             and not any(is_overridden(hook, self, lightning.LightningModule) for hook in own)
         )
 
-    def _step(self, optimizer: LightningOptimizer) -> None:
-        if not self._direct:
+    @property
+    def _scaler(self) -> torch.amp.GradScaler | None:
+        """What scales losses under `16-mixed`, so that small gradients are not rounded to 0."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
+
+    def _step(self, optimizer: LightningOptimizer) -> bool:
+        """Return whether a step was made: gradients that overflow under a scaler are dropped."""
+        if self._direct:
+            # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts.
+            optimizer._on_before_step()
+            self.on_before_optimizer_step(optimizer.optimizer)
+            optimizer.optimizer.step()
+            optimizer._on_after_step()
+            return True
+        scaler = self._scaler
+        if scaler is None:
             optimizer.step()
-            return
-        # What `LightningOptimizer.step` does around its dispatch: `trainer.global_step` counts on.
-        optimizer._on_before_step()
-        self.on_before_optimizer_step(optimizer.optimizer)
-        optimizer.optimizer.step()
-        optimizer._on_after_step()
+            return True
+        scale = scaler.get_scale()
+        if getattr(optimizer.optimizer, "_step_supports_amp_scaling", False):
+            # Lightning leaves it to fused optimisers, which do it after the clipping.
+            scaler.unscale_(optimizer.optimizer)
+        optimizer.step()
+        # It falls after an overflow, and at no other time.
+        return scaler.get_scale() >= scale
 
     def on_train_start(self) -> None:
         """Stop at once if a resumed run was finished already."""
@@ -578,5 +612,5 @@ class ValueLearner(lightning.LightningModule, ABC):
             for name, value in evaluation_metrics(episodes, self.tasks, stage).items()
             if self.predicts_values or not name.startswith(f"{stage}/q_bias/")
         }
-        # Equal on every rank: all play the same episodes with the same network.
+        # Equal on every rank, which all have the episodes of all.
         self.log_dict({**metrics, **self._clock_metrics()}, rank_zero_only=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -57,6 +57,13 @@ def phase_metrics(
     if grad_norm is not None:
         metrics["train/grad_norm"] = grad_norm
     return metrics
+
+
+def means_by_name(rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    """Return the mean of each metric over the rows that have it, in one order everywhere."""
+    names = sorted({name for row in rows for name in row})
+    found = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: torch.tensor(sum(values) / len(values)) for name, values in found.items()}
 
 
 def _row_losses(

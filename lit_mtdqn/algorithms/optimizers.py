@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,6 +58,9 @@ def build_optimizer(
         factory: Takes parameters or groups of them.
         modules: What learns.
         extra: Further groups, with rules of their own.
+
+    Raises:
+        ValueError: If the optimiser evaluates losses by itself, as LBFGS does.
     """
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
@@ -64,6 +68,10 @@ def build_optimizer(
         for found, kept in zip(split_by_weight_decay(module), (decayed, spared), strict=True):
             kept.extend(found)
     optimizer: torch.optim.Optimizer = factory([*decayed, *spared])
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    must = "step by gradients alone, without evaluating the loss again"
+    by_gradients = closure is None or closure.default is not inspect.Parameter.empty
+    require(by_gradients, "model.optimizer", must, type(optimizer).__name__)
     if optimizer.defaults.get("weight_decay"):
         groups = [({}, decayed), ({"weight_decay": 0.0}, spared)]
         optimizer = factory([{"params": found, **rule} for rule, found in groups if found])

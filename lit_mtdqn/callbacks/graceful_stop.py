@@ -16,7 +16,8 @@ class GracefulStop(Callback):
     """Lets the first Ctrl-C end training after the current phase, so that a checkpoint is whole.
 
     In an evaluation, and before the first phase is trained on, it ends at once: there is nothing
-    to lose. A second Ctrl-C aborts at once. Present in runs of the command line. In YAML:
+    to lose. A second Ctrl-C aborts at once. Several ranks end after the same phase, whichever of
+    them was told, and always wait for one. Present in runs of the command line. In YAML:
 
         trainer:
           callbacks+:
@@ -26,6 +27,7 @@ class GracefulStop(Callback):
     def __init__(self) -> None:
         self._requested = False
         self._in_phases = False
+        self._is_alone = True
         self._previous: Any = None
 
     def on_fit_start(
@@ -34,6 +36,7 @@ class GracefulStop(Callback):
         """Take over the signal, where that is possible: in the main thread."""
         self._requested = False
         self._in_phases = False
+        self._is_alone = trainer.world_size == 1
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
@@ -41,13 +44,16 @@ class GracefulStop(Callback):
         """From here on, updates could be lost."""
         self._in_phases = True
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Stop between two phases."""
-        self._stop_if_requested()
+        # Each rank may have been told in another phase, or not at all.
+        if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
+            self._stop()
 
     def on_validation_start(self, *_: Any) -> None:
         """Stop before an evaluation, and in it at any time."""
-        self._stop_if_requested()
+        if self._requested and self._is_alone:
+            self._stop()
         self._in_phases = False
 
     # Checkpoints are written after this hook, and an interruption must not cut them off.
@@ -66,16 +72,15 @@ class GracefulStop(Callback):
         self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._requested or not self._in_phases:
+        if self._requested or (self._is_alone and not self._in_phases):
             self._restore()
             raise KeyboardInterrupt
         self._requested = True
         rank_zero_info("\nStopping after this phase. Press Ctrl-C again to abort at once.")
 
-    def _stop_if_requested(self) -> None:
-        if self._requested:
-            self._restore()
-            raise KeyboardInterrupt
+    def _stop(self) -> None:
+        self._restore()
+        raise KeyboardInterrupt
 
     def _restore(self) -> None:
         if self._previous is not None:

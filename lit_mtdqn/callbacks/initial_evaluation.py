@@ -29,9 +29,11 @@ class InitialEvaluation(Callback):
         """Play and log; all weights are where they belong by now."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         begun = data.clock.updates > 0 or data.clock.total_env_steps > 0
-        if begun or not trainer.is_global_zero:
+        if begun:
             return
+        # All ranks play.
         episodes: list[Episodes] = list(data.val_dataloader())
         metrics = evaluation_metrics(episodes, data.task_infos, "val")
-        for logger in trainer.loggers if metrics else []:
+        loggers = trainer.loggers if trainer.is_global_zero and metrics else []
+        for logger in loggers:
             logger.log_metrics(metrics, step=0)

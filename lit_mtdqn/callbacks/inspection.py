@@ -27,6 +27,9 @@ class Inspectable(Protocol):
     def prepare_phase(self, phase: Phase) -> Phase:
         """Return the phase as the updates see it."""
 
+    def metrics_over_ranks(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of metrics over the ranks that have them; all ranks must ask."""
+
 
 @runtime_checkable
 class ComparesTasks(Inspectable, Protocol):
@@ -101,7 +104,8 @@ class Inspection(Callback, ABC):
         """Log what is found."""
         if self._is_looking:
             assert isinstance(pl_module, Inspectable), "setup has checked it"
-            pl_module.log_dict(self.metrics(pl_module, _last_minibatch(batch, pl_module)))
+            found = self.metrics(pl_module, _last_minibatch(batch, pl_module))
+            pl_module.log_dict(pl_module.metrics_over_ranks(found))
 
     def before_updates(self, learner: Any, batch: Transition) -> None:
         """Note how things are before the updates of a phase; nothing unless overridden."""

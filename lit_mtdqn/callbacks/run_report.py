@@ -79,12 +79,14 @@ class RunReport(Callback):
     # the progress bar is closed.
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Play, print and write."""
-        if not trainer.is_global_zero:
-            return
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         # The Trainer has moved the network to the CPU by now.
         pl_module.to(trainer.strategy.root_device)
         try:
-            self._report(trainer, pl_module)
+            # All ranks play, the first one reports.
+            evaluations: list[Episodes] = list(data.test_dataloader())
+            if trainer.is_global_zero:
+                self._report(trainer, pl_module, evaluations)
         finally:
             pl_module.cpu()
 
@@ -94,10 +96,14 @@ class RunReport(Callback):
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING and folder is not None:
             _draw_figures(_read_metrics(folder), _infos(trainer), folder)
 
-    def _report(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def _report(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        evaluations: Sequence[Episodes],
+    ) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         infos = {info.name: info for info in _infos(trainer)}
-        evaluations: list[Episodes] = list(data.test_dataloader())
         results = [task_result(episodes, infos[episodes.task]) for episodes in evaluations]
         ratios = of_specialists(results, self._specialist_scores) if self.specialists else {}
         held_out = {info.name for info in infos.values() if not info.learns}

@@ -41,10 +41,14 @@ from lit_mtdqn.rollout import (
     EpisodeStatistics,
     EpsilonGreedy,
     ReturnTracker,
+    gather_episodes,
     make_evaluation_env,
+    most_rounds,
     play_episodes,
+    unplayed,
 )
 from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED, training_seed
+from lit_mtdqn.rollout.statistics import WINDOW
 from lit_mtdqn.types import (
     MEANING,
     ActionValues,
@@ -234,12 +238,13 @@ class RolloutDataModule(lightning.LightningDataModule):
         return sized_loader(lambda _: self._next_phase(), self.phases_per_evaluation)
 
     def val_dataloader(self) -> DataLoader[Episodes]:
-        """Return episodes on the seeds of evaluation, one item per task."""
+        """Return episodes on the seeds of evaluation, one item per task; all ranks must iterate."""
         return self._evaluation_loader(self._validate)
 
     def test_dataloader(self) -> DataLoader[Episodes]:
-        """Return episodes on the seeds of the test, one item per task."""
-        return self._evaluation_loader(lambda task: self.play(task, self.test_episodes, TEST_SEED))
+        """Return episodes on the seeds of the test, one item per task; all ranks must iterate."""
+        test = self.test_episodes, TEST_SEED
+        return self._evaluation_loader(lambda: self._play_all(self._evaluated, *test))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -514,6 +519,7 @@ class RolloutDataModule(lightning.LightningDataModule):
                 [slot.task for slot in acting],
                 self.num_envs // ranks,
                 [slot.spec.success_key is not None for slot in acting],
+                max(WINDOW // ranks, 1),
             ),
             self.sampler,
             self.scores,
@@ -568,31 +574,64 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Return the probability of a random action in a task's next training step."""
         return self.exploration.epsilon_at(self.clock.env_steps[task], self.warmup_env_steps)
 
-    def _evaluation_loader(self, play: Callable[[str], Episodes]) -> DataLoader[Episodes]:
-        names = [name for name, spec in self.tasks.items() if spec.evaluates]
-        return sized_loader(lambda i: play(names[i]), len(names))
+    def _evaluation_loader(self, play: Callable[[], list[Episodes]]) -> DataLoader[Episodes]:
+        """Return a loader of the episodes of each task, all played when the first is asked for.
 
-    def _validate(self, task: str) -> Episodes:
-        episodes = self.play(task, self.eval_episodes, VALIDATION_SEED)
-        # A task that acts is scored by its training episodes, after every phase.
-        if not is_acting(self.tasks[task]):
-            info = self.task_infos[list(self.tasks).index(task)]
-            self.scores.add_score(task, task_score(episodes, info))
-        return episodes
+        Ranks that waited for one another after each task would play one after the other.
+        """
+        played: list[Episodes] = []
+
+        def report(index: int) -> Episodes:
+            if index == 0:
+                played[:] = play()
+            return played[index]
+
+        return sized_loader(report, len(self._evaluated))
+
+    @property
+    def _evaluated(self) -> list[str]:
+        return [name for name, spec in self.tasks.items() if spec.evaluates]
+
+    def _validate(self) -> list[Episodes]:
+        reports = self._play_all(self._evaluated, self.eval_episodes, VALIDATION_SEED)
+        infos = {info.name: info for info in self.task_infos}
+        for episodes in reports:
+            # A task that acts is scored by its training episodes, after every phase.
+            if not is_acting(self.tasks[episodes.task]):
+                self.scores.add_score(episodes.task, task_score(episodes, infos[episodes.task]))
+        return reports
 
     def play(self, task: str, episodes: int, seed: int) -> Episodes:
-        """Play greedy episodes of one task with the learner and report them.
+        """Play greedy episodes of one task with the learner and report them; all ranks must ask.
 
         Args:
             task: Name of the task.
             episodes: Number of episodes.
             seed: Seed of their starts.
         """
-        key = (task, episodes)
+        (report,) = self._play_all([task], episodes, seed)
+        return report
+
+    def _play_all(self, tasks: Sequence[str], episodes: int, seed: int) -> list[Episodes]:
+        """Return episodes of tasks, of which each rank plays a share.
+
+        Tasks and rounds are dealt out whole: the result is to the last bit that of one process.
+        """
+        trainer = self.trainer
+        ranks = 1 if trainer is None else trainer.world_size
+        rank = 0 if trainer is None else trainer.global_rank
+        own = [
+            self._play_rounds(task, episodes, seed, slice((rank - place) % ranks, None, ranks))
+            for place, task in enumerate(tasks)
+        ]
+        return own if ranks == 1 else gather_episodes(own, self._sum_over_ranks)
+
+    def _play_rounds(self, task: str, episodes: int, seed: int, rounds: slice) -> Episodes:
+        spec, key = self.tasks[task], (task, episodes)
+        if not range(most_rounds(episodes))[rounds]:
+            return unplayed(task, spec, episodes)
         if key not in self._evaluation_envs:
-            self._evaluation_envs[key] = make_evaluation_env(
-                task, self.tasks[task], episodes, self.layout
-            )
+            self._evaluation_envs[key] = make_evaluation_env(task, spec, episodes, self.layout)
         index = list(self.tasks).index(task)
         return play_episodes(
             self._policy(),
@@ -603,6 +642,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             seed=seed,
             max_steps=self.eval_max_steps,
             episodes=episodes,
+            rounds=rounds,
         )
 
     @property

@@ -76,7 +76,6 @@ class PhaseSource:
         self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting], labels)
         self._sampler = sampler
         self._scores = scores
-        self._episodes = dict(statistics.episodes)
         self._clock = clock
         self._vector_steps = vector_steps
         self._updates = updates
@@ -90,13 +89,13 @@ class PhaseSource:
 
     def next_phase(self) -> Phase:
         """Act (until every learning slot is warm, the first time) and return the next phase."""
-        warmed_up = self._clock.phases > 0
+        warmed_up, episodes = self._clock.phases > 0, dict(self._clock.episodes)
         self._collect(self._sampler.vector_steps(self._vector_steps) if warmed_up else None)
         while not self._is_warm():
             self._collect()
         self._clock.phases += 1
-        rollout = self.statistics.metrics()
-        self._score_episodes(rollout)
+        rollout = self.statistics.metrics(self._sum_over_ranks)
+        self._score_episodes(rollout, episodes)
         return self._make_phase(rollout)
 
     def _make_phase(self, rollout: dict[str, float]) -> Phase:
@@ -191,25 +190,27 @@ class PhaseSource:
         # Rewards of a task that does not learn reach nothing but the log.
         return {slot.task: sums for slot, sums in pairs if slot.learns}
 
-    def _score_episodes(self, rollout: dict[str, float]) -> None:
-        """Score the tasks that have finished a training episode since the last phase."""
+    def _score_episodes(self, rollout: dict[str, float], before: dict[str, int]) -> None:
+        """Score the tasks of which more training episodes have ended, on any rank, than before."""
         for slot in self.acting:
             task = slot.task
-            if not slot.learns or self.statistics.episodes[task] == self._episodes[task]:
+            if not slot.learns or self._clock.episodes[task] == before.get(task, 0):
                 continue
-            self._episodes[task] = self.statistics.episodes[task]
             episode_return = rollout[f"rollout/episode_return/{task}"]
             success = rollout.get(f"rollout/success/{task}")
             score = mean_score(episode_return, success, slot.spec.score_range)
             self._scores.add_score(task, score)
 
     def _score_errors(self, feedback: Feedback) -> None:
-        errors = feedback.priority.mean(-1).cpu()
+        errors = feedback.priority.mean(-1).cpu().double()
         places = feedback.task.cpu()
-        for slot in self.learning:
-            own = errors[places == slot.index]
-            if own.numel():
-                self._scores.add_td_error(slot.task, float(own.mean()))
+        # Ranks may have learned unlike tasks.
+        groups = [errors[places == slot.index] for slot in self.learning]
+        rows = [(float(own.sum()), own.numel()) for own in groups]
+        sums = self._sum_over_ranks(torch.tensor(rows, dtype=torch.float64)).tolist()
+        for slot, (total, count) in zip(self.learning, sums, strict=True):
+            if count:
+                self._scores.add_td_error(slot.task, total / count)
 
     def _phase_seed(self) -> int:
         # A function of the clock, so that a resumed run draws on and every rank draws its own.

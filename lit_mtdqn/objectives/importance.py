@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.td import TDLoss
 from lit_mtdqn.types import TaskInfos, Transition, as_task_infos, require
 
+Reduce = Callable[[Tensor], Tensor]
 # In standard deviations: a rare reward is far from all others.
 FARTHEST = 10.0
 TINY = 1e-6
@@ -90,6 +92,11 @@ class ImportanceWeights(Objective):
         observation = math.prod(infos[0].observation_shape)
         sizes = observation + self._num_actions, observation + 2
         self.classifiers = nn.ModuleDict({old: _Classifiers(*sizes, hidden) for old in sources})
+        self._mean_over_ranks: Reduce = _alone
+
+    def bind(self, learner: Any) -> None:
+        """Take how ranks tell one another of their rows."""
+        self._mean_over_ranks = learner.mean_over_ranks
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return what weights add to the rows' losses, [S, B], and the classifiers' loss, []."""
@@ -104,8 +111,10 @@ class ImportanceWeights(Objective):
             rows = torch.cat([self._rows(batch, is_old), self._rows(batch, is_new)])
             classifiers = self.classifiers[old]
             assert isinstance(classifiers, _Classifiers)
-            if old in names and new in names and torch.is_grad_enabled():
-                classifiers.columns.learn(rows)
+            if torch.is_grad_enabled():
+                # Ranks that draw unlike tasks wait for one another all the same.
+                has_both = old in names and new in names
+                classifiers.columns.learn(rows if has_both else rows[:0], self._mean_over_ranks)
             log_odds = classifiers(rows).float()
             of_old, of_new = log_odds.split([names.count(old), names.count(new)], 1)
             correction[is_old] = (self._weights(*of_old.detach()) - 1.0) * weighted[is_old]
@@ -182,14 +191,33 @@ class _Columns(nn.Module):
         return ((rows - self.mean) / deviation).clamp(-FARTHEST, FARTHEST)
 
     @torch.no_grad()
-    def learn(self, rows: Tensor) -> None:
-        """Mix in the moments of rows [..., F]; at first all rows count alike."""
-        self.updates += 1.0
-        share = (1.0 / self.updates).clamp(min=SHARE)
-        variance, mean = torch.var_mean(rows.flatten(0, -2), 0, correction=0)
+    def learn(self, rows: Tensor, mean_over_ranks: Reduce) -> None:
+        """Mix in the moments of rows [G, B, F] of all ranks; at first all updates count alike.
+
+        Args:
+            rows: Of this rank; it may have none, G = 0.
+            mean_over_ranks: Averages a tensor over ranks.
+        """
+        has_rows = self.updates.new_full((1,), float(len(rows) > 0))
+        flat = rows.flatten(0, 1) if len(rows) else self.mean.unsqueeze(0)
+        variance, own_mean = torch.var_mean(flat, 0, correction=0)
+        sums = mean_over_ranks(torch.cat([has_rows, has_rows * own_mean]))
+        # The share of ranks that have rows, and the mean over these ranks.
+        part = sums[:1].clamp(min=TINY)
+        mean = sums[1:] / part
+        spread = variance + (own_mean - mean).square()
+        variance = mean_over_ranks(has_rows * spread) / part
+        seen = part[0] > TINY
+        self.updates += seen
+        share = seen * (1.0 / self.updates).clamp(min=SHARE, max=1.0)
         between = share * (1.0 - share) * (mean - self.mean).square()
         self.variance.copy_(torch.lerp(self.variance, variance, share) + between)
         self.mean.copy_(torch.lerp(self.mean, mean, share))
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return what one process has."""
+    return tensor
 
 
 def _cross_entropy(old: Tensor, new: Tensor, old_weight: Tensor, new_weight: Tensor) -> Tensor:

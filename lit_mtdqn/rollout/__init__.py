@@ -2,7 +2,13 @@
 
 from lit_mtdqn.rollout.boltzmann import Boltzmann
 from lit_mtdqn.rollout.collector import Collector
-from lit_mtdqn.rollout.evaluation import make_evaluation_env, play_episodes
+from lit_mtdqn.rollout.evaluation import (
+    gather_episodes,
+    make_evaluation_env,
+    most_rounds,
+    play_episodes,
+    unplayed,
+)
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
 from lit_mtdqn.rollout.returns import ReturnTracker
 from lit_mtdqn.rollout.statistics import EpisodeStatistics
@@ -13,6 +19,9 @@ __all__ = [
     "EpisodeStatistics",
     "EpsilonGreedy",
     "ReturnTracker",
+    "gather_episodes",
     "make_evaluation_env",
+    "most_rounds",
     "play_episodes",
+    "unplayed",
 ]

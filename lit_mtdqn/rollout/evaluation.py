@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,15 @@ class _Player:
         return action, chosen, np.where(allowed, values, -np.inf).max(-1)[0]
 
 
+def most_rounds(episodes: int) -> int:
+    """Return in how many rounds episodes are played at most; where all are stepped together, in 1.
+
+    Args:
+        episodes: Number of episodes.
+    """
+    return math.ceil(episodes / MAX_SINGLE_COPIES)
+
+
 def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout) -> TaskEnv:
     """Build as many copies of a task's environment as `play_episodes` should play at a time.
 
@@ -85,7 +94,7 @@ def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout
         episodes: Number of episodes.
         layout: Padded shapes of the run.
     """
-    rounds = math.ceil(episodes / MAX_SINGLE_COPIES)
+    rounds = most_rounds(episodes)
     env = TaskEnv(task, spec, math.ceil(episodes / rounds), layout)
     if rounds == 1 or env.steps_single_copies:
         return env
@@ -103,6 +112,7 @@ def play_episodes(
     seed: int,
     max_steps: int,
     episodes: int | None = None,
+    rounds: slice = slice(None),
 ) -> Episodes:
     """Play one episode in every copy of an environment, or several rounds of them, and report them.
 
@@ -118,15 +128,51 @@ def play_episodes(
         seed: Seed of starts and draws; episode i of single copies starts from `seed + i`.
         max_steps: Env steps after which an unfinished episode is counted as it stands.
         episodes: Number of episodes; None plays one in every copy.
+        rounds: Which rounds are played; the episodes of the others are reported as zeros.
     """
     mask = env.layout.action_mask(num_actions)
     count = env.num_envs if episodes is None else episodes
-    rounds = []
-    for first in range(0, count, env.num_envs):
-        player = _Player(policy, task_index, mask, epsilon, seed + first)
+    firsts = range(0, count, env.num_envs)
+    reports = []
+    for first in firsts:
         size = min(env.num_envs, count - first)
-        rounds.append(_play_round(player, env, size, seed + first, max_steps))
-    return _joined(rounds)
+        if first not in firsts[rounds]:
+            reports.append(unplayed(env.task, env.spec, size))
+            continue
+        player = _Player(policy, task_index, mask, epsilon, seed + first)
+        reports.append(_play_round(player, env, size, seed + first, max_steps))
+    return _joined(reports)
+
+
+def unplayed(task: str, spec: TaskSpec, episodes: int) -> Episodes:
+    """Return zeros where another rank plays.
+
+    Args:
+        task: Name of the task.
+        spec: The task.
+        episodes: Number of episodes.
+    """
+    none, length = np.zeros(episodes), np.zeros(episodes, np.int64)
+    success = None if spec.success_key is None else np.zeros(episodes, bool)
+    return Episodes(task, none, length, success, none)
+
+
+def gather_episodes(
+    reports: Sequence[Episodes], sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]
+) -> list[Episodes]:
+    """Return the episodes that ranks have played between them, in one message.
+
+    Args:
+        reports: Episodes of each task; of each episode one rank has the numbers, the others zeros.
+        sum_over_ranks: Sums a tensor over ranks.
+    """
+    rows = [_as_rows(report) for report in reports]
+    if not rows:
+        return []
+    ends = np.cumsum([row.shape[1] for row in rows])
+    summed = sum_over_ranks(torch.from_numpy(np.concatenate(rows, 1))).numpy()
+    pieces = np.split(summed, ends[:-1], axis=1)
+    return [_from_rows(report, own) for report, own in zip(reports, pieces, strict=True)]
 
 
 def _play_round(
@@ -147,6 +193,20 @@ def _play_round(
         success=tally.success[:episodes] if env.spec.success_key is not None else None,
         q_bias=(first_value - tally.discounted_return)[:episodes],
     )
+
+
+def _as_rows(report: Episodes) -> Array:
+    """Return a report's numbers as float64, which holds all of them exactly, [4, N]."""
+    success = np.zeros(len(report.q_bias)) if report.success is None else report.success
+    columns = report.episode_return, report.episode_length, success, report.q_bias
+    return np.stack([column.astype(np.float64) for column in columns])
+
+
+def _from_rows(report: Episodes, rows: Array) -> Episodes:
+    """Return numbers as `_as_rows` has them as a report of the same kind."""
+    returns, lengths, success, bias = rows
+    reached = None if report.success is None else success.astype(bool)
+    return Episodes(report.task, returns, lengths.astype(np.int64), reached, bias)
 
 
 def _joined(rounds: Sequence[Episodes]) -> Episodes:

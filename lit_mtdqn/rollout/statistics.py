@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lit_mtdqn.types import StepRow
 
@@ -42,9 +44,9 @@ class RollingMean:
         return len(self._values)
 
     @property
-    def value(self) -> float:
-        """The mean."""
-        return self._sum / len(self._values)
+    def sum(self) -> float:
+        """Sum of the values held."""
+        return self._sum
 
 
 class EpisodeStatistics:
@@ -54,18 +56,24 @@ class EpisodeStatistics:
         tasks: Names, in the order of the rows' first axis.
         num_envs: N.
         reports_success: Whether each task says if an episode succeeded.
+        window: Number of episodes.
     """
 
     def __init__(
-        self, tasks: Sequence[str], num_envs: int, reports_success: Sequence[bool]
+        self,
+        tasks: Sequence[str],
+        num_envs: int,
+        reports_success: Sequence[bool],
+        window: int = WINDOW,
     ) -> None:
         self.tasks = tuple(tasks)
         self.episodes = dict.fromkeys(tasks, 0)
         self._return = np.zeros((len(tasks), num_envs))
         self._length = np.zeros((len(tasks), num_envs), np.int64)
+        self._window = window
         names = ("episode_return", "episode_length")
         self._finished = {
-            f"rollout/{name}/{task}": RollingMean(WINDOW)
+            f"rollout/{name}/{task}": RollingMean(window)
             for task, success in zip(tasks, reports_success, strict=True)
             for name in (*names, *(["success"] if success else []))
         }
@@ -89,9 +97,18 @@ class EpisodeStatistics:
         if f"rollout/success/{task}" in self._finished:
             self._finished[f"rollout/success/{task}"].add(float(success))
 
-    def metrics(self) -> dict[str, float]:
-        """Return the rolling means by metric name; tasks without a finished episode are absent."""
-        return {name: mean.value for name, mean in self._finished.items() if mean.count}
+    def metrics(self, sum_over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+        """Return the rolling means by metric name; tasks without a finished episode are absent.
+
+        Args:
+            sum_over_ranks: Sums a tensor over ranks; None counts the episodes of this one alone.
+        """
+        rows = [(mean.sum, mean.count) for mean in self._finished.values()]
+        sums = torch.tensor(rows, dtype=torch.float64).view(-1, 2)
+        if sum_over_ranks is not None:
+            sums = sum_over_ranks(sums)
+        totals = zip(self._finished, sums.tolist(), strict=True)
+        return {name: total / count for name, (total, count) in totals if count}
 
     def state_dict(self) -> dict[str, list[float]]:
         """Return what the rolling means are of, by metric name."""
@@ -100,6 +117,6 @@ class EpisodeStatistics:
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Continue with saved means; those that they do not name start anew."""
         for name in self._finished:
-            mean = self._finished[name] = RollingMean(WINDOW)
+            mean = self._finished[name] = RollingMean(self._window)
             for value in state.get(name, ()):
                 mean.add(value)

@@ -36,6 +36,11 @@ def test_without_weight_decay_there_is_one_group_of_everything() -> None:
     assert set(optimizer.param_groups[0]["params"]) == set(module.parameters())
 
 
+def test_an_optimiser_that_evaluates_the_loss_again_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^`model\.optimizer` must step by .+ Got 'LBFGS'\.$"):
+        build_optimizer(torch.optim.LBFGS, [Block()])
+
+
 @pytest.mark.parametrize(
     ("factory", "decay"),
     [(partial(Adam, weight_decay=0.1), 0.1), (torch.optim.AdamW, 0.01)],

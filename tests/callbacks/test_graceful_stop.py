@@ -1,5 +1,6 @@
 import os
 import signal
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -11,10 +12,24 @@ from lightning.pytorch.callbacks import Callback
 from lit_mtdqn.callbacks import GracefulStop
 
 
+class Strategy:
+    """That of a rank beside others of which one was told, or of one process."""
+
+    def __init__(self, others: bool = False) -> None:
+        self.others = others
+
+    def reduce_boolean_decision(self, decision: bool, all: bool) -> bool:
+        assert not all
+        return decision or self.others
+
+
+ALONE: Any = SimpleNamespace(world_size=1, strategy=Strategy())
+
+
 def started() -> GracefulStop:
     """Return a callback in the middle of a phase."""
     stop = GracefulStop()
-    stop.on_fit_start(Mock(), Mock())
+    stop.on_fit_start(ALONE, Mock())
     stop.on_train_batch_start(Mock(), Mock())
     return stop
 
@@ -30,7 +45,7 @@ def test_the_first_signal_waits_for_the_end_of_the_phase() -> None:
     stop = started()
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end()
+        stop.on_train_batch_end(ALONE)
 
 
 def test_the_second_signal_aborts_at_once() -> None:
@@ -41,7 +56,7 @@ def test_the_second_signal_aborts_at_once() -> None:
 
 
 def test_before_the_first_phase_is_trained_on_it_stops_at_once() -> None:
-    GracefulStop().on_fit_start(Mock(), Mock())
+    GracefulStop().on_fit_start(ALONE, Mock())
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -65,19 +80,19 @@ def test_after_an_evaluation_it_waits_again() -> None:
     stop.on_validation_end()
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end()
+        stop.on_train_batch_end(ALONE)
 
 
 def test_a_second_fit_knows_nothing_of_the_first() -> None:
     stop = started()
     signal.raise_signal(signal.SIGINT)
     stop.on_train_end(Mock(), Mock())
-    stop.on_fit_start(Mock(), Mock())
+    stop.on_fit_start(ALONE, Mock())
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
-    stop.on_fit_start(Mock(), Mock())
+    stop.on_fit_start(ALONE, Mock())
     stop.on_train_batch_start()
-    stop.on_train_batch_end()
+    stop.on_train_batch_end(ALONE)
 
 
 @pytest.mark.parametrize("ending", ["on_train_end", "on_exception"])
@@ -91,10 +106,28 @@ def test_the_signal_is_given_back(ending: str) -> None:
 
 def test_without_a_signal_training_goes_on() -> None:
     stop = started()
-    stop.on_train_batch_end()
+    stop.on_train_batch_end(ALONE)
     stop.on_validation_start()
     stop.on_validation_end()
     stop.on_train_end(Mock(), Mock())
+
+
+def test_a_rank_stops_where_another_was_told() -> None:
+    stop, trainer = GracefulStop(), SimpleNamespace(world_size=2, strategy=Strategy())
+    stop.on_fit_start(trainer, Mock())  # type: ignore[arg-type]
+    stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    trainer.strategy.others = True
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
+
+
+def test_one_of_several_ranks_leaves_no_evaluation_and_no_warm_up() -> None:
+    stop, trainer = GracefulStop(), SimpleNamespace(world_size=2, strategy=Strategy())
+    stop.on_fit_start(trainer, Mock())  # type: ignore[arg-type]
+    signal.raise_signal(signal.SIGINT)
+    stop.on_validation_start()
+    with pytest.raises(KeyboardInterrupt):
+        stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
 
 
 class Pressing(Callback):

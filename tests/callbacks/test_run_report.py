@@ -293,18 +293,24 @@ def test_without_a_logger_the_table_is_printed_and_nothing_written(
     assert contents(tmp_path) == set()
 
 
-def test_other_ranks_neither_play_nor_write() -> None:
+def test_other_ranks_play_and_write_nothing() -> None:
     tape = Tape()
+
+    def test_dataloader() -> list[Any]:
+        tape.record("test")
+        return []
+
     trainer = SimpleNamespace(
         is_global_zero=False,
         loggers=[],
         state=SimpleNamespace(fn="fit"),
-        datamodule=SimpleNamespace(test_dataloader=lambda: tape.record("test")),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        datamodule=SimpleNamespace(test_dataloader=test_dataloader),
     )
     report: Any = RunReport()
     report.on_fit_end(trainer, torch.nn.Identity())
     report.on_exception(trainer, torch.nn.Identity(), RuntimeError())
-    assert tape.events == []
+    assert [event.name for event in tape.events] == ["test"]
 
 
 def test_scores_are_compared_with_those_of_specialists(

@@ -11,9 +11,11 @@ import pytest
 CONFIGS = Path("configs").resolve()
 ARGUMENTS = [
     "fit",
-    *(f"--config={CONFIGS / name}" for name in ("dqn/cartpole.yaml", "overlays/smoke.yaml")),
+    *(
+        f"--config={CONFIGS / name}.yaml"
+        for name in ("dqn/cartpole", "overlays/ddp", "overlays/bf16", "overlays/smoke")
+    ),
     "--trainer.enable_progress_bar=false",
-    "--trainer.strategy=ddp",
     "--trainer.devices=2",
 ]
 LAUNCHERS = {
@@ -44,3 +46,6 @@ def test_all_ranks_of_a_run_use_one_folder(launcher: str, tmp_path: Path) -> Non
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(steps)
     assert steps[-1] >= 2000
+    # Each said once.
+    assert done.stderr.count("Each of 2 ranks plays") == 1
+    assert done.stderr.count("With bf16-mixed networks compute in bfloat16") == 1

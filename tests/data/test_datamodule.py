@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import lit_mtdqn.data.datamodule
 from lit_mtdqn import RolloutDataModule, TaskSpec
 from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED
-from lit_mtdqn.types import Clock, Linear
+from lit_mtdqn.types import Clock, Episodes, Linear
 
 GIB = 2**30
 TEXT = gymnasium.spaces.Text(5)
@@ -567,6 +567,46 @@ def test_single_copies_are_evaluated_in_rounds_from_the_same_starts() -> None:
     assert single.episode_length.shape == (40,)
     copies = {task: env.num_envs for (task, _), env in data._evaluation_envs.items()}
     assert copies == {"single": 20, "batched": 40}
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 9])
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_ranks_play_an_evaluation_between_them_with_the_episodes_of_one_process(
+    stage: str, ranks: int
+) -> None:
+    tasks = {
+        "single": TaskSpec(env=SINGLE, success_key="success"),
+        "batched": TaskSpec(env=VECTOR),
+        "unseen": TaskSpec(env=VECTOR, evaluates=False),
+    }
+    counts = {"eval_episodes": 70, "test_episodes": 40, "eval_epsilon": 0.5, "eval_max_steps": 9}
+
+    def episodes_of(rank: int, ranks: int, total: Any = None) -> list[Episodes]:
+        torch.manual_seed(0)
+        data = small_data(tasks, **counts)
+        data.trainer = _fake_trainer(data, ranks, rank)
+        if total is not None:
+            data._sum_over_ranks = total  # type: ignore[method-assign]
+        return list(getattr(data, f"{stage}_dataloader")())
+
+    shares: list[torch.Tensor] = []
+
+    def noted(share: torch.Tensor) -> torch.Tensor:
+        shares.append(share.clone())
+        return share
+
+    for rank in range(ranks):
+        episodes_of(rank, ranks, noted)
+    # One message from each, from those with nothing to play, too.
+    assert len(shares) == ranks
+    assert int((torch.stack(shares) != 0.0).any(0).sum()) == sum(
+        int((share != 0.0).sum()) for share in shares
+    )
+    expected = episodes_of(0, 1)
+    for rank in (0, ranks - 1):
+        found = episodes_of(rank, ranks, lambda _: torch.stack(shares).sum(0))
+        for own, other in zip(found, expected, strict=True):
+            np.testing.assert_equal(own._asdict(), other._asdict())
 
 
 def test_the_number_of_updates_per_phase_is_announced(

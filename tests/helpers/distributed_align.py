@@ -18,8 +18,8 @@ from torchjd import aggregation
 
 from lit_mtdqn import MultiTaskDQN, TaskSpec
 from lit_mtdqn.balancing import Aggregated
-from lit_mtdqn.data import GumbelTopK
-from lit_mtdqn.objectives import Align
+from lit_mtdqn.data import GumbelTopK, SoftmaxTasks
+from lit_mtdqn.objectives import Align, ImportanceWeights
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.types import Phase
 
@@ -28,10 +28,21 @@ TASKS = {
     "other": TaskSpec(env=VECTOR),
     "far": TaskSpec(env=SINGLE, head="near", learns=False),
 }
+OF_ONE_HEAD = {"near": TASKS["near"], "other": TaskSpec(env=VECTOR, head="near")}
+ALIGN: list[Any] = [partial(Align, kind=kind, sources=["near"]) for kind in ("dann", "mmd")]
+# A rank may have both tasks of `ImportanceWeights` in an update while the other has one alone.
+DRAWN = {"drawn": GumbelTopK(k=1, score="td_error"), "weighted": SoftmaxTasks("td_error")}
 # Without a source on a rank now and then, and with copies of what is shared, which all tasks need.
-OPTIONS: dict[str, tuple[GumbelTopK | None, Any]] = {
-    "drawn": (GumbelTopK(k=1, score="td_error"), None),
-    "by_task": (None, partial(Aggregated, aggregator=aggregation.Mean)),
+OPTIONS: dict[str, dict[str, Any]] = {
+    "drawn": {"objectives": ALIGN},
+    "by_task": {
+        "objectives": ALIGN,
+        "balancer": partial(Aggregated, aggregator=aggregation.Mean),
+    },
+    "weighted": {
+        "objectives": [partial(ImportanceWeights, sources={"other": "near"})],
+        "scale": None,
+    },
 }
 
 
@@ -50,13 +61,15 @@ class Tasks(Callback):
 def run(name: str) -> dict[str, Any]:
     """Fit a learner that aligns on two processes and return what this rank knows of it."""
     torch.manual_seed(0)
-    sampler, balancer = OPTIONS[name]
-    data = small_data(TASKS, sampler=sampler, batch_size=8, total_env_steps=150, eval_episodes=1)
-    objectives = [partial(Align, kind=kind, sources=["near"]) for kind in ("dann", "mmd")]
-    model = MultiTaskDQN(data.task_infos, NETWORK, objectives=objectives, balancer=balancer)
+    tasks_played = OF_ONE_HEAD if name == "weighted" else TASKS
+    brief = {"batch_size": 8, "total_env_steps": 150, "eval_episodes": 1}
+    data = small_data(tasks_played, sampler=DRAWN.get(name), **brief)
+    model = MultiTaskDQN(data.task_infos, NETWORK, **OPTIONS[name])
     tasks = Tasks()
-    quiet_trainer(tasks, devices=2, strategy="ddp").fit(model, data)
-    return {"weights": model.state_dict(), "tasks": tasks.seen}
+    trainer = quiet_trainer(tasks, devices=2, strategy="ddp", log_every_n_steps=1)
+    trainer.fit(model, data)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {"weights": model.state_dict(), "tasks": tasks.seen, "metrics": metrics}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Updates of every balancer on given batches: `python distributed_balancing.py FOLDER`.
+"""Updates of every balancer on given batches, by two ranks or by one process.
 
 Some ways of sharing are among them, under one of the balancers, and parts that are held back.
 Two ranks have half of the rows each; `trained` alone is one process that has them all.
@@ -7,7 +7,6 @@ Two ranks have half of the rows each; `trained` alone is one process that has th
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -97,8 +96,8 @@ def _phase(rank: int, world_size: int) -> Phase:
 class OnePhase(IterableDataset[Phase]):
     """Yields the rows of a rank."""
 
-    def __init__(self, rank: int, world_size: int) -> None:
-        self.phase = _phase(rank, world_size)
+    def __init__(self, phase: Phase) -> None:
+        self.phase = phase
 
     def __iter__(self) -> Iterator[Phase]:
         yield self.phase
@@ -118,9 +117,13 @@ class GivenData(lightning.LightningDataModule):
         self.clock = Clock()
         self.exploration = type("Exploration", (), {"epsilon": 0.0})()
 
+    def phase(self, rank: int, ranks: int) -> Phase:
+        """Return a rank's share of the phase."""
+        return _phase(rank, ranks)
+
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
-        data = OnePhase(self.trainer.global_rank, self.trainer.world_size)
+        data = OnePhase(self.phase(self.trainer.global_rank, self.trainer.world_size))
         return DataLoader(data, batch_size=None, collate_fn=lambda phase: phase)
 
     def on_feedback(self, feedback: Feedback) -> None:
@@ -159,9 +162,3 @@ def trained(name: str, **options: Any) -> dict[str, Tensor]:
         **{key: parameter.detach() for key, parameter in model.named_parameters()},
         **{key: value for key, value in seen if key.startswith(("gradients", "affinity"))},
     }
-
-
-if __name__ == "__main__":
-    found = {name: trained(name, devices=2, strategy="ddp") for name in NAMES}
-    rank = torch.distributed.get_rank()
-    torch.save(found, Path(sys.argv[1]) / f"rank_{rank}.pt")

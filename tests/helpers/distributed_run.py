@@ -1,11 +1,13 @@
-"""A short run on two ranks, as a script: `python distributed_run.py FOLDER`.
+"""Short runs on two ranks, as a script: `python distributed_run.py FOLDER`.
 
-Each rank writes what it began and ended with into FOLDER.
+Each rank writes what it began and ended with into FOLDER. The last run is interrupted.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,20 @@ import lightning
 import torch
 from helpers.runs import NETWORK, quiet_trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins import MixedPrecision
 
-from lit_mtdqn import DQN, PolicyDistillation, RolloutDataModule, TaskSpec
-from lit_mtdqn.callbacks import FisherInformation, TargetNetworkSync
+from lit_mtdqn import DQN, PQN, PolicyDistillation, RolloutDataModule, TaskSpec
+from lit_mtdqn.callbacks import (
+    FisherInformation,
+    GracefulStop,
+    InitialEvaluation,
+    TargetNetworkSync,
+)
+from lit_mtdqn.networks import MLPTorso
 from lit_mtdqn.networks.flat import saved_from_flat
 from lit_mtdqn.objectives import FeatureRegression, Guidance, Match
 from lit_mtdqn.process import configure_process
+from lit_mtdqn.replay import Prioritisation
 from lit_mtdqn.types import Clock, Phase
 
 
@@ -39,14 +49,46 @@ class Report(Callback):
         self.first = self.first or batch
 
 
+class Interrupted(Callback):
+    """Tells the second rank alone to stop, and writes when a rank does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.global_rank == 1 and trainer.global_step >= 8:
+            signal.raise_signal(signal.SIGINT)
+
+    def on_exception(self, trainer: lightning.Trainer, *_: Any) -> None:
+        clock: Clock = trainer.datamodule.clock  # type: ignore[attr-defined]
+        torch.save(clock.phases, self.folder / f"stopped_{trainer.global_rank}.pt")
+        # Lightning's first rank kills the others.
+        trainer.strategy.barrier()
+
+
+# Single copies and batches of environments, in rounds that are shared out.
+EVALUATED = {
+    "batched": TaskSpec(env="CartPole-v1"),
+    "single": TaskSpec(env="CartPole-v1", backend="sync"),
+}
+
+
+def evaluation_data() -> RolloutDataModule:
+    """Return data of which the tests are compared with those of one process."""
+    return RolloutDataModule(
+        EVALUATED, total_env_steps=10_000, test_episodes=40, eval_max_steps=30, eval_epsilon=0.2
+    )
+
+
 def run(folder: Path) -> None:
-    """Fit a learner to CartPole on two processes and a student to it; write a file per rank."""
+    """Fit learners to CartPole on two processes; write a file per rank."""
     torch.manual_seed(0)
     data = _data(total_env_steps=300)
     model, report = DQN(data.task_infos, NETWORK), Report()
     fisher = FisherInformation(rows=64, normalise=False)
-    callbacks: list[Callback] = [report, TargetNetworkSync(5), fisher]
-    trainer = quiet_trainer(*callbacks, devices=2, strategy="ddp", default_root_dir=folder)
+    callbacks: list[Callback] = [report, TargetNetworkSync(5), fisher, InitialEvaluation()]
+    options: dict[str, Any] = {"log_every_n_steps": 1, "default_root_dir": folder}
+    trainer = quiet_trainer(*callbacks, devices=2, strategy="ddp", **options)
     trainer.fit(model, data)
     assert report.first is not None
     # One-step transitions, none forgotten: as many as this rank has made env steps.
@@ -61,15 +103,19 @@ def run(folder: Path) -> None:
         "own_env_steps": len(slot.replay),
         "own_fisher": saved_from_flat(model.network, own_fisher),
         "steps_directly": model._direct,
+        "episodes": data.source.statistics.state_dict() if data.source is not None else {},
         "metrics": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
     teacher = folder / "teacher.ckpt"
     trainer.save_checkpoint(teacher)
-    student = _student({"cartpole": str(teacher)}).state_dict()
-    torch.save({**written, "student": student}, folder / f"rank_{trainer.global_rank}.pt")
+    written["student"] = _student({"cartpole": str(teacher)}).state_dict()
+    written["pqn"], written["prioritised"] = _pqn().state_dict(), _prioritised()
+    written["tests"] = _tests()
+    torch.save(written, folder / f"rank_{trainer.global_rank}.pt")
+    _interrupted(folder)
 
 
-def _data(total_env_steps: int) -> RolloutDataModule:
+def _data(total_env_steps: int, **options: Any) -> RolloutDataModule:
     return RolloutDataModule(
         {"cartpole": TaskSpec(env="CartPole-v1")},
         num_envs=4,
@@ -83,6 +129,7 @@ def _data(total_env_steps: int) -> RolloutDataModule:
         eval_episodes=2,
         eval_max_steps=20,
         seed=3,
+        **options,
     )
 
 
@@ -96,6 +143,56 @@ def _student(teachers: dict[str, str]) -> PolicyDistillation:
     )
     quiet_trainer(devices=2, strategy="ddp", limit_val_batches=0).fit(model, data)
     return model
+
+
+def _ranks(*callbacks: Callback, **options: Any) -> lightning.Trainer:
+    quiet = {"devices": 2, "strategy": "ddp", "limit_val_batches": 0, **options}
+    return quiet_trainer(*callbacks, **quiet)
+
+
+def _pqn() -> PQN:
+    """Return a learner of returns after a few phases, in mixed precision."""
+    data = _data(total_env_steps=150, keeps_replays=False)
+    network: Any = partial(NETWORK, torso=partial(MLPTorso, hidden=[8], layer_norm=True))
+    model = PQN(data.task_infos, network)
+    _ranks(precision="bf16-mixed").fit(model, data)
+    return model
+
+
+def _prioritised() -> dict[str, Any]:
+    """Return what prioritised replay leads to, of a learner whose first updates overflow."""
+    data = _data(total_env_steps=200, prioritisation=Prioritisation())
+    model = DQN(data.task_infos, NETWORK)
+    scaler: Any = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    trainer = _ranks(plugins=MixedPrecision("16-mixed", "cpu", scaler=scaler))
+    trainer.fit(model, data)
+    assert data.source is not None
+    phase = data.source.next_phase()
+    return {
+        "weights": model.state_dict(),
+        "updates": data.clock.updates,
+        "steps": trainer.global_step,
+        "importance": phase.transitions.weight,
+    }
+
+
+def untrained(data: RolloutDataModule) -> DQN:
+    """Return the network whose tests are compared."""
+    torch.manual_seed(7)
+    return DQN(data.task_infos, NETWORK)
+
+
+def _tests() -> dict[str, float]:
+    data = evaluation_data()
+    (metrics,) = _ranks().test(untrained(data), data, verbose=False)
+    return dict(metrics)
+
+
+def _interrupted(folder: Path) -> None:
+    data = _data(total_env_steps=10_000)
+    model = DQN(data.task_infos, NETWORK)
+    with suppress(SystemExit):
+        _ranks(GracefulStop(), Interrupted(folder)).fit(model, data)
 
 
 if __name__ == "__main__":

@@ -313,5 +313,12 @@ def test_tasks_of_several_have_scores_that_compare_and_extras_that_are_named(pat
 
 
 @pytest.mark.parametrize("path", RUNS, ids=str)
+def test_a_configuration_can_be_shared_by_eight_ranks(path: Path) -> None:
+    data = yaml.safe_load(path.read_text())["data"]
+    shared = [data.get(name, 8) for name in ("num_envs", "batch_size", "replay_capacity")]
+    assert [number % 8 for number in shared] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=str)
 def test_a_configuration_holds_nothing_but_runs(path: Path) -> None:
     assert set(yaml.safe_load(path.read_text())) <= {"model", "data", "trainer", "seed_everything"}

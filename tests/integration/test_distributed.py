@@ -8,6 +8,8 @@ import helpers.distributed_run
 import pytest
 import torch
 from helpers.asserts import assert_equal_tensors
+from helpers.distributed_run import evaluation_data, untrained
+from helpers.runs import quiet_trainer
 
 Rank = dict[str, Any]
 
@@ -27,7 +29,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Rank]:
     )
     ranks = [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
     fisher = torch.load(folder / "checkpoints" / "fisher.pt", weights_only=True)
-    return [{**rank, "fisher": fisher["importance"]} for rank in ranks]
+    stopped = [torch.load(folder / f"stopped_{rank}.pt", weights_only=True) for rank in range(2)]
+    shared = {"fisher": fisher["importance"], "stopped": stopped}
+    return [{**rank, **shared} for rank in ranks]
 
 
 def test_ranks_end_with_equal_weights(ranks: list[Rank]) -> None:
@@ -62,9 +66,45 @@ def test_the_clock_counts_the_env_steps_of_all_ranks_and_updates_once(ranks: lis
     assert first["clock"]["updates"] == 4 * first["clock"]["phases"] > 0
 
 
-def test_ranks_evaluate_the_same_episodes(ranks: list[Rank]) -> None:
+def test_metrics_are_of_all_ranks(ranks: list[Rank]) -> None:
     first, second = (rank["metrics"] for rank in ranks)
-    assert first["val/score/cartpole"] == second["val/score/cartpole"] > 0.0
+    assert first == second
+    assert first.keys() >= {"train/td_loss", "rollout/epsilon/cartpole", "val/score/cartpole"}
+    name = "rollout/episode_return/cartpole"
+    own = [rank["episodes"][name] for rank in ranks]
+    assert own[0] != own[1]
+    both = [*own[0], *own[1]]
+    assert first[name] == pytest.approx(sum(both) / len(both))
+
+
+def test_ranks_test_what_one_process_would_to_the_last_bit(ranks: list[Rank]) -> None:
+    data = evaluation_data()
+    (alone,) = quiet_trainer().test(untrained(data), data, verbose=False)
+    assert ranks[0]["tests"] == ranks[1]["tests"] == dict(alone)
+    assert alone["test/episode_length/single"] > 0.0
+
+
+def test_a_learner_of_returns_on_two_ranks_ends_with_equal_weights(ranks: list[Rank]) -> None:
+    assert_equal_tensors(ranks[0]["pqn"], ranks[1]["pqn"])
+
+
+def test_ranks_that_replay_by_priorities_of_their_own_end_with_equal_weights(
+    ranks: list[Rank],
+) -> None:
+    first, second = (rank["prioritised"] for rank in ranks)
+    assert_equal_tensors(first["weights"], second["weights"])
+    assert not torch.equal(first["importance"], second["importance"])
+    assert all(float(rank["importance"].min()) < 1.0 for rank in (first, second))
+
+
+def test_ranks_leave_out_the_same_updates(ranks: list[Rank]) -> None:
+    first, second = (rank["prioritised"] for rank in ranks)
+    assert first["updates"] == second["updates"] == first["steps"] - 2
+
+
+def test_all_ranks_stop_after_the_phase_in_which_one_was_told(ranks: list[Rank]) -> None:
+    # Four updates a phase: the third one begins after eight.
+    assert ranks[0]["stopped"] == [3, 3]
 
 
 def test_gradients_are_reduced_by_the_strategy(ranks: list[Rank]) -> None:

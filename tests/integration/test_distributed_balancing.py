@@ -3,11 +3,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import helpers.distributed_balancing
+import helpers.distributed_learners
 import pytest
 import torch
 from helpers.asserts import assert_equal_tensors
 from helpers.distributed_balancing import BALANCERS, NAMES, trained
+from helpers.distributed_learners import LEARNERS, learned
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
@@ -15,15 +16,15 @@ Parameters = dict[str, Tensor]
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Parameters]]:
-    """Return the parameters that two ranks end with, by balancer."""
+    """Return what two ranks end with, by balancer and by learner."""
     folder = tmp_path_factory.mktemp("ranks")
-    script = Path(helpers.distributed_balancing.__file__)
+    script = Path(helpers.distributed_learners.__file__)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, str(script), str(folder)],
         env=environment,
         check=False,
-        timeout=120,
+        timeout=150,
         capture_output=True,
         text=True,
     )
@@ -43,6 +44,22 @@ def test_two_ranks_are_one_process_on_the_joined_batch(
     assert joined.keys() == first.keys()
     for key, parameter in joined.items():
         torch.testing.assert_close(first[key], parameter, rtol=1e-3, atol=1e-5, msg=key)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_on_two_ranks_is_one_process_on_the_joined_batch(
+    name: str, ranks: list[dict[str, Parameters]]
+) -> None:
+    first, second = (rank[name] for rank in ranks)
+    assert_equal_tensors(first, second)
+    joined = learned(name)
+    assert joined.keys() == first.keys()
+    # What is logged of ranks are means; not all of it is linear in rows.
+    of_rows = [key for key in joined if not key.startswith(("metrics/health", "metrics/train/q_"))]
+    assert any(key.startswith("metrics/train/") for key in of_rows)
+    for key in of_rows:
+        torch.testing.assert_close(first[key], joined[key], rtol=1e-3, atol=1e-5, msg=key)
 
 
 def test_ranks_have_looked_at_their_tasks_together(ranks: list[dict[str, Parameters]]) -> None:

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README and the guides show runs as it stands there."""
 
 import os
 import re
@@ -15,13 +15,23 @@ ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
 PYTHON = [code for language, code in BLOCKS if language == "python"]
-COMMANDS = [
-    line
-    for language, code in BLOCKS
-    if language == "bash"
-    for line in code.replace("\\\n", " ").splitlines()
-    if line.startswith("lit-mtdqn ")
-]
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def commands(blocks: list[tuple[str, str]]) -> list[str]:
+    """Return the commands of shell blocks, without what launches them."""
+    found = []
+    for language, code in blocks:
+        for line in code.replace("\\\n", " ").splitlines():
+            launched = re.fullmatch(r"(srun |torchrun .*-m )?(lit-mtdqn|lit_mtdqn)( .*)", line)
+            if language == "bash" and launched:
+                found.append(f"lit-mtdqn{launched[3]}")
+    return found
+
+
+COMMANDS = commands(
+    [*BLOCKS, *(block for path in GUIDES for block in BLOCK.findall(path.read_text()))]
+)
 SMALL = {
     "total_env_steps": 2000,
     "warmup_env_steps": 100,

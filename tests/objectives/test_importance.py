@@ -185,17 +185,20 @@ def _only(batch: Transition, *groups: int) -> Transition:
 def test_columns_are_brought_to_the_moments_of_all_rows_so_far_and_constant_ones_to_nothing() -> (
     None
 ):
+    def alone(tensor: Tensor) -> Tensor:
+        return tensor
+
     columns = _Columns(3)
     rows = 5.0 + 3.0 * torch.randn(2, 4, 10, 3)
     rows[..., 2] = 7.0
     for each in rows:
-        columns.learn(each)
+        columns.learn(each, alone)
     found = columns(rows.flatten(0, 2))
     deviation, mean = torch.std_mean(found, 0, correction=0)
     torch.testing.assert_close(mean, torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(deviation, torch.tensor([1.0, 1.0, 0.0]))
     for _ in range(500):
-        columns.learn(rows[0] + 1.0)
+        columns.learn(rows[0] + 1.0, alone)
     # What was long ago is forgotten.
     torch.testing.assert_close(columns.mean, rows[0].mean((0, 1)) + 1.0, atol=0.02, rtol=0)
 
