@@ -159,13 +159,14 @@ def test_scores_come_last_so_that_who_finds_them_finds_all(
 ) -> None:
     found: list[set[str]] = []
 
-    def film(*_: Any) -> None:
+    def film(_: Any, path: Path) -> None:
         found.append(contents(tmp_path / "report"))
+        path.touch()
 
     monkeypatch.setattr("lit_mtdqn.callbacks.run_report.write_gif", film)
     fit(tmp_path, tasks={"drawn": DRAWN})
     assert found == [FILES - {"test_scores.csv"}]
-    assert contents(tmp_path / "report") == FILES
+    assert contents(tmp_path / "report") == FILES | {"drawn.gif"}
 
 
 def test_a_task_that_cannot_be_drawn_is_reported_in_one_line(
