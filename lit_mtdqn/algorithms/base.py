@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
+from lit_mtdqn.algorithms.numbers import is_finite, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
@@ -307,6 +308,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         batches = list(phase.transitions.minibatches())
+        first_update = self._clock.updates + 1
         self._rows_are_weighted = bool((phase.transitions.weight != 1.0).any())
         self.network.train()
         losses = [self.update(batch, optimizer) for batch in batches]
@@ -316,6 +318,9 @@ class ValueLearner(lightning.LightningModule, ABC):
             self.target_network.eval()
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs_()
+        if not is_finite(errors):
+            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+            raise report_non_finite(errors, batches, self.tasks, first_update, folder)
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True

@@ -19,6 +19,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_mtdqn.algorithms.numbers import NonFiniteError
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, RunReport
@@ -168,8 +169,9 @@ class RunCheckpoint(ModelCheckpoint):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Save what was learned, if anything was."""
-        if self._first_step not in (None, trainer.global_step):
+        """Save what was learned, if anything was and its numbers are numbers still."""
+        is_sound = not isinstance(exception, NonFiniteError)
+        if is_sound and self._first_step not in (None, trainer.global_step):
             super().on_exception(trainer, pl_module, exception)
 
 

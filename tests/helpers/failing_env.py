@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import Any
 
+import gymnasium
 from helpers.counting_env import Array, CountingEnv
 
 FAILING = "helpers.failing_env:FailingEnv"
@@ -58,3 +60,20 @@ class FailingEnv(CountingEnv):
                 os._exit(EXIT_CODE)
             case _:
                 time.sleep(600)
+
+
+class OverflowingReward(gymnasium.RewardWrapper[Any, Any]):
+    """Rewards that are infinite from some env step of a copy on.
+
+    Args:
+        env: One copy.
+        after: Number of sound rewards.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], after: int) -> None:
+        super().__init__(env)
+        self._left = after
+
+    def reward(self, reward: Any) -> float:
+        self._left -= 1
+        return float(reward) if self._left >= 0 else math.inf

@@ -1,12 +1,16 @@
-"""Ctrl-C ends a run with a whole checkpoint that a later command continues from."""
+"""What a run that is cut off, or cannot go on, leaves behind."""
 
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
+
+from lit_mtdqn.cli import main
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -28,6 +32,31 @@ def test_ctrl_c_leaves_a_checkpoint_within_thirty_seconds(tmp_path: Path) -> Non
     (clock,) = [state["clock"] for state in checkpoint.values() if _has_clock(state)]
     # 16 updates per phase: a multiple says that it was saved between two phases.
     assert clock["updates"] == clock["phases"] * 16
+
+
+def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    overflowing = "{class_path: helpers.failing_env.OverflowingReward, init_args: {after: 100}}"
+    configs = ["configs/dqn/cartpole.yaml", "configs/overlays/smoke.yaml"]
+    arguments = [
+        *("fit", *(f"--config={config}" for config in configs), f"--run_dir={run_dir}"),
+        f"--data.tasks.cartpole.wrappers=[{overflowing}]",
+        "--data.evaluate_every_env_steps=500",
+        "--trainer.enable_progress_bar=false",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    pattern = (
+        r"error: `td_error` of task cartpole must be finite\. Got inf in update \d+, from reward"
+    )
+    assert re.match(pattern, str(ended.value))
+    checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(bool(weights.isfinite().all()) for weights in checkpoint["state_dict"].values())
+    (clock,) = [state["clock"] for state in checkpoint.values() if _has_clock(state)]
+    assert clock["updates"] > 0
+    batch = torch.load(run_dir / "non_finite_batch.pt", weights_only=True)
+    assert batch["reward"].isinf().any()
+    assert batch["update"] > clock["updates"]
 
 
 def _has_clock(state: object) -> bool:
