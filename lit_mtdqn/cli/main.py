@@ -1,4 +1,4 @@
-"""`lit-mtdqn fit|validate|test|sequence`."""
+"""`lit-mtdqn fit|validate|test|sequence|report`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from lit_mtdqn.cli.recording import (
     run_callbacks,
     run_loggers,
 )
+from lit_mtdqn.cli.report import COMMAND as REPORT
+from lit_mtdqn.cli.report import run_report
 from lit_mtdqn.cli.resume import check_resumed_model, read_hyperparameters, resolve_checkpoint
 from lit_mtdqn.cli.run_folder import (
     check_run_dir,
@@ -43,10 +45,10 @@ TRAINER_DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
-# A command of its own, which this parser knows nothing of.
-SEQUENCES = (
+# Commands of their own, which this parser knows nothing of.
+OTHERS = (
     f"lit-mtdqn {COMMAND} FILE runs several fits, each from what earlier ones have learned; "
-    f"see lit-mtdqn {COMMAND} --help."
+    f"lit-mtdqn {REPORT} RUN... writes one page about runs; see their --help."
 )
 
 
@@ -65,7 +67,7 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 **parser_kwargs,
-                "epilog": SEQUENCES,
+                "epilog": OTHERS,
                 **dict.fromkeys(self.subcommands(), parser_kwargs),
             },
             auto_configure_optimizers=False,
@@ -260,7 +262,9 @@ def main(args: list[str] | None = None) -> None:
         sys.path.insert(0, str(Path.cwd()))
     argv = sys.argv[1:] if args is None else args
     try:
-        if argv[:1] == [COMMAND]:
+        if argv[:1] == [REPORT]:
+            run_report(argv)
+        elif argv[:1] == [COMMAND]:
             code = run_sequence(argv, rehearse)
             if code != 0:
                 raise SystemExit(code)

@@ -1,0 +1,207 @@
+"""One page that says how several runs, or one, turned out."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lit_mtdqn.analysis.comparison import Standing, compare_methods, standings
+from lit_mtdqn.analysis.csv_file import write_csv
+from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, find_methods, score_matrix
+from lit_mtdqn.analysis.html_page import figure, image, page, table
+from lit_mtdqn.analysis.panels import COLOURS, readable_steps, readable_value
+from lit_mtdqn.analysis.plots import method_curves
+from lit_mtdqn.analysis.whole_files import whole_file
+
+Array = np.ndarray
+Methods = Mapping[str, Sequence[FoundRun]]
+PAGE, SCORES = "report.html", "scores.csv"
+# Pictures that a run's own report may hold.
+PICTURES = {
+    "gradient_agreement": "How the tasks' gradients of shared parameters agree",
+    "task_affinity": "What a step for one task does to the others",
+}
+
+
+def report_runs(sources: Sequence[str], folder: Path | None, title: str, name: str) -> Path:
+    """Write `report.html` and `scores.csv` about runs and return the page's path.
+
+    The page holds all it shows: what is best, by interquartile mean with an interval over runs;
+    each task's scores; learning curves; a performance profile; what repeats each run. Runs may be
+    going on, and are then judged by their last evaluation.
+
+    Args:
+        sources: As `find_methods` takes them.
+        folder: Where to write; None is `report` in the folder that all runs have in common.
+        title: Headline of the page.
+        name: What the user calls the sources, for complaints.
+
+    Raises:
+        ValueError: If a source holds no run, or they have no task in common.
+
+    References:
+        Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
+    """
+    methods = find_methods(sources, name)
+    tasks = common_tasks(methods, name)
+    scores = {method: score_matrix(runs, tasks) for method, runs in methods.items()}
+    order = standings(scores, np.random.default_rng(0), whole_runs=True)
+    methods = {method: methods[method] for method in order}
+    target = _common_folder(methods) / "report" if folder is None else folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_csv(
+        target / SCORES, ("method", "run", "task", "score", "of"), _score_rows(methods, tasks)
+    )
+    with whole_file(target / PAGE) as fresh:
+        fresh.write_text(_page(title, methods, tasks, order), encoding="utf-8")
+    return target / PAGE
+
+
+def _common_folder(methods: Methods) -> Path:
+    folders = [run.folder.resolve() for runs in methods.values() for run in runs]
+    first, *others = folders
+    return next(
+        path for path in (first, *first.parents) if all(o.is_relative_to(path) for o in others)
+    )
+
+
+def _score_rows(methods: Methods, tasks: Sequence[str]) -> Iterable[Sequence[object]]:
+    for method, runs in methods.items():
+        for run in runs:
+            of = "test" if run.is_tested else "evaluation"
+            yield from ((method, run.folder, task, run.scores[task], of) for task in tasks)
+
+
+def _page(title: str, methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> str:
+    shown = dict(list(methods.items())[: len(COLOURS)])
+    scores = {method: score_matrix(runs, tasks) for method, runs in shown.items()}
+    ranges = {t: r for t, r in next(iter(methods.values()))[0].score_ranges.items() if t in tasks}
+    curves = {method: [run.metrics for run in runs] for method, runs in shown.items()}
+    parts = [
+        *(f"<p>{sentence}</p>" for sentence in _answers(methods, tasks, order)),
+        "<h2>Methods</h2>",
+        _method_table(methods, tasks, order),
+        "<h2>Tasks: mean score, lowest to highest run</h2>",
+        _task_table(methods, tasks),
+        "<h2>Learning</h2>",
+        figure(method_curves(curves, ranges), "Evaluations: median and range over runs"),
+    ]
+    if len(methods) > 1 or len(next(iter(methods.values()))) > 1:
+        caption = "Scores of the last networks; bars and bands are 95 % bootstrap intervals"
+        parts += [
+            "<h2>How sure is that?</h2>",
+            figure(compare_methods(scores, whole_runs=True), caption),
+        ]
+    parts += [*_pictures(methods), "<h2>To repeat a run</h2>", _commands(methods)]
+    return page(title, parts)
+
+
+def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> list[str]:
+    best, standing = next(iter(order.items()))
+    runs = methods[best]
+    by_task = score_matrix(runs, tasks).mean(0)
+    worst = tasks[int(by_task.argmin())]
+    steps = [run.env_steps for every in methods.values() for run in every]
+    is_one = len(methods) == 1
+    first = (
+        f"{'Score' if is_one else f'Best: <b>{html.escape(best)}</b>'}, interquartile mean "
+        f"<b>{readable_value(standing.iqm)}</b> ({_between(standing.low, standing.high)}) over "
+        f"{_count(len(runs), 'run')} and {_count(len(tasks), 'task')}."
+    )
+    if not is_one:
+        second, next_best = list(order.items())[1]
+        overlap = next_best.high >= standing.low
+        first += (
+            f" {html.escape(second)} follows with {readable_value(next_best.iqm)}; the intervals "
+            f"{'overlap: more seeds may turn them round' if overlap else 'do not overlap'}."
+        )
+    sentences = [first]
+    if len(tasks) > 1:
+        sentences.append(
+            f"Worst task: <b>{html.escape(worst)}</b>, {readable_value(by_task.min())}."
+        )
+    budget = " to ".join(dict.fromkeys(map(_steps, (min(steps), max(steps)))))
+    sentences.append(f"Budget: {budget} env steps a run, of all tasks together.")
+    going = sum(not run.is_tested for every in methods.values() for run in every)
+    if going:
+        sentences.append(
+            f"{_count(going, 'run')} of {len(steps)} not finished: judged by the last evaluation."
+        )
+    return sentences
+
+
+def _method_table(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> str:
+    rows = []
+    for method, runs in methods.items():
+        scores = score_matrix(runs, tasks)
+        by_run, by_task, standing = scores.mean(1), scores.mean(0), order[method]
+        worst = f"{tasks[int(by_task.argmin())]} {readable_value(by_task.min())}"
+        rows.append(
+            (
+                method,
+                len(runs),
+                readable_value(standing.iqm),
+                _between(standing.low, standing.high),
+                readable_value(by_run.mean()),
+                _between(by_run.min(), by_run.max()),
+                worst,
+                _steps(max(run.env_steps for run in runs)),
+            )
+        )
+    header = (
+        "method",
+        "runs",
+        "IQM",
+        "95 % interval",
+        "mean",
+        "of runs",
+        "worst task",
+        "env steps",
+    )
+    return table(header, rows)
+
+
+def _task_table(methods: Methods, tasks: Sequence[str]) -> str:
+    matrices = {method: score_matrix(runs, tasks) for method, runs in methods.items()}
+    rows = [
+        (task, *(_with_range(matrix[:, place]) for matrix in matrices.values()))
+        for place, task in enumerate(tasks)
+    ]
+    return table(("task", *methods), rows)
+
+
+def _pictures(methods: Methods) -> list[str]:
+    """Return what first runs' own reports have drawn of their tasks."""
+    parts = []
+    for method, runs in methods.items():
+        for name, caption in PICTURES.items():
+            file = runs[0].folder / "report" / f"{name}.png"
+            if file.is_file():
+                text = f"{caption}: {method}, {runs[0].folder.name}"
+                parts.append(image(file.read_bytes(), text))
+    return ["<h2>Tasks and one another</h2>", *parts] if parts else []
+
+
+def _commands(methods: Methods) -> str:
+    lines = [run.command for runs in methods.values() for run in runs if run.command]
+    return f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""
+
+
+def _between(low: float, high: float) -> str:
+    return f"{readable_value(low)} to {readable_value(high)}"
+
+
+def _with_range(scores: Array) -> str:
+    text = readable_value(scores.mean())
+    return text if len(scores) == 1 else f"{text} ({_between(scores.min(), scores.max())})"
+
+
+def _steps(count: int) -> str:
+    return readable_steps(float(f"{count:.3g}"))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

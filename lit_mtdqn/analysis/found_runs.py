@@ -1,0 +1,155 @@
+"""Runs on disk, by the method that they belong to; finished, going on or cut off."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
+from lit_mtdqn.analysis.specialists import is_tested, read_tests
+from lit_mtdqn.types import require
+
+Array = np.ndarray
+METRICS, CONFIG = "metrics.csv", "config.yaml"
+EVALUATED = "val/score/"
+OVERALL = ("mean", "worst", "held_out")
+
+
+class FoundRun(NamedTuple):
+    """A run.
+
+    Attributes:
+        folder: Its folder.
+        metrics: What it logged, by name.
+        scores: Score of each task that it learned: of its test, or of its last evaluation.
+        is_tested: Whether it has come to its end, and so to its test.
+        config: Its `config.yaml` as plain values; empty where it has none.
+    """
+
+    folder: Path
+    metrics: Mapping[str, Curve]
+    scores: dict[str, float]
+    is_tested: bool
+    config: Mapping[str, Any]
+
+    @property
+    def env_steps(self) -> int:
+        """Env steps so far, of all tasks."""
+        return max((int(curve.env_steps[-1]) for curve in self.metrics.values()), default=0)
+
+    @property
+    def score_ranges(self) -> dict[str, tuple[float, float] | None]:
+        """Score range of each task that it learned."""
+        tasks = self.config.get("data", {}).get("tasks", {})
+        ranges = {name: (tasks.get(name) or {}).get("score_range") for name in self.scores}
+        return {name: None if pair is None else (pair[0], pair[1]) for name, pair in ranges.items()}
+
+    @property
+    def command(self) -> str:
+        """What repeats it, in a folder beside it."""
+        if not self.config:
+            return ""
+        return shlex.join(["lit-mtdqn", "fit", "--config", str(self.folder / CONFIG)])
+
+
+def find_methods(sources: Sequence[str], name: str) -> dict[str, list[FoundRun]]:
+    """Return the runs of each method.
+
+    Args:
+        sources: Folders, each after `<method>=` or named as the method: of a run, of runs that
+            differ in their seeds (`seed_<n>`), or of several such folders.
+        name: What the user calls them, for complaints.
+
+    Raises:
+        ValueError: If a folder holds no run, no run has been evaluated, or two methods have one
+            name.
+    """
+    found: dict[str, list[FoundRun]] = {}
+    for source in sources:
+        label, given, path = source.rpartition("=")
+        folder = Path(path)
+        methods = _folders(folder)
+        require(bool(methods), name, f"be folders of runs, each with {METRICS}", path)
+        if given:
+            require(len(methods) == 1, name, "give one method the name of one", source)
+            methods = {label: next(iter(methods.values()))}
+        for method, runs in methods.items():
+            require(method not in found, name, "be methods of different names", method)
+            found[method] = [run for run in map(_read, runs) if run.scores]
+    evaluated = {method: runs for method, runs in found.items() if runs}
+    must = "hold runs that have been evaluated"
+    require(bool(evaluated), name, must, list(sources))
+    return evaluated
+
+
+def common_tasks(methods: Mapping[str, Sequence[FoundRun]], name: str) -> list[str]:
+    """Return the tasks that all runs have learned, in the order of the first.
+
+    Args:
+        methods: As `find_methods` returns them.
+        name: What the user calls them, for complaints.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    every = [run for runs in methods.values() for run in runs]
+    tasks = [task for task in every[0].scores if all(task in run.scores for run in every)]
+    require(
+        bool(tasks),
+        name,
+        "have a task in common",
+        {m: list(r[0].scores) for m, r in methods.items()},
+    )
+    return tasks
+
+
+def score_matrix(runs: Sequence[FoundRun], tasks: Sequence[str]) -> Array:
+    """Return the scores of runs, [runs, tasks]."""
+    return np.array([[run.scores[task] for task in tasks] for run in runs])
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / METRICS).is_file()
+
+
+def _seeds(folder: Path) -> list[Path]:
+    return sorted(filter(_is_run, folder.glob("seed_*")), key=lambda path: (len(path.name), path))
+
+
+def _folders(folder: Path) -> dict[str, list[Path]]:
+    """Return the folders of the runs of each method in a folder."""
+    # `.` has no name.
+    named = folder.resolve().name
+    if _is_run(folder):
+        return {named: [folder]}
+    if _seeds(folder):
+        return {named: _seeds(folder)}
+    within = sorted(path for path in folder.glob("*") if path.is_dir())
+    methods = {path.name: [path] if _is_run(path) else _seeds(path) for path in within}
+    return {method: runs for method, runs in methods.items() if runs}
+
+
+def _read(folder: Path) -> FoundRun:
+    metrics = read_metrics(folder / METRICS)
+    file = folder / CONFIG
+    config: Mapping[str, Any] = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    tasks = config.get("data", {}).get("tasks", {})
+    held_out = {name for name, spec in tasks.items() if (spec or {}).get("learns") is False}
+    tested = is_tested(folder)
+    if tested:
+        rows = (row for row in read_tests(str(folder)) if row["episodes"])
+        scores = {row["task"]: float(row["score"]) for row in rows}
+    else:
+        named = {
+            metric.removeprefix(EVALUATED): curve
+            for metric, curve in metrics.items()
+            if metric.startswith(EVALUATED)
+        }
+        scores = {n: float(curve.values[-1]) for n, curve in named.items() if n not in OVERALL}
+    learned = {task: score for task, score in scores.items() if task not in held_out}
+    return FoundRun(folder, metrics, learned, tested, config)

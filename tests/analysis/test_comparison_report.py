@@ -1,0 +1,70 @@
+import csv
+import re
+from pathlib import Path
+
+from helpers.finished_runs import write_run
+
+from lit_mtdqn.analysis.comparison_report import report_runs
+
+LOW, HIGH = {"a": 0.2, "b": 0.1}, {"a": 0.9, "b": 0.7}
+
+
+def _write(folder: Path, *, tested: bool = True) -> Path:
+    for seed in range(3):
+        write_run(folder / "better" / f"seed_{seed}", HIGH)
+        write_run(folder / "worse" / f"seed_{seed}", LOW, tested=tested)
+    return folder
+
+
+def _words(page: Path) -> str:
+    """Return what one reads on a page."""
+    body = page.read_text().partition("<body>")[2]
+    return " ".join(re.sub(r"<[^>]*>", " ", body).split())
+
+
+def test_the_page_answers_what_is_best_and_worst_and_at_what_cost(tmp_path: Path) -> None:
+    page = report_runs([str(_write(tmp_path))], None, "Two methods", "RUN")
+    assert page == tmp_path / "report" / "report.html"
+    words = _words(page)
+    assert "Best: better , interquartile mean 0.80 (0.80 to 0.80) over 3 runs and 2 tasks." in words
+    assert "worse follows with 0.15; the intervals do not overlap." in words
+    assert "Worst task: b , 0.70." in words
+    assert "Budget: 2k env steps a run, of all tasks together." in words
+    assert f"lit-mtdqn fit --config {tmp_path}/worse/seed_2/config.yaml" in words
+    assert "not finished" not in words
+
+
+def test_runs_that_go_on_are_said_to_be_judged_by_evaluations(tmp_path: Path) -> None:
+    words = _words(report_runs([str(_write(tmp_path, tested=False))], None, "Runs", "RUN"))
+    assert "3 runs of 6 not finished: judged by the last evaluation." in words
+
+
+def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", {"a": 0.4})
+    page = report_runs([str(run)], None, "One run", "RUN")
+    assert page == run / "report" / "report.html"
+    words = _words(page)
+    assert words.startswith("One run Score, interquartile mean 0.40")
+    assert "How sure is that?" not in words
+
+
+def test_the_page_needs_nothing_else_and_shows_what_runs_have_drawn(tmp_path: Path) -> None:
+    _write(tmp_path)
+    drawn = tmp_path / "better" / "seed_0" / "report" / "task_affinity.png"
+    drawn.write_bytes(b"\x89PNG")
+    text = report_runs([str(tmp_path)], tmp_path / "page", "<Runs>", "RUN").read_text()
+    sources = re.findall(r'src="([^"]*)"', text)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "http" not in text.partition("<body>")[2]
+    assert "<title>&lt;Runs&gt;</title>" in text
+
+
+def test_the_table_holds_every_score(tmp_path: Path) -> None:
+    report_runs([str(_write(tmp_path))], tmp_path / "page", "Runs", "RUN")
+    with (tmp_path / "page" / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    found = {(row["method"], row["task"]): float(row["score"]) for row in rows}
+    expected = {"better": HIGH, "worse": LOW}
+    assert found == {(m, t): s for m, scores in expected.items() for t, s in scores.items()}
