@@ -4,12 +4,12 @@ Both live in one process and take turns phase by phase, so that whatever else th
 slows both. The `fit` runs with its CSV logger and every default callback.
 
     python benchmarks/loop_overhead.py
-    python benchmarks/loop_overhead.py --widths 64 128 256 512 1024 --updates 1 4 16 64
+    python benchmarks/loop_overhead.py --widths 64 128 256 512 1024 --updates 1 4 16 64 --seconds 20
 
-writes `benchmarks/results/loop_overhead.csv` (with `--config`, under a name of its own, and so with
-`--widths` or `--updates`): one row per repeat, width and K, the medians over its phases. With
-`--updates` there is one update for each step of all environments, so that K updates follow K such
-steps. What is left over is given to `lit-mtdqn fit`.
+writes `benchmarks/results/loop_overhead.csv` (with `--config`, `--widths` or `--updates` under a
+name of its own): one row per repeat, width and K, the medians over its phases; of several K also a
+picture. With `--updates` there is one update for each step of all environments, so that K updates
+follow K such steps. What is left over is given to `lit-mtdqn fit`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import math
 import shlex
 import statistics
 import sys
@@ -30,22 +31,26 @@ import lightning
 from built_run import BuiltRun, build
 from hand_written import HandWrittenLoop, Settings
 from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
 
+from lit_mtdqn.analysis.panels import COLOURS, INK
 from lit_mtdqn.callbacks import EpsilonDecay, TargetNetworkSync
 from lit_mtdqn.networks.torsos import MinAtarTorso
 
 CONFIG = "configs/driving/three_tasks.yaml"
 RESULTS = Path(__file__).parent / "results"
+MIN_PHASES = 12
 COLUMNS = ("repeat", "width", "updates", "fit_ms", "hand_written_ms", "ratio")
 
 
 class TakeTurns(Callback):
     """After each phase of the `fit`, times one phase of the hand-written loop."""
 
-    def __init__(self, loop: HandWrittenLoop, skip: int, phases: int) -> None:
+    def __init__(self, loop: HandWrittenLoop, skip: int, phases: int, seconds: float) -> None:
         self.loop = loop
         self.skip = skip
         self.phases = phases
+        self.ends = time.perf_counter() + seconds
         self.ours: list[float] = []
         self.theirs: list[float] = []
         self._since: float | None = None
@@ -59,7 +64,9 @@ class TakeTurns(Callback):
         self.loop.phase()
         self._since = time.perf_counter()
         self.theirs.append(self._since - started)
-        if len(self.ours) >= self.skip + self.phases:
+        counted = len(self.ours) - self.skip
+        late = counted >= MIN_PHASES and time.perf_counter() > self.ends
+        if counted >= self.phases or late:
             trainer.should_stop = True
 
     def medians(self) -> tuple[float, float]:
@@ -122,11 +129,13 @@ def build_data(arguments: list[str]) -> Any:
         return build([*arguments, f"--run_dir={folder}"]).datamodule
 
 
-def measure(skip: int, phases: int, arguments: list[str]) -> tuple[float, float, Any]:
+def measure(
+    skip: int, phases: int, seconds: float, arguments: list[str]
+) -> tuple[float, float, Any]:
     """Return median milliseconds per phase of both, and the run."""
     with tempfile.TemporaryDirectory() as folder:
         run = build([*arguments, f"--run_dir={folder}/run", "--trainer.enable_progress_bar=false"])
-        turns = TakeTurns(HandWrittenLoop(settings_of(run), seed=0), skip, phases)
+        turns = TakeTurns(HandWrittenLoop(settings_of(run), seed=0), skip, phases, seconds)
         trainer: Any = run.trainer
         trainer.callbacks.append(turns)
         data = run.datamodule
@@ -135,6 +144,28 @@ def measure(skip: int, phases: int, arguments: list[str]) -> tuple[float, float,
         data.evaluate_every_env_steps = data.total_env_steps
         run.start()
     return (*turns.medians(), run)
+
+
+def draw(ratios: dict[tuple[int, int], list[float]]) -> Figure:
+    """Return a figure of median ratios over K, a line for each width.
+
+    Args:
+        ratios: By width and K.
+    """
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    panel = figure.add_subplot()
+    for place, width in enumerate(sorted({width for width, _ in ratios})):
+        counts = sorted(updates for own, updates in ratios if own == width)
+        middle = [statistics.median(ratios[width, updates]) for updates in counts]
+        colour = COLOURS[place % len(COLOURS)]
+        panel.plot(counts, middle, "o-", color=colour, ms=4, lw=1.4, label=f"{width} wide")
+    panel.axhline(1.0, color=INK, lw=0.8)
+    panel.set_xscale("log", base=2)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.set_xlabel("updates of a phase", fontsize=9)
+    panel.set_ylabel("fit over hand-written loop", fontsize=9)
+    panel.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def main() -> None:
@@ -149,6 +180,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--phases", type=int, default=400)
     parser.add_argument("--skip", type=int, default=50, help="phases of warm-up, not counted")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help=f"of a row, once {MIN_PHASES} phases count"
+    )
     given, rest = parser.parse_known_args()
     grid = ["grid"] if given.widths != [None] or given.updates != [None] else []
     other = [Path(given.config).stem] if given.config != CONFIG else []
@@ -163,7 +197,7 @@ def main() -> None:
             range(given.repeats), given.widths, given.updates
         ):
             arguments = [*arguments_for(given.config, width, updates), *rest]
-            ours, theirs, run = measure(given.skip, given.phases, arguments)
+            ours, theirs, run = measure(given.skip, given.phases, given.seconds, arguments)
             where = run.model.network.num_features, run.datamodule.updates_per_phase
             ratios[where].append(ours / theirs)
             row = (repeat, *where, f"{ours:.3f}", f"{theirs:.3f}", f"{ours / theirs:.4f}")
@@ -172,6 +206,8 @@ def main() -> None:
     for (width, updates), found in ratios.items():
         middle = f"median ratio {statistics.median(found):.3f}"
         print(f"width {width}, K {updates}: {middle}, {min(found):.3f} to {max(found):.3f}")
+    if len({updates for _, updates in ratios}) > 1:
+        draw(ratios).savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ that is not installed is left out, or has an interpreter of its own:
     python benchmarks/peers/compare.py cartpole --python tianshou=/path/to/bin/python
 
 `works.yaml` has the works. Then it prints, for every program and both ways, medians over repeats
-and how many times longer the program takes than we do in the same repeat, with the range: per env
-step, and of works with a threshold the whole training. `equal` is against us with equal flags,
-`usual` against `lit-mtdqn` as it comes, with them.
+and how many times as much the program takes as we do in the same repeat, with the range: seconds
+per env step, of works with a threshold those of the whole training; and memory. `equal` is against
+us with equal flags, `usual` against `lit-mtdqn` as it comes, with them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import shlex
 import statistics
@@ -40,6 +41,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "peers"
 PACKAGES = {"sb3": "stable_baselines3", "tianshou": "tianshou", "torchrl": "torchrl"}
 OURS = "ours"
+MEMORY = "peak_megabytes"
+TAKEN = ("seconds", "cpu_seconds", MEMORY)
 Row = dict[str, Any]
 # A program, with flags or without.
 Key = tuple[str, str]
@@ -66,86 +69,105 @@ def installed(program: str, pythons: dict[str, str]) -> bool:
     return program in pythons or package is None or find_spec(package) is not None
 
 
-def cost(row: Row, clock: str) -> float:
-    """Return seconds per env step, or of the whole training where that ends at a threshold."""
+def cost(row: Row, what: str) -> float:
+    """Return seconds per env step, or of the whole training where that ends at a threshold.
+
+    Args:
+        row: Of a run.
+        what: Name of a column; megabytes are what they are.
+    """
+    value = float(row[what])
+    if what == MEMORY:
+        return value
     if row["reached"] != "":
-        return float(row[clock]) if row["reached"] else float("inf")
-    return float(row[clock]) / int(row["env_steps"])
+        return value if row["reached"] else math.inf
+    return value / int(row["env_steps"])
 
 
-def ratios(rows: list[Row], key: Key, flags: str, clock: str) -> list[float]:
-    """Return how many times longer a program took than we did, in each repeat that has both.
+def ratios(rows: list[Row], key: Key, flags: str, what: str) -> list[float]:
+    """Return how many times as much as we a program took, in each repeat that has both.
 
     Args:
         rows: Of one work.
         key: The program.
         flags: With which we are compared.
-        clock: `seconds` or `cpu_seconds`.
+        what: One of `TAKEN`.
     """
-    by_seed = {(row["program"], row["flags"], row["seed"]): cost(row, clock) for row in rows}
+    by_seed = {(row["program"], row["flags"], row["seed"]): cost(row, what) for row in rows}
     pairs = [
         (value, by_seed.get((OURS, flags, s))) for (*k, s), value in by_seed.items() if (*k,) == key
     ]
     return [theirs / ours for theirs, ours in pairs if ours]
 
 
-def summarise(rows: list[Row]) -> dict[Key, list[float]]:
-    """Print a line for every program and return its ratios to us as we come, by the wall clock."""
+def summarise(rows: list[Row], what: str = "seconds") -> dict[Key, list[float]]:
+    """Print some lines for every program and return its ratios to us as we come.
+
+    Args:
+        rows: Of one work.
+        what: Of which they are returned, one of `TAKEN`.
+    """
     grouped: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
         grouped[row["program"], row["flags"]].append(row)
-    found = {}
     for key, own in grouped.items():
-        middle = {
-            name: statistics.median(float(row[name]) for row in own)
-            for name in ("seconds", "cpu_seconds", "env_steps", "updates", "peak_megabytes")
-        }
-        finals = [float(row["final"]) for row in own if row["final"] != ""]
-        reached = [bool(row["reached"]) for row in own if row["reached"] != ""]
-        texts = [
-            f"{key[0]:12s} flags {key[1]:3s}",
-            f"{middle['seconds']:.1f} s ({middle['cpu_seconds']:.1f} s CPU)",
-            f"{middle['env_steps'] / middle['seconds']:.0f} env steps/s",
-            f"{middle['updates'] / middle['seconds']:.0f} updates/s",
-            f"{middle['peak_megabytes']:.0f} MB",
-            f"final {statistics.median(finals):.1f}" if finals else "",
-            f"reached {sum(reached)} of {len(reached)}" if reached else "",
-        ]
+        print(describe(own))
         for name, flags in (("usual", "on"), ("equal", key[1])):
-            for clock in ("seconds", "cpu_seconds"):
-                times = ratios(rows, key, flags, clock)
-                if times:
-                    spread = f"({min(times):.2f} to {max(times):.2f})"
-                    texts.append(f"{name} {clock} x {statistics.median(times):.2f} {spread}")
-        print("; ".join(text for text in texts if text))
-        found[key] = ratios(rows, key, "on", "seconds")
-    return found
+            found = {taken: ratios(rows, key, flags, taken) for taken in TAKEN}
+            texts = [
+                f"{taken} x {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+                for taken, times in found.items()
+                if times
+            ]
+            print(f"    {name}: {', '.join(texts)}")
+    return {key: ratios(rows, key, "on", what) for key in grouped}
 
 
-def draw(found: dict[Key, list[float]], work: str) -> Figure:
+def describe(rows: list[Row]) -> str:
+    """Return what the runs of one program took, as medians."""
+    names = (*TAKEN, "env_steps", "updates", "import_seconds", "build_seconds")
+    middle = {name: statistics.median(float(row[name]) for row in rows) for name in names}
+    finals = [float(row["final"]) for row in rows if row["final"] != ""]
+    reached = [bool(row["reached"]) for row in rows if row["reached"] != ""]
+    texts = [
+        f"{rows[0]['program']}, flags {rows[0]['flags']}: {middle['seconds']:.1f} s",
+        f"{middle['cpu_seconds']:.1f} s CPU",
+        f"{middle['env_steps'] / middle['seconds']:.0f} env steps/s",
+        f"{middle['updates'] / middle['seconds']:.0f} updates/s",
+        f"{middle[MEMORY]:.0f} MB",
+        f"imports {middle['import_seconds']:.1f} s, building {middle['build_seconds']:.1f} s",
+        f"final {statistics.median(finals):.1f}" if finals else "",
+        f"threshold reached {sum(reached)} of {len(reached)} times" if reached else "",
+    ]
+    return ", ".join(text for text in texts if text)
+
+
+def draw(found: dict[Key, list[float]], title: str) -> Figure:
     """Return a figure of ratios: a bar to the median, a dot for each repeat.
 
     Args:
         found: Ratios to us as we come, by program.
-        work: Named above.
+        title: Of the axis.
     """
     figure = Figure(figsize=(7.0, 0.8 + 0.32 * len(found)), layout="constrained")
     panel = figure.add_subplot()
     labels = [f"{program}{'' if flags == 'on' else ', no flags'}" for program, flags in found]
     for place, ((program, flags), times) in enumerate(found.items()):
-        finite = [time for time in times if time != float("inf")]
-        if not finite:
-            panel.text(0.02, place, "threshold not reached", va="center", color=MUTED, fontsize=8)
-            continue
-        colour = COLOURS[0] if program.startswith(OURS) else COLOURS[1 % len(COLOURS)]
-        alpha = 1.0 if flags == "on" else 0.5
-        panel.barh(place, statistics.median(times), color=colour, alpha=alpha, height=0.7)
+        finite = [time for time in times if math.isfinite(time)]
+        middle = statistics.median(times) if times else math.inf
         panel.plot(finite, [place] * len(finite), ".", color=INK, ms=4)
+        if not math.isfinite(middle):
+            text = f"threshold reached {len(finite)} of {len(times)} times"
+            panel.text(0.02, place, text, va="center", color=MUTED, fontsize=8)
+            continue
+        colour = COLOURS[0] if program.startswith(OURS) else COLOURS[1]
+        alpha = 1.0 if flags == "on" else 0.5
+        panel.barh(place, middle, color=colour, alpha=alpha, height=0.7)
     panel.axvline(1.0, color=INK, lw=0.8)
     panel.set_yticks(range(len(labels)), labels, fontsize=8)
     panel.invert_yaxis()
     panel.spines[["top", "right"]].set_visible(False)
-    panel.set_xlabel(f"{work.replace('_', ' ')}: time over that of lit-mtdqn", fontsize=9)
+    panel.set_xlabel(title, fontsize=9)
     return figure
 
 
@@ -179,7 +201,7 @@ def main() -> None:
     keys = [(name, flags) for name in programs if name not in missing for flags in given.flags]
     given.results.mkdir(parents=True, exist_ok=True)
     path = given.results / f"{given.work}.csv"
-    writer = None
+    writer, failed = None, False
     with path.open("w", newline="", buffering=1) as file:
         file.write(f"# python {shlex.join(sys.argv)}\n")
         for repeat in range(given.repeats):
@@ -188,15 +210,23 @@ def main() -> None:
             for program, flags in [*keys[first:], *keys[:first]]:
                 python = pythons.get(program, sys.executable)
                 seed = given.first_seed + repeat
-                row = one_run(python, program, given.work, flags, seed, given.set)
+                try:
+                    row = one_run(python, program, given.work, flags, seed, given.set)
+                except RuntimeError as error:
+                    failed = True
+                    print(error)
+                    continue
                 rounded = {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()}
                 if writer is None:
                     writer = csv.DictWriter(file, list(rounded))
                     writer.writeheader()
                 writer.writerow(rounded)
                 print(yaml.safe_dump(rounded, default_flow_style=True, width=1000).strip())
-    found = summarise(read(path))
-    draw(found, given.work).savefig(path.with_suffix(".png"), dpi=120)
+    # A work of memory says so in its name.
+    what = MEMORY if given.work.endswith("memory") else "seconds"
+    title = f"{given.work.replace('_', ' ')}: {what.replace('_', ' ')} over those of lit-mtdqn"
+    draw(summarise(read(path), what), title).savefig(path.with_suffix(".png"), dpi=120)
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

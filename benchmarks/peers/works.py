@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,7 +132,7 @@ def _require_near(name: str, found: int, expected: float, share: float, slack: i
 
 def programs_of(name: str) -> list[str]:
     """Return the programs that do a work."""
-    return list(_read(name)["programs"])
+    return list(_works()[name]["programs"])
 
 
 def load(name: str, program: str, replaced: Mapping[str, Any]) -> Work:
@@ -145,13 +146,14 @@ def load(name: str, program: str, replaced: Mapping[str, Any]) -> Work:
     Raises:
         TypeError: If a number is not one of a work's.
     """
-    found = _read(name)
-    own = found.pop("programs")[program]
-    given = {**found, **own, **replaced}
+    found = _works()[name]
+    given = {**found, **found["programs"][program], **replaced}
+    del given["programs"]
     listed = {key: tuple(value) for key, value in given.items() if isinstance(value, list)}
     return Work(name=name, **{**given, **listed})
 
 
-def _read(name: str) -> dict[str, Any]:
+@cache
+def _works() -> dict[str, dict[str, Any]]:
     works: dict[str, dict[str, Any]] = yaml.safe_load(WORKS.read_text())
-    return works[name]
+    return works
