@@ -12,7 +12,9 @@ that is not installed is left out, or has an interpreter of its own:
 `works.yaml` has the works. Then it prints, for every program and both ways, medians over repeats
 and how many times as much the program takes as we do in the same repeat, with the range: seconds
 per env step, of works with a threshold those of the whole training; and memory. `equal` is against
-us with equal flags, `usual` against `lit-mtdqn` as it comes, with them.
+us with equal flags, `usual` against `lit-mtdqn` as it comes, with them. Where others work on the
+same machine, seconds of the processor say more (`--draw cpu_seconds`), but for runs without flags,
+whose threads wait for one another.
 """
 
 from __future__ import annotations
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--flags", nargs="*", choices=["on", "off"], default=["on", "off"])
     parser.add_argument("--python", nargs="*", default=[], metavar="NAME=PATH")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="of the work")
+    parser.add_argument("--draw", choices=TAKEN, help="of what the picture is")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     pythons = dict(text.split("=") for text in given.python)
@@ -223,7 +226,7 @@ def main() -> None:
                 writer.writerow(rounded)
                 print(yaml.safe_dump(rounded, default_flow_style=True, width=1000).strip())
     # A work of memory says so in its name.
-    what = MEMORY if given.work.endswith("memory") else "seconds"
+    what = given.draw or (MEMORY if given.work.endswith("memory") else "seconds")
     title = f"{given.work.replace('_', ' ')}: {what.replace('_', ' ')} over those of lit-mtdqn"
     draw(summarise(read(path), what), title).savefig(path.with_suffix(".png"), dpi=120)
     sys.exit(failed)
