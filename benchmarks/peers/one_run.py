@@ -79,8 +79,7 @@ def run(name: str, work_name: str, seed: int, flags: bool, replaced: dict[str, A
         "env_steps": env_steps,
         "updates": updates,
         "reached": goal.reached if work.threshold is not None else "",
-        # A policy of many networks is not asked for.
-        "final": min(evaluate(work, program.act, FINAL_SEED)) if hasattr(program, "act") else "",
+        "final": "" if work.measure is None else min(evaluate(work, program.act, FINAL_SEED)),
         "imported_megabytes": imported_megabytes,
         "built_megabytes": built_megabytes,
         "peak_megabytes": megabytes,

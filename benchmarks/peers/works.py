@@ -27,7 +27,7 @@ class Work:
         config: A configuration of `lit_mtdqn`, which says all that follows but the rule of
             stopping.
         threshold: Mean of `measure`, in every environment, at which training ends; None never.
-        measure: Of greedy episodes.
+        measure: Of greedy episodes; None plays none, as where tasks are padded or wrapped.
         episodes: Of one evaluation.
         evaluate_every_env_steps: Between two of them.
         torso: Fully connected layers of widths `hidden`, or MinAtar's convolution and one of these.
@@ -50,7 +50,7 @@ class Work:
     total_env_steps: int
     config: str | None = None
     threshold: float | None = None
-    measure: Literal["return", "success"] = "return"
+    measure: Literal["return", "success"] | None = "return"
     episodes: int = 20
     evaluate_every_env_steps: int = 10_000
     torso: Literal["mlp", "minatar"] = "mlp"
