@@ -19,10 +19,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lit_mtdqn.callbacks import RunReport
-from lit_mtdqn.cli.main import RunCLI
+from built_run import build
+
 from lit_mtdqn.process import configure_process
 
 CONFIG = "configs/dqn/cartpole.yaml"
@@ -43,18 +43,11 @@ class Seconds(NamedTuple):
 
 def time_fit(flush_denormal: bool, arguments: list[str]) -> Seconds:
     """Train in this process and return the seconds."""
-
-    class Built(RunCLI):
-        def fit(self, **_: Any) -> None:
-            """Wait until the process is as it should be."""
-
     with tempfile.TemporaryDirectory() as folder:
-        cli = Built(["fit", f"--config={CONFIG}", f"--run_dir={folder}", *arguments])
-        trainer: Any = cli.trainer
-        trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, RunReport)]
+        run = build([f"--config={CONFIG}", f"--run_dir={folder}", *arguments])
         configure_process(flush_denormal=flush_denormal)
         started = Seconds(time.perf_counter(), time.process_time())
-        trainer.fit(cli.model, datamodule=cli.datamodule)
+        run.start()
         ended = Seconds(time.perf_counter(), time.process_time())
     return Seconds(ended.wall - started.wall, ended.cpu - started.cpu)
 
