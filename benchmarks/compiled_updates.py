@@ -31,11 +31,19 @@ from lit_mtdqn.callbacks import CompiledUpdates
 from lit_mtdqn.cli.main import RunCLI
 from lit_mtdqn.types import Phase
 
+NOISY = "configs/multitask/noisy_driving.yaml"
 SETTINGS = {
-    "cartpole, 256x256, batch 64": ["configs/dqn/cartpole.yaml", "--data.batch_size=64"],
-    "rainbow cartpole": ["configs/dqn/rainbow_cartpole.yaml"],
-    "three driving tasks, 128x128, batch 3x96": ["configs/driving/three_tasks.yaml"],
-    "minatar breakout, convolution": ["configs/dqn/minatar_breakout.yaml"],
+    # 256x256, one task.
+    "cartpole": ["configs/dqn/cartpole.yaml", "--data.batch_size=64"],
+    # C51, dueling, noisy layers, priorities.
+    "rainbow_cartpole": ["configs/dqn/rainbow_cartpole.yaml"],
+    # 128x128, three tasks.
+    "three_tasks": ["configs/driving/three_tasks.yaml"],
+    # A convolution.
+    "minatar_breakout": ["configs/dqn/minatar_breakout.yaml"],
+    # Experts per task under PopArt, and gradients per task.
+    "moore": [NOISY, "--config=configs/methods/moore.yaml"],
+    "pcgrad": [NOISY, "--config=configs/methods/pcgrad.yaml"],
 }
 NAMES = ("eager", "compiled")
 RESULTS = Path(__file__).parent / "results" / "compiled_updates.csv"
@@ -124,6 +132,7 @@ def main() -> None:
     """Measure and write the results."""
     command = shlex.join(sys.argv)
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--mode", default="default")
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--skip", type=int, default=30, help="rounds of warm-up, not counted")
@@ -135,8 +144,8 @@ def main() -> None:
         writer = csv.writer(file)
         ratios = ["ratio", "ratio_25", "ratio_75"]
         writer.writerow(["setting", "eager_ms", "compiled_ms", *ratios, "first_s"])
-        for name, own in SETTINGS.items():
-            row = measure([*own, *arguments], found.mode, found.skip, found.rounds)
+        for name in found.settings:
+            row = measure([*SETTINGS[name], *arguments], found.mode, found.skip, found.rounds)
             writer.writerow([name, *row])
             file.flush()
             print(name, *row)
