@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -131,7 +132,10 @@ def compile_graph(
     """Return a graph as machine code, and with it that of its gradient."""
     from torch import _inductor
 
-    return _inductor.compile(graph, list(inputs), _inductor.list_mode_options(mode))
+    with warnings.catch_warnings():
+        # The compiler uses PyTorch's older names.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _inductor.compile(graph, list(inputs), _inductor.list_mode_options(mode))
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
