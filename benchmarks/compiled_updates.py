@@ -27,7 +27,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from lit_mtdqn.algorithms.base import ValueLearner
-from lit_mtdqn.callbacks import CompiledUpdates
+from lit_mtdqn.callbacks import CompiledUpdates, RunReport
 from lit_mtdqn.cli.main import RunCLI
 from lit_mtdqn.types import Phase
 
@@ -63,8 +63,8 @@ class TakeTurns(Callback):
         """Make both ready to update."""
         for guest in self.guests:
             guest.to(pl_module.device)
-            optimizer = LightningOptimizer(guest.configure_optimizers())  # type: ignore[arg-type]
-            guest.optimizers = lambda own=optimizer: own  # type: ignore[method-assign, misc]
+            optimizer = LightningOptimizer(guest.configure_optimizers())
+            guest.optimizers = lambda own=optimizer: own  # type: ignore[method-assign]
             self.optimizers.append(optimizer)
             guest.trainer = trainer
             guest.on_fit_start()
@@ -72,7 +72,7 @@ class TakeTurns(Callback):
             guest._update_callbacks = []
             guest.network.train()
         self.compiling.on_fit_start(trainer, self.guests[1])
-        guest._update_callbacks = [self.compiling]
+        self.guests[1]._update_callbacks = [self.compiling]
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Phase, batch_idx: int
@@ -121,8 +121,9 @@ def measure(arguments: list[str], mode: str, skip: int, rounds: int) -> list[str
     with tempfile.TemporaryDirectory() as folder:
         cli = built(f"{folder}/run", arguments)
         guests = [built(f"{folder}/{name}", arguments).model for name in NAMES]
-        turns = TakeTurns(guests, mode, skip, rounds)  # type: ignore[arg-type]
-        cli.trainer.callbacks.append(turns)  # type: ignore[attr-defined]
+        turns = TakeTurns(guests, mode, skip, rounds)
+        callbacks: list[Callback] = cli.trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [*(c for c in callbacks if not isinstance(c, RunReport)), turns]
         cli.datamodule.evaluate_every_env_steps = cli.datamodule.total_env_steps
         cli.trainer.fit(cli.model, datamodule=cli.datamodule)
         return turns.row()

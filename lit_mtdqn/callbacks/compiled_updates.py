@@ -80,7 +80,7 @@ class CompiledUpdates(Callback):
     def on_update_end(self, trainer: lightning.Trainer, learner: Any, clock: Clock) -> None:
         """Let CUDA graphs write over what this update has computed."""
         if self.mode in REPLAYING:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Leave the learner and PyTorch as they were."""
@@ -135,7 +135,9 @@ def compile_graph(
     with warnings.catch_warnings():
         # The compiler uses PyTorch's older names.
         warnings.simplefilter("ignore", DeprecationWarning)
-        return _inductor.compile(graph, list(inputs), _inductor.list_mode_options(mode))
+        options = _inductor.list_mode_options(mode)
+        made: Callable[..., Any] = _inductor.compile(graph, list(inputs), options)
+    return made
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:

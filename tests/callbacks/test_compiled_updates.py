@@ -12,6 +12,7 @@ from helpers.runs import COUNTING, NETWORK, fit, quiet_trainer, small_data
 from helpers.standalone import Standalone
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
+from method_cost import methods
 from torch import Tensor, nn
 from torch._dynamo import lookup_backend
 from torch._dynamo.utils import counters
@@ -28,8 +29,8 @@ from lit_mtdqn.types import Exponential, Linear, Schedule, TaskInfos, Transition
 
 INFOS = [TaskInfo(name=name, observation_shape=(3,), num_actions=2) for name in ("a", "b")]
 TASKS = {"a": COUNTING, "b": TaskSpec(env=VECTOR, weight=3.0)}
-# Sums in another order, of float32, after 24 updates.
-SAME: dict[str, float] = {"rtol": 1e-4, "atol": 1e-5}
+# Relative and absolute: sums in another order, of float32, after 24 updates.
+SAME = 1e-4, 1e-5
 
 
 class Pull(Objective):
@@ -78,7 +79,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let graphs of updates and of their gradients be run operation by operation."""
 
     def compile_graph(graph: Any, inputs: Sequence[Any], mode: str) -> Callable[..., Any]:
-        made: Callable[..., Any] = lookup_backend("aot_eager")(graph, inputs)
+        made: Callable[..., Any] = lookup_backend("aot_eager")(graph, list(inputs))
         return made
 
     monkeypatch.setattr(compiled_updates, "compile_graph", compile_graph)
@@ -110,9 +111,7 @@ def _assert_close(actual: nn.Module, expected: nn.Module) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         if isinstance(value, Tensor):
-            torch.testing.assert_close(
-                value, theirs[name], msg=lambda m, n=name: f"{n}: {m}", **SAME
-            )
+            torch.testing.assert_close(value, theirs[name], rtol=SAME[0], atol=SAME[1])
 
 
 @pytest.mark.usefixtures("captured")
@@ -132,6 +131,32 @@ def test_captured_updates_learn_what_others_do(name: str, graphs: int) -> None:
 def test_compiled_updates_learn_what_others_do(name: str) -> None:
     torch.compiler.reset()
     _assert_close(_run(name, CompiledUpdates()), _run(name))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_every_method_becomes_whole_graphs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def compile_graph(graph: torch.fx.GraphModule, inputs: Any, mode: str) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compiled_updates, "compile_graph", compile_graph)
+    torch.compiler.reset()
+    try:
+        runner = Standalone(MultiTaskDQN(INFOS, **methods()[name]))
+    except ImportError as error:
+        pytest.skip(str(error))
+    trainer: Any = runner.model.trainer
+    trainer.optimizers = [runner.optimizer.optimizer]
+    compiling = CompiledUpdates()
+    compiling.on_fit_start(trainer, runner.model)
+    # Warnings are errors, that of updates which go on without among them.
+    runner.update(*(random_batch(INFOS, seed=seed) for seed in range(3)))
+    compiling.on_fit_end(trainer, runner.model)
+    assert 1 <= len(graphs) <= 2
 
 
 @pytest.mark.usefixtures("captured")
