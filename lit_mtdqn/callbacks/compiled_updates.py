@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Any, Literal
 
 import lightning
@@ -28,6 +29,8 @@ FLAGS: dict[str, Any] = {
     # Else a rectified layer is saved twice, the second time as a mask that a CPU is slow to write.
     "recompute_views": True,
 }
+
+_NUMBERS = count()
 
 
 class CompiledUpdates(Callback):
@@ -141,7 +144,11 @@ def compile_graph(
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same; PyTorch counts compilations by code, not by learner."""
+    """Return a function that does the same, of which PyTorch has never seen other shapes.
+
+    It counts compilations by code, and takes sizes that differ between two calls of one name and
+    line for sizes that change, whichever learners called.
+    """
     from torch._dynamo import patch_dynamo_config
 
     def call(*arguments: Any) -> Any:
@@ -149,7 +156,8 @@ def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:
         with patch_dynamo_config(allow_unspec_int_on_nn_module=True):
             return function(*arguments)
 
-    call.__code__ = call.__code__.replace()
+    name = f"{function.__name__}_{next(_NUMBERS)}"
+    call.__code__ = call.__code__.replace(co_name=name)
     return call
 
 

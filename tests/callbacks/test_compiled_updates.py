@@ -75,17 +75,23 @@ LEARNERS: dict[str, tuple[type[DQN], dict[str, Any]]] = {
 
 
 @pytest.fixture
-def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let graphs of updates and of their gradients be run operation by operation."""
+def captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Let graphs of updates and of their gradients be run operation by operation.
+
+    Returns:
+        Their inputs.
+    """
+    taken: list[Any] = []
 
     def compile_graph(graph: Any, inputs: Sequence[Any], mode: str) -> Callable[..., Any]:
+        taken.extend(inputs)
         made: Callable[..., Any] = lookup_backend("aot_eager")(graph, list(inputs))
         return made
 
     monkeypatch.setattr(compiled_updates, "compile_graph", compile_graph)
     torch.compiler.reset()
     counters.clear()
-    yield
+    yield taken
     torch.compiler.reset()
 
 
@@ -277,15 +283,15 @@ def test_a_schedule_compiles_once_more_and_no_more(schedule: Schedule) -> None:
     assert counters["stats"]["unique_graphs"] == 2
 
 
-@pytest.mark.usefixtures("captured")
-def test_any_number_of_learners_is_compiled_in_one_process() -> None:
+def test_any_number_of_learners_is_compiled_in_one_process(captured: list[Any]) -> None:
     # PyTorch gives up on code after so many compilations.
     with torch._dynamo.config.patch(recompile_limit=2):
-        for width in range(1, 5):
-            layer = nn.Linear(width, 2 * width)
-            result = _compiled(layer.forward)(torch.ones(3, width))
-            torch.testing.assert_close(result, layer(torch.ones(3, width)))
+        for width in range(2, 6):
+            result = _compiled(nn.Tanh().forward)(torch.ones(3, width))
+            torch.testing.assert_close(result, torch.ones(3, width).tanh())
     assert counters["stats"]["unique_graphs"] == 4
+    # Each for its own sizes.
+    assert [given.shape for given in captured] == [(3, width) for width in range(2, 6)]
 
 
 def test_results_that_a_replay_overwrites_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
