@@ -123,6 +123,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._rows_are_weighted = True
         self._trained: list[nn.Parameter] = []
         self._stepped: list[nn.Parameter] = []
+        # What updates call in place of `losses` and `target`.
+        self._losses_of_update: Callable[..., Losses] | None = None
+        self._target_of_update: Callable[[Transition], Tensor] | None = None
 
     task_weight: Tensor
     # What metrics call the loss that `losses` gives for each row.
@@ -246,7 +249,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         if self._has_noise:
             self.resample_noise()
         batch, target = self._in_unit_of_update(batch)
-        losses = self.losses(batch, self.update_parameters(batch), target)
+        compute = self._losses_of_update or self.losses
+        losses = compute(batch, self.update_parameters(batch), target)
         errors = self.raw_errors(losses.td_error, batch.task)
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
@@ -269,6 +273,15 @@ class ValueLearner(lightning.LightningModule, ABC):
         for callback in self._update_callbacks:
             callback.on_update_end(self.trainer, self, clock)
 
+    def compile_updates(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Let updates call what `compiled` makes of `losses` and `target`; all others do not."""
+        self._losses_of_update = compiled(self.losses)
+        self._target_of_update = compiled(self.target)
+
+    def release_updates(self) -> None:
+        """Let updates call `losses` and `target` again."""
+        self._losses_of_update = self._target_of_update = None
+
     def in_own_unit(self, batch: Transition) -> Transition:
         """Return a minibatch with rewards in the unit that the networks learn in."""
         return batch if self.scale is None else self.scale.normalised(batch)
@@ -278,7 +291,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         own = self.in_own_unit(batch)
         if self.scale is None or not self.scale.follows_targets:
             return own, None
-        heads, target = self.heads_of_values(), self.target(own)
+        heads, target = self.heads_of_values(), (self._target_of_update or self.target)(own)
         target = self.scale.on_target(target, batch.task, heads, self.mean_over_ranks)
         return self.in_own_unit(batch), target
 

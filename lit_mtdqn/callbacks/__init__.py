@@ -1,5 +1,6 @@
 """When things change: one behaviour a file, all on the same clock."""
 
+from lit_mtdqn.callbacks.compiled_updates import CompiledUpdates
 from lit_mtdqn.callbacks.distributed_training import DistributedTraining
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.fisher_information import FisherInformation
@@ -17,6 +18,7 @@ from lit_mtdqn.callbacks.task_affinity import TaskAffinity
 from lit_mtdqn.callbacks.weight_transfer import WeightTransfer
 
 __all__ = [
+    "CompiledUpdates",
     "DistributedTraining",
     "EnvStepProgressBar",
     "EpsilonDecay",

@@ -136,10 +136,11 @@ class TaskRows(NamedRows):
         """Return the rows [S] of the tasks [S], or None for all rows in their order.
 
         None needs no copy of a stack. It is looked for on the CPU alone, where that takes a
-        microsecond; elsewhere it would stall the device.
+        microsecond; elsewhere it would stall the device, and a compiled graph cannot look.
         """
         every = self._every_row
-        if every is None or len(task) != len(every) or not task.is_cpu:
+        can_look = task.is_cpu and not torch.compiler.is_compiling()
+        if every is None or len(task) != len(every) or not can_look:
             return self.row_of_task[task]
         # One group of one row is that row; under `vmap` its number could not be read.
         is_every = len(every) == 1 or task.tolist() == every

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -65,6 +65,17 @@ class HasTargetNetwork(Protocol):
     @property
     def target_network(self) -> nn.Module:
         """What targets come from."""
+
+
+@runtime_checkable
+class HasCompilableUpdates(Protocol):
+    """A learner whose updates may call other forms of what they compute."""
+
+    def compile_updates(self, compiled: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Let updates call what `compiled` makes of what they compute."""
+
+    def release_updates(self) -> None:
+        """Let updates compute as they did."""
 
 
 @runtime_checkable
