@@ -7,15 +7,15 @@ group, K updates per phase, A actions (the largest number over tasks), O the obs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lit_mtdqn.types.returns import ReturnSums
 
-Array = np.ndarray
+# Of NumPy, or a tensor in runs that stay on a device; mypy has no common type for them.
+Array = Any
 
 
 class StepRow(NamedTuple):
