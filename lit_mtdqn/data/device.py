@@ -45,7 +45,7 @@ class DeviceSource(PhaseSource):
         told = fetch([valid, self._accumulator.fold(), *self.statistics.latest()])
         steps, complete, counts, episodes = told
         self._complete = complete.astype(int).tolist()
-        self.statistics.take(counts.astype(int), episodes)
+        self.statistics.take(counts, episodes)
         return steps.astype(np.int64)
 
     def _remember(self) -> None:

@@ -286,12 +286,13 @@ class PhaseSource:
             if not len(places):
                 continue
             drawn = slot.replay.sample(len(places) * self._batch_size)
+            places = places.to(slot.replay.device)
             for name, rows in self._completed(slot, drawn).items():
                 row = rows.shape[1:]
                 if name not in columns:
                     columns[name] = rows.new_empty(len(order), self._batch_size, *row)
                 blocks = rows.view(len(places), self._batch_size, *row)
-                columns[name].index_copy_(0, places.to(rows.device), blocks)
+                columns[name].index_copy_(0, places, blocks)
         return {
             name: column.view(*groups.shape, *column.shape[1:]) for name, column in columns.items()
         }

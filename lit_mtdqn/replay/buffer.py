@@ -123,9 +123,7 @@ class Replay:
         count = min(rows, self.capacity)
         if len(self) < self.capacity:
             self._columns = {}
-        # Named, the device is where the places to write to are counted; priorities lie on the CPU.
-        place = None if self.is_prioritised or self.device.type == "cpu" else self.device
-        self._buffer.extend(TensorDict(tensors, batch_size=[count], device=place))
+        self._buffer.extend(TensorDict(tensors, batch_size=[count]))
 
     def sample(self, rows: int) -> dict[str, Tensor]:
         """Draw transitions with replacement, tensors [rows, ...], and their `replay_index`."""

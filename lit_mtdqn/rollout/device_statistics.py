@@ -59,8 +59,8 @@ class DeviceStatistics(EpisodeStatistics):
 
     def take(self, counts: np.ndarray, episodes: np.ndarray) -> None:
         """Take what `latest` has returned, on the host."""
-        for task, count, columns in zip(self.tasks, counts.tolist(), episodes, strict=True):
-            self.episodes[task] += count
-            known = min(count, columns.shape[1])
-            for success, episode_return, length in columns.T[columns.shape[1] - known :].tolist():
+        for task, count, columns in zip(self.tasks, counts, episodes, strict=True):
+            self.episodes[task] += int(count)
+            told = columns.T[max(columns.shape[1] - int(count), 0) :]
+            for success, episode_return, length in told.tolist():
                 self._take(task, episode_return, length, success)

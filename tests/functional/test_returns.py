@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_mtdqn.functional.arrays import placed
 from lit_mtdqn.functional.returns import fold_n_step, lambda_returns
 
 
@@ -52,18 +53,22 @@ def windows(draw: st.DrawFn) -> list[Column]:
     return draw(st.lists(st.builds(Column, gamma, st.integers(1, 6), rows), min_size=1, max_size=3))
 
 
-@settings(max_examples=150, deadline=None)
-@given(windows())
-def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(window: list[Column]) -> None:
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["arrays", "tensors"])
+@settings(max_examples=100, deadline=None)
+@given(window=windows())
+def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(
+    device: str | None, window: list[Column]
+) -> None:
     reward, terminated, truncated = (
         np.array([[row[field] for row in column.rows] for column in window]).T for field in range(3)
     )
     folded = fold_n_step(
-        reward,
-        terminated.astype(bool),
-        truncated.astype(bool),
-        gamma=np.array([column.gamma for column in window], np.float32),
-        n_step=np.array([column.n_step for column in window]),
+        placed(reward, device),
+        placed(terminated.astype(bool), device),
+        placed(truncated.astype(bool), device),
+        gamma=placed(np.array([column.gamma for column in window], np.float32), device),
+        n_step=placed(np.array([column.n_step for column in window]), device),
+        horizon=None if device is None else max(column.n_step for column in window),
     )
     for place, column in enumerate(window):
         folds = [fold_row_by_row(column, start) for start in range(len(column.rows))]
