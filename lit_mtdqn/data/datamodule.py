@@ -226,6 +226,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         for name in ("num_envs", "batch_size", "replay_capacity"):
             value = getattr(self, name)
             require(value % ranks == 0, name, f"be divisible by the {ranks} ranks", value)
+        if self.device_resident:
+            must = "be one whose tensors may be float64 where `data.device_resident` is true"
+            kind = self._device.type
+            require(kind != "mps", "trainer.accelerator", must, kind)
         self._require_same_labels()
         self.slots = self._make_slots(ranks, rank)
         self._training_envs = [

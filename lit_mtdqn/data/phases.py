@@ -184,11 +184,11 @@ class PhaseSource:
         """Return what the valid steps of each acting slot are added to, [S]."""
         return np.zeros(len(self.acting), np.int64)
 
-    def _steps_so_far(self, valid: Array, step: int) -> np.ndarray:
+    def _steps_so_far(self, valid: Array, step: int) -> Array:
         """Return the steps of each acting slot in this phase, at its vector step, [S]."""
         return valid
 
-    def _settled(self, valid: Array) -> np.ndarray:
+    def _settled(self, valid: Array) -> Array:
         """Return the steps of each acting slot in a phase that has been played, [S]."""
         return valid
 

@@ -53,6 +53,14 @@ def places_of(mask: Array, count: int | None = None) -> tuple[Array, ...]:
     return np.nonzero(mask)
 
 
+def fill_(array: Array, where: Array, number: float) -> None:
+    """Set an array to a number where a mask of its shape holds, in place."""
+    if isinstance(array, Tensor):
+        array.masked_fill_(where, number)
+    else:
+        array[where] = number
+
+
 def renew_(columns: Array, where: Array, draw: Callable[[int], Array]) -> None:
     """Overwrite some columns by drawn ones, in place.
 

@@ -129,7 +129,7 @@ class Collector:
 
     def _for_all(self, rows: Tensor, active: Array | None) -> Array:
         """Return the rows of acting tasks as those of all S tasks, zeros for the others."""
-        found = rows.cpu().numpy() if self._device is None else rows
+        found: Array = rows.cpu().numpy() if self._device is None else rows
         if active is None:
             return found
         every = np.zeros((len(active), *found.shape[1:]), found.dtype)

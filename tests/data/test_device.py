@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -73,7 +74,7 @@ def _stream(place: torch.device) -> Iterator[StepRow]:
     actions = np.array([[info.num_actions] for info in infos])
     collector = Collector(
         [TensorTaskEnv(name, spec, NUM_ENVS, layout, place) for name, spec in TASKS.items()],
-        Linear(*layout.observation_shape, layout.num_actions, place),
+        Linear(layout.observation_shape[0], layout.num_actions, place),
         range(len(TASKS)),
         np.arange(layout.num_actions) < actions,
         EpsilonGreedy(),
@@ -119,15 +120,16 @@ def _on_device(
     def make(*args: Any, **options: Any) -> PhaseSource:
         return DeviceSource(*args, device=place, **options)
 
-    def count(*args: Any) -> EpisodeStatistics:
-        return DeviceStatistics(*args, place)
+    def count(tasks: list[str], num_envs: int, reports: list[bool]) -> EpisodeStatistics:
+        return DeviceStatistics(tasks, num_envs, reports, place)
 
     return _source(make, count, place, stream)
 
 
 def _as_arrays(row: StepRow) -> StepRow:
     columns = [None if column is None else column.numpy() for column in row[:-1]]
-    return StepRow(*columns, {name: column.numpy() for name, column in row.extra.items()})
+    extra = {name: column.numpy() for name, column in row.extra.items()}
+    return StepRow._make((*columns, extra))
 
 
 def _recorded(stream: Iterator[StepRow], rows: list[StepRow]) -> Iterator[StepRow]:
@@ -160,16 +162,19 @@ def test_replays_counts_and_episodes_are_those_of_arrays_with_the_same_rows() ->
     assert len(slots[0].replay) == CAPACITY
 
 
-class Copies(TorchDispatchMode):
+class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the shapes of what goes from one device to another."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes: list[tuple[int, ...]] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is torch.ops.aten.index_put_.default:
+            # A mask's places would be counted.
+            assert all(index is None or index.dtype != torch.bool for index in args[1])
         result = func(*args, **(kwargs or {}))
         given = [arg for arg in args if isinstance(arg, Tensor) and arg.dim() > 0]
         if isinstance(result, Tensor) and {arg.device for arg in given} - {result.device}:
@@ -193,7 +198,8 @@ def test_a_phase_hands_the_host_one_tensor_and_takes_nothing_but_places(
     monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator())
     monkeypatch.setattr(device, "fetch", told)
     source, slots, clock = _on_device(META, _stream(META))
-    source.next_phase()
+    with Copies():
+        source.next_phase()
     with Copies() as copies:
         phase = source.next_phase()
     assert phase.transitions.observation.device == META
@@ -326,6 +332,14 @@ def test_returns_of_whole_episodes_are_refused_where_they_stay_on_a_device() -> 
         lightning.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1
         ).fit(model, data)
+
+
+def test_a_device_without_float64_is_refused() -> None:
+    data = _data()
+    strategy = SimpleNamespace(root_device=torch.device("mps"))
+    data.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=complaint("trainer.accelerator")):
+        data.setup("fit")
 
 
 def test_tasks_that_do_not_act_may_be_of_any_kind() -> None:

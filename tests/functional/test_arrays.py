@@ -5,6 +5,7 @@ import torch
 from lit_mtdqn.functional.arrays import (
     Table,
     cast,
+    fill_,
     may_hold,
     namespace_of,
     placed,
@@ -49,6 +50,13 @@ def test_places_are_in_order_of_the_first_axis(device: str | None) -> None:
     assert (time.tolist(), env.tolist()) == ([0, 0, 1, 1], [1, 2, 0, 2])
     none = places_of(mask & False, 0)
     assert [len(axis) for axis in none] == [0, 0]
+
+
+@KINDS
+def test_a_number_is_filled_in_where_a_mask_holds(device: str | None) -> None:
+    array = placed(ARRAY.copy(), device)
+    fill_(array, array < 0.0, 7.0)
+    np.testing.assert_array_equal(np.asarray(array), np.where(ARRAY < 0.0, 7.0, ARRAY))
 
 
 @KINDS

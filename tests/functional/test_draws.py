@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ def _generator(seed: int | None = 3) -> TensorGenerator:
 
 def test_draws_have_the_types_and_ranges_of_numpys() -> None:
     generator, theirs = _generator(), np.random.default_rng(3)
-    pairs = [
+    pairs: list[tuple[torch.Tensor, Any]] = [
         (generator.random((50, 400)), theirs.random((50, 400))),
         (generator.uniform(-2.0, 3.0, (50, 400)), theirs.uniform(-2.0, 3.0, (50, 400))),
         (generator.integers(5, 20_000), theirs.integers(5, size=20_000)),

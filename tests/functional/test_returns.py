@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(
     ("ending", "discount"), [("terminated", [0.0, 0.0, 0.0]), ("truncated", [0.125, 0.25, 0.5])]
 )
 def test_truncation_bootstraps_but_termination_does_not(ending: str, discount: list[float]) -> None:
-    flags = {"terminated": np.zeros(3, bool), "truncated": np.zeros(3, bool)}
+    flags: dict[str, Any] = {"terminated": np.zeros(3, bool), "truncated": np.zeros(3, bool)}
     flags[ending][-1] = True
     folded = fold_n_step(np.array([1.0, 2.0, 4.0]), **flags, gamma=0.5, n_step=5)
     np.testing.assert_array_equal(folded.reward, [3.0, 4.0, 4.0])

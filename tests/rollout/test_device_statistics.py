@@ -35,7 +35,8 @@ def _rows(count: int, ending: float) -> Iterator[StepRow]:
 
 def _as_tensors(row: StepRow) -> StepRow:
     columns = [None if column is None else torch.from_numpy(column) for column in row[:-1]]
-    return StepRow(*columns, {name: torch.from_numpy(part) for name, part in row.extra.items()})
+    extra = {name: torch.from_numpy(part) for name, part in row.extra.items()}
+    return StepRow._make((*columns, extra))
 
 
 @pytest.mark.parametrize("ending", [0.02, 0.3, 1.0])

@@ -5,7 +5,8 @@ import math
 from lit_mtdqn.functional.arrays import namespace_of
 from lit_mtdqn.types import Array
 
-Floats = Bools = Array
+Floats = Array
+Bools = Array
 
 TIME_STEP = 0.02  # s
 MAX_POSITION = 2.4  # m from the middle

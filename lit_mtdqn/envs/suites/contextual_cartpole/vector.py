@@ -26,7 +26,7 @@ from lit_mtdqn.envs.suites.contextual_cartpole.dynamics import (
     move,
 )
 from lit_mtdqn.envs.suites.contextual_cartpole.rendering import render_frame
-from lit_mtdqn.functional.arrays import cast, may_hold, namespace_of, placed, renew_
+from lit_mtdqn.functional.arrays import cast, fill_, may_hold, namespace_of, placed, renew_
 from lit_mtdqn.types import Array, require
 
 MAX_EPISODE_STEPS = 500
@@ -174,7 +174,7 @@ class ContextualCartPoleVectorEnv(PlaceableVectorEnv):
     def _start(self, where: Array) -> None:
         draw = self.np_random.uniform
         renew_(self._states, where, lambda count: draw(-FIRST_STATE, FIRST_STATE, (4, count)))
-        self._step[where] = 0
+        fill_(self._step, where, 0)
 
     def _draw_contexts(self, where: Array) -> None:
         choices, draw = self._contexts.shape[1], self.np_random.integers

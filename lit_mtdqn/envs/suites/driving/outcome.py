@@ -12,7 +12,7 @@ from lit_mtdqn.envs.suites.driving.dynamics import (
 )
 from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
-from lit_mtdqn.functional.arrays import namespace_of
+from lit_mtdqn.functional.arrays import fill_, namespace_of
 
 MAX_OFFSET = (LANE_WIDTH - CAR_WIDTH) / 2  # m, where the wheels touch the lane's line
 CLOSE_DISTANCE = 1.9  # m sideways between the car's centre and the pedestrian
@@ -35,14 +35,15 @@ def judge(
     """
     xp = namespace_of(moved)
     outcome = xp.zeros_like(moved, dtype=xp.int64)
-    outcome[states.position >= ROAD_LENGTH] = SUCCESS
-    outcome[abs(states.offset) > MAX_OFFSET] = LEFT_LANE
+    fill_(outcome, states.position >= ROAD_LENGTH, SUCCESS)
+    fill_(outcome, abs(states.offset) > MAX_OFFSET, LEFT_LANE)
     if task.has_light:
         axle_crosses = crosses_line(states, moved, overhang=FRONT_OVERHANG)
-        outcome[axle_crosses & (seen_color == RED)] = RAN_RED
+        fill_(outcome, axle_crosses & (seen_color == RED), RAN_RED)
     if task.has_pedestrian:
         is_close = pedestrian_distance(states) < CLOSE_DISTANCE
-        outcome[is_close & is_on_crosswalk(states, overhang=FRONT_OVERHANG)] = TOO_CLOSE
+        on_crosswalk = is_on_crosswalk(states, overhang=FRONT_OVERHANG)
+        fill_(outcome, is_close & on_crosswalk, TOO_CLOSE)
     return outcome
 
 

@@ -2,7 +2,9 @@
 
 from lit_mtdqn.types import Array
 
-Floats = Bools = Integers = Array
+Floats = Array
+Bools = Array
+Integers = Array
 NUM_ROWS = 18
 
 

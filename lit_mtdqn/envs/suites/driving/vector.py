@@ -19,7 +19,7 @@ from lit_mtdqn.envs.suites.driving.reward import rewards
 from lit_mtdqn.envs.suites.driving.sensors import Sensors
 from lit_mtdqn.envs.suites.driving.states import NUM_ROWS, DrivingStates, Integers
 from lit_mtdqn.envs.suites.driving.tasks import TASKS
-from lit_mtdqn.functional.arrays import may_hold, namespace_of, placed, renew_
+from lit_mtdqn.functional.arrays import fill_, may_hold, namespace_of, placed, renew_
 from lit_mtdqn.types import Array
 
 MAX_EPISODE_STEPS = 200
@@ -151,12 +151,12 @@ class DrivingVectorEnv(PlaceableVectorEnv):
         moved = drive(self._states, actions)
         outcome = judge(self._states, self.task, moved, seen_color)
         late = (outcome == RUNNING) & (self._states.step >= self.max_episode_steps)
-        outcome[late] = TIME_UP
+        fill_(outcome, late, TIME_UP)
         reward = rewards(self._states, self.task, moved, seen_color, outcome)
         if may_hold(over):
             renew_(self._states.values, over, self._draw)
-            outcome[over] = RUNNING
-            reward[over] = 0.0
+            fill_(outcome, over, RUNNING)
+            fill_(reward, over, 0.0)
         self._outcome = outcome
         info = {"success": outcome == SUCCESS, "_success": outcome > RUNNING}
         return self._see(), reward, outcome > TIME_UP, outcome == TIME_UP, info
