@@ -32,7 +32,7 @@ class TensorTaskEnv(TaskEnv):
 
     def idle(self, action: Array) -> StepRow:
         """Refuse: on a device all tasks act."""
-        raise NotImplementedError
+        raise NotImplementedError("On a device all tasks act in every vector step.")
 
     def _where_valid(self, reward: Array, valid: Array) -> Array:
         return reward * valid

@@ -19,6 +19,7 @@ class DeviceStatistics(EpisodeStatistics):
         tasks: Names, in the order of the rows' first axis.
         num_envs: N.
         reports_success: Whether each task says if an episode succeeded.
+        window: Number of episodes.
         device: Where rows are.
     """
 
@@ -27,9 +28,11 @@ class DeviceStatistics(EpisodeStatistics):
         tasks: Sequence[str],
         num_envs: int,
         reports_success: Sequence[bool],
+        window: int = WINDOW,
+        *,
         device: torch.device,
     ) -> None:
-        super().__init__(tasks, num_envs, reports_success)
+        super().__init__(tasks, num_envs, reports_success, window)
         # Return and length of the running episodes.
         self._running = torch.zeros(2, len(tasks), num_envs, dtype=torch.float64, device=device)
         self._rows: list[Tensor] = []
@@ -45,15 +48,15 @@ class DeviceStatistics(EpisodeStatistics):
         """Return of each task how many episodes have ended since the last call, and the latest.
 
         Returns:
-            Counts [S], and success, return and length of up to 100 episodes, [S, 3, E], the latest
-            last; where fewer ended the first ones are nothing.
+            Counts [S], and success, return and length of as many as the means cover, [S, 3, E],
+            the latest last; where fewer ended the first ones are nothing.
         """
         rows, self._rows = torch.stack(self._rows), []
         # By time and then by environment, as they would be taken one by one.
         columns = rows.permute(2, 1, 0, 3).flatten(2)
         ended, columns = columns[:, 0].bool(), columns[:, 1:]
         steps = torch.arange(ended.shape[1], device=ended.device)
-        places = torch.where(ended, steps, -1).topk(min(WINDOW, len(steps))).values.flip(-1)
+        places = torch.where(ended, steps, -1).topk(min(self._window, len(steps))).values.flip(-1)
         chosen = places.clamp(min=0)[:, None].expand(-1, columns.shape[1], -1)
         return ended.sum(-1), columns.gather(-1, chosen)
 

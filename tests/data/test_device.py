@@ -121,7 +121,7 @@ def _on_device(
         return DeviceSource(*args, device=place, **options)
 
     def count(tasks: list[str], num_envs: int, reports: list[bool]) -> EpisodeStatistics:
-        return DeviceStatistics(tasks, num_envs, reports, place)
+        return DeviceStatistics(tasks, num_envs, reports, device=place)
 
     return _source(make, count, place, stream)
 

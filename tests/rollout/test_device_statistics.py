@@ -43,7 +43,7 @@ def _as_tensors(row: StepRow) -> StepRow:
 @pytest.mark.parametrize("vector_steps", [1, 7, 200])
 def test_told_by_phases_they_are_those_counted_row_by_row(ending: float, vector_steps: int) -> None:
     reports = [True, False]
-    ours = DeviceStatistics(TASKS, NUM_ENVS, reports, torch.device("cpu"))
+    ours = DeviceStatistics(TASKS, NUM_ENVS, reports, device=torch.device("cpu"))
     theirs = EpisodeStatistics(TASKS, NUM_ENVS, reports)
     for step, row in enumerate(_rows(400, ending), 1):
         ours.add(_as_tensors(row))
@@ -59,7 +59,7 @@ def test_told_by_phases_they_are_those_counted_row_by_row(ending: float, vector_
 
 
 def test_no_more_is_told_than_the_means_cover() -> None:
-    statistics = DeviceStatistics(TASKS, NUM_ENVS, [True, True], torch.device("cpu"))
+    statistics = DeviceStatistics(TASKS, NUM_ENVS, [True, True], device=torch.device("cpu"))
     for row in _rows(300, 0.9):
         statistics.add(_as_tensors(row))
     counts, episodes = statistics.latest()
