@@ -12,7 +12,6 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
 from lit_mtdqn.envs.observations import adapter_for
-from lit_mtdqn.functional.arrays import namespace_of
 from lit_mtdqn.types import Array, StepRow, TaskSpec
 
 
@@ -45,6 +44,7 @@ class TaskEnv:
         self._start = int(self._action_space.start)
         self._adapter = adapter_for(self.env.single_observation_space, task)
         self._static_mask = layout.action_mask(int(self._action_space.n))
+        self._xp: Any = np
         self._ended: Array = np.zeros(num_envs, bool)
         self._observation = layout.empty_observation(num_envs)
         self._mask: Array | None = None
@@ -68,7 +68,7 @@ class TaskEnv:
         """Step every copy by its action, integers [N] counted from 0."""
         chosen = action + self._start if self._start else action
         raw, reward, terminated, truncated, infos = self.env.step(chosen)
-        valid, both = ~self._ended, namespace_of(self._ended).logical_and
+        valid, both = ~self._ended, self._xp.logical_and
         terminated, truncated = both(terminated, valid), both(truncated, valid)
         ended = terminated | truncated
         row = StepRow(

@@ -28,6 +28,7 @@ class TensorTaskEnv(TaskEnv):
         self, task: str, spec: TaskSpec, num_envs: int, layout: Layout, device: torch.device
     ) -> None:
         super().__init__(task, spec, num_envs, layout, device=device)
+        self._xp = torch
         self._ended = torch.zeros(num_envs, dtype=torch.bool, device=device)
 
     def idle(self, action: Array) -> StepRow:

@@ -19,7 +19,7 @@ from lit_mtdqn.types import Array
 
 def namespace_of(array: Array) -> Any:
     """Return the module that has the functions of an array, `numpy` or `torch`."""
-    return torch if isinstance(array, Tensor) else np
+    return np if isinstance(array, np.ndarray) else torch
 
 
 def placed(array: np.ndarray, device: torch.device | str | None) -> Array:
@@ -29,10 +29,10 @@ def placed(array: np.ndarray, device: torch.device | str | None) -> Array:
 
 def cast(array: Array, dtype: str) -> Array:
     """Return a copy of a type such as `float32`, its last axis contiguous."""
-    if isinstance(array, Tensor):
-        layout = torch.contiguous_format
-        return array.to(getattr(torch, dtype), memory_format=layout, copy=True)
-    return array.astype(dtype, order="C")
+    if isinstance(array, np.ndarray):
+        return array.astype(dtype, "C")
+    layout = torch.contiguous_format
+    return array.to(getattr(torch, dtype), memory_format=layout, copy=True)
 
 
 def may_hold(mask: Array) -> bool:
@@ -55,10 +55,10 @@ def places_of(mask: Array, count: int | None = None) -> tuple[Array, ...]:
 
 def fill_(array: Array, where: Array, number: float) -> None:
     """Set an array to a number where a mask of its shape holds, in place."""
-    if isinstance(array, Tensor):
-        array.masked_fill_(where, number)
-    else:
+    if isinstance(array, np.ndarray):
         array[where] = number
+    else:
+        array.masked_fill_(where, number)
 
 
 def renew_(columns: Array, where: Array, draw: Callable[[int], Array]) -> None:
@@ -89,7 +89,7 @@ class Table:
 
     def beside(self, other: Array) -> Array:
         """Return them as an array, or as a tensor of the other's device."""
-        if not isinstance(other, Tensor):
+        if isinstance(other, np.ndarray):
             return self._array
         if other.device not in self._tensors:
             self._tensors[other.device] = torch.from_numpy(self._array).to(other.device)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.envs import TaskEnv
-from lit_mtdqn.functional.arrays import namespace_of, placed
+from lit_mtdqn.functional.arrays import placed
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
 from lit_mtdqn.types import ActionValues, Array, ExploringValues, LabelsTransitions, StepRow
 
@@ -55,6 +55,7 @@ class Collector:
         self.labeller = labeller
         self.exploration = exploration
         self._device = device
+        self._xp: Any = np if device is None else torch
         self._task = torch.tensor(list(task), device=device)
         self._static_mask = placed(action_mask[:, None], device)
         self._epsilon = epsilon
@@ -81,7 +82,7 @@ class Collector:
             seeds: Seed of each task's environments.
         """
         resets = [env.reset(seed) for env, seed in zip(self.envs, seeds, strict=True)]
-        observation = _stack([observation for observation, _ in resets])
+        observation = self._joined([observation for observation, _ in resets])
         mask = self._stack_masks([mask for _, mask in resets])
         while True:
             active = self._active()
@@ -124,8 +125,11 @@ class Collector:
     def _acting(self, observation: Array, active: Array | None) -> tuple[Tensor, Tensor]:
         """Return observations and numbers of the tasks that act."""
         if active is None:
-            return torch.as_tensor(observation), self._task
+            return self._as_tensor(observation), self._task
         return torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
+
+    def _as_tensor(self, observation: Array) -> Tensor:
+        return torch.from_numpy(observation) if self._device is None else observation
 
     def _for_all(self, rows: Tensor, active: Array | None) -> Array:
         """Return the rows of acting tasks as those of all S tasks, zeros for the others."""
@@ -145,10 +149,14 @@ class Collector:
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
         plain = (row[:7] for row in rows)
-        columns: list[Any] = [_stack(column) for column in zip(*plain, strict=True)]
+        columns: list[Any] = [self._joined(column) for column in zip(*plain, strict=True)]
         next_mask = self._stack_masks([row.next_action_mask for row in rows])
-        extra = {name: _stack([row.extra[name] for row in rows]) for name in rows[0].extra}
+        extra = {name: self._joined([row.extra[name] for row in rows]) for name in rows[0].extra}
         return StepRow._make((*columns, mask, next_mask, extra))
+
+    def _joined(self, arrays: Sequence[Array]) -> Array:
+        """Return what `stack` would, in half the time for small arrays."""
+        return self._xp.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
     def _stack_masks(self, masks: list[Array | None]) -> Array | None:
         """Return [S, N, A], or None if no task has a dynamic mask."""
@@ -157,8 +165,3 @@ class Collector:
         shape = (self._num_envs, self._static_mask.shape[-1])
         pairs = zip(masks, self._static_mask, strict=True)
         return np.stack([np.broadcast_to(s, shape) if m is None else m for m, s in pairs])
-
-
-def _stack(arrays: Sequence[Array]) -> Array:
-    """Return what `stack` would, in half the time for small arrays."""
-    return namespace_of(arrays[0]).concatenate(arrays).reshape(len(arrays), *arrays[0].shape)

@@ -4,7 +4,7 @@ import numpy as np
 
 from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import CYCLE_SECONDS, GREEN_SECONDS, YELLOW_SECONDS
-from lit_mtdqn.functional.arrays import Table, cast, namespace_of
+from lit_mtdqn.functional.arrays import Table, cast
 
 TIME_STEP = 0.2  # s
 ROAD_LENGTH = 80.0  # m
@@ -33,7 +33,7 @@ NUM_ACTIONS = 9
 
 def curvature(states: DrivingStates, position: Floats) -> Floats:
     """Return the road's curvature in 1/m at `position`, [..., num_envs] in m."""
-    sin = namespace_of(position).sin
+    sin = states.xp.sin
     bend = states.bend_size * sin(states.bend_rate * position + states.bend_phase)
     wave = states.wave_size * sin(states.wave_rate * position + states.wave_phase)
     return bend + wave
@@ -55,8 +55,8 @@ def pedestrian_walk(states: DrivingStates) -> tuple[Floats, Floats]:
 
 def drive(states: DrivingStates, actions: Integers) -> Floats:
     """Move the cars by one step in place and return how far along the road, [num_envs] in m."""
-    xp = namespace_of(states.values)
-    states.acceleration[:] = _acceleration(states.speed, actions)
+    xp = states.xp
+    states.acceleration[:] = _acceleration(states, actions)
     states.steering[:] = STEERINGS.beside(actions)[actions]
     faster = states.speed + TIME_STEP * states.acceleration
     states.speed[:] = faster.clip(0.0, MAX_SPEED)
@@ -70,7 +70,7 @@ def drive(states: DrivingStates, actions: Integers) -> Floats:
     return moved
 
 
-def _acceleration(speed: Floats, actions: Integers) -> Floats:
-    idle = (IDLE_SPEED - speed).clip(-ENGINE_BRAKING, IDLE_ACCELERATION)
+def _acceleration(states: DrivingStates, actions: Integers) -> Floats:
+    idle = (IDLE_SPEED - states.speed).clip(-ENGINE_BRAKING, IDLE_ACCELERATION)
     pedal = PEDALS.beside(actions)[actions]
-    return namespace_of(pedal).where(pedal == 0.0, idle, pedal)
+    return states.xp.where(pedal == 0.0, idle, pedal)

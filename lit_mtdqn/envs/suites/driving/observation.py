@@ -20,7 +20,7 @@ from lit_mtdqn.envs.suites.driving.dynamics import (
 from lit_mtdqn.envs.suites.driving.outcome import MAX_OFFSET
 from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
-from lit_mtdqn.functional.arrays import Table, cast, namespace_of
+from lit_mtdqn.functional.arrays import Table, cast
 
 OBSERVATION_SIZE = 20
 (
@@ -67,7 +67,7 @@ def observe(states: DrivingStates, task: DrivingTask, detection_range: float = m
         detection_range: m from the bumper to the line beyond which lights and pedestrians look as
             if they were absent.
     """
-    xp, shape = namespace_of(states.values), (OBSERVATION_SIZE, states.values.shape[1])
+    xp, shape = states.xp, (OBSERVATION_SIZE, states.values.shape[1])
     rows = xp.zeros(shape, dtype=xp.float64, device=states.values.device)
     rows[SPEED] = states.speed / MAX_SPEED
     rows[REMAINING_ROAD] = 1.0 - states.position / ROAD_LENGTH
@@ -84,7 +84,7 @@ def observe(states: DrivingStates, task: DrivingTask, detection_range: float = m
 
 def _observe_lane(states: DrivingStates, rows: Floats) -> None:
     bends = curvature(states, states.position + LOOK_AHEADS.beside(rows))
-    drift = states.speed * namespace_of(rows).sin(states.heading)
+    drift = states.speed * states.xp.sin(states.heading)
     in_a_second = states.offset + drift - 0.5 * states.speed**2 * bends[0]
     rows[OFFSET] = states.offset / MAX_OFFSET
     rows[HEADING] = states.heading / HEADING_SCALE
@@ -118,4 +118,4 @@ def _observe_pedestrian(states: DrivingStates, gap: Floats, in_range: Bools, row
 
 def _stopping_margin(states: DrivingStates, gap: Floats, ahead: Bools) -> Floats:
     stopping_distance = states.speed**2 / (2 * FIRM_BRAKING)
-    return namespace_of(gap).where(ahead, (gap - stopping_distance) / MARGIN_SCALE, 1.0)
+    return states.xp.where(ahead, (gap - stopping_distance) / MARGIN_SCALE, 1.0)

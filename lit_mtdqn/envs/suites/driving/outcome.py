@@ -12,7 +12,7 @@ from lit_mtdqn.envs.suites.driving.dynamics import (
 )
 from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
-from lit_mtdqn.functional.arrays import fill_, namespace_of
+from lit_mtdqn.functional.arrays import fill_
 
 MAX_OFFSET = (LANE_WIDTH - CAR_WIDTH) / 2  # m, where the wheels touch the lane's line
 CLOSE_DISTANCE = 1.9  # m sideways between the car's centre and the pedestrian
@@ -33,8 +33,7 @@ def judge(
         moved: m along the road in this step, [num_envs].
         seen_color: What the light showed when the driver chose its action, [num_envs].
     """
-    xp = namespace_of(moved)
-    outcome = xp.zeros_like(moved, dtype=xp.int64)
+    outcome = states.xp.zeros(len(moved), dtype=states.xp.int64, device=moved.device)
     fill_(outcome, states.position >= ROAD_LENGTH, SUCCESS)
     fill_(outcome, abs(states.offset) > MAX_OFFSET, LEFT_LANE)
     if task.has_light:

@@ -1,5 +1,6 @@
 """The state of a batch of episodes."""
 
+from lit_mtdqn.functional.arrays import namespace_of
 from lit_mtdqn.types import Array
 
 Floats = Array
@@ -18,6 +19,7 @@ class DrivingStates:
 
     Attributes:
         values: All rows.
+        xp: The module with their functions, `numpy` or `torch`.
         position: m along the road, of the car's centre.
         offset: m from the lane centre, left positive.
         heading: rad from the lane's direction, left positive.
@@ -39,7 +41,7 @@ class DrivingStates:
     """
 
     def __init__(self, values: Floats) -> None:
-        self.values = values
+        self.values, self.xp = values, namespace_of(values)
         (
             self.position,
             self.offset,

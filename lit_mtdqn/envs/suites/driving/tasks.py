@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lit_mtdqn.envs.suites.driving.states import NUM_ROWS, DrivingStates, Floats
-from lit_mtdqn.functional.arrays import Table, namespace_of
+from lit_mtdqn.functional.arrays import Table
 
 GREEN_SECONDS = 6.0
 YELLOW_SECONDS = 2.0
@@ -42,7 +42,7 @@ class DrivingTask:
         low, high = self._ranges.beside(uniform)
         drawn = DrivingStates(low + (high - low) * uniform)
         to_the_right = drawn.walk_direction < 0.0
-        drawn.walk_direction[:] = namespace_of(uniform).where(to_the_right, -1.0, 1.0)
+        drawn.walk_direction[:] = drawn.xp.where(to_the_right, -1.0, 1.0)
         return drawn.values
 
     @cached_property
