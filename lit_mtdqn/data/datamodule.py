@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.data.device import DeviceSource
 from lit_mtdqn.data.fragments import FragmentSource
 from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
 from lit_mtdqn.data.slots import Slot, is_acting
-from lit_mtdqn.envs import TaskEnv, probe_tasks
+from lit_mtdqn.envs import TaskEnv, TensorTaskEnv, check_device_form, probe_tasks
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.replay import (
     Prioritisation,
@@ -38,6 +40,7 @@ from lit_mtdqn.replay import (
 from lit_mtdqn.rollout import (
     Boltzmann,
     Collector,
+    DeviceStatistics,
     EpisodeStatistics,
     EpsilonGreedy,
     ReturnTracker,
@@ -110,6 +113,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         keeps_replays: Whether updates learn from replays. If not, as `PQN` asks for, they learn
             from the phase just played: from each transition `replay_ratio` x `batch_size` times, in
             random order, before it is forgotten.
+        device_resident: Whether training plays, folds and remembers on the learner's device, where
+            environments are tensors; evaluation plays arrays as ever. It needs environments whose
+            batched form takes a `device`, and `replay_storage: device`. What it pays grows with
+            `num_envs`.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -140,6 +147,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         prioritisation: Prioritisation | None = None,
         boltzmann: Boltzmann | None = None,
         keeps_replays: bool = True,
+        device_resident: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -164,6 +172,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.sampler = sampler or EveryTask()
         self.prioritisation = prioritisation
         self.keeps_replays = keeps_replays
+        self.device_resident = device_resident
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
@@ -217,10 +226,14 @@ class RolloutDataModule(lightning.LightningDataModule):
         for name in ("num_envs", "batch_size", "replay_capacity"):
             value = getattr(self, name)
             require(value % ranks == 0, name, f"be divisible by the {ranks} ranks", value)
+        if self.device_resident:
+            must = "be one whose tensors may be float64 where `data.device_resident` is true"
+            kind = self._device.type
+            require(kind != "mps", "trainer.accelerator", must, kind)
         self._require_same_labels()
         self.slots = self._make_slots(ranks, rank)
         self._training_envs = [
-            TaskEnv(slot.task, slot.spec, self.num_envs // ranks, self.layout)
+            self._make_training_env(slot, self.num_envs // ranks)
             for slot in self.slots
             if slot.acts
         ]
@@ -349,6 +362,8 @@ class RolloutDataModule(lightning.LightningDataModule):
             check_folder(self.replay_folder)
         if not self.keeps_replays:
             self._check_without_replays()
+        if self.device_resident:
+            self._check_on_device()
         self._check_budget()
 
     def _check_without_replays(self) -> None:
@@ -375,6 +390,22 @@ class RolloutDataModule(lightning.LightningDataModule):
             must = f"be null {why}"
             key = spec.cumulants_key
             require(key is None, f"tasks.{name}.cumulants_key", must, key)
+
+    def _check_on_device(self) -> None:
+        """Refuse what would have to look at rows while they are played."""
+        when = "where `device_resident` is true"
+        storage, kept = self.replay_storage, self.keeps_replays
+        require(storage == "device", "replay_storage", f"be device {when}", storage)
+        require(kept, "keeps_replays", f"be true {when}", kept)
+        must = f"be null {when}"
+        is_plain = type(self.exploration) is EpsilonGreedy
+        require(is_plain, "boltzmann", must, self.exploration)
+        steers = getattr(self.sampler, "steers", "updates")
+        require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
+        acting = {name: spec for name, spec in self.tasks.items() if is_acting(spec)}
+        require(bool(acting), "tasks", f"hold a task that acts {when}", list(self.tasks))
+        for name, spec in acting.items():
+            check_device_form(name, spec)
 
     def _bind_sampler(self) -> None:
         learning = [name for name, spec in self.tasks.items() if spec.learns]
@@ -453,9 +484,19 @@ class RolloutDataModule(lightning.LightningDataModule):
         must = f"exceed the {made} updates {again}"
         require(updates is None or updates > made, "total_updates", must, updates)
 
-    def _make_slots(self, ranks: int, rank: int) -> list[Slot]:
+    @property
+    def _device(self) -> torch.device:
+        """The learner's device."""
         trainer = self.trainer
-        device = "cpu" if trainer is None else trainer.strategy.root_device
+        return torch.device("cpu") if trainer is None else trainer.strategy.root_device
+
+    def _make_training_env(self, slot: Slot, num_envs: int) -> TaskEnv:
+        if self.device_resident:
+            return TensorTaskEnv(slot.task, slot.spec, num_envs, self.layout, self._device)
+        return TaskEnv(slot.task, slot.spec, num_envs, self.layout)
+
+    def _make_slots(self, ranks: int, rank: int) -> list[Slot]:
+        trainer, device = self.trainer, self._device
         local_ranks = 1 if trainer is None or ranks == 1 else trainer.num_devices
         storage, layout = self.replay_storage, self.layout
         own = self.replay_capacity // ranks if self.keeps_replays else 1
@@ -511,11 +552,15 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._collector = self._make_collector(acting, rank)
             seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
             stream = self._collector.steps(seeds)
-        make = PhaseSource if self.keeps_replays else FragmentSource
+        make: Callable[..., PhaseSource] = PhaseSource if self.keeps_replays else FragmentSource
+        count: Callable[..., EpisodeStatistics] = EpisodeStatistics
+        if self.device_resident:
+            make = partial(DeviceSource, device=self._device)
+            count = partial(DeviceStatistics, device=self._device)
         return make(
             self.slots,
             stream,
-            EpisodeStatistics(
+            count(
                 [slot.task for slot in acting],
                 self.num_envs // ranks,
                 [slot.spec.success_key is not None for slot in acting],
@@ -554,6 +599,8 @@ class RolloutDataModule(lightning.LightningDataModule):
         learner = None if self.trainer is None else self.trainer.lightning_module
         if not getattr(learner, "needs_returns", False):
             return None
+        must = "be false where the learner scales values by returns"
+        require(not self.device_resident, "device_resident", must, self.device_resident)
         return ReturnTracker([slot.spec for slot in acting], num_envs)
 
     def _make_collector(self, acting: list[Slot], rank: int) -> Collector:
@@ -568,6 +615,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             [training_seed(self._run_seed, f"exploration {slot.task}", rank) for slot in acting],
             lambda: None if self.source is None else self.source.active,
             self._labeller,
+            self._device if self.device_resident else None,
         )
 
     def epsilon_of(self, task: str) -> float:

@@ -13,7 +13,16 @@ from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.replay import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker
-from lit_mtdqn.types import Clock, Feedback, Phase, ReturnSums, StepRow, TaskScores, Transition
+from lit_mtdqn.types import (
+    Array,
+    Clock,
+    Feedback,
+    Phase,
+    ReturnSums,
+    StepRow,
+    TaskScores,
+    Transition,
+)
 
 SumOverRanks = Callable[[Tensor], Tensor]
 
@@ -38,6 +47,7 @@ class PhaseSource:
             beside a task that forbids actions; None if none does.
         returns: Sums up the acting slots' returns; None if no one asks.
         labels: Names of what is stored with each transition besides.
+        device: Where rows are, if they are tensors; None for arrays.
         seed: Seed of the sampler's draws.
 
     Attributes:
@@ -63,6 +73,7 @@ class PhaseSource:
         action_mask: Tensor | None = None,
         returns: ReturnTracker | None = None,
         labels: Sequence[str] = (),
+        device: torch.device | None = None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
@@ -73,7 +84,8 @@ class PhaseSource:
         self._returns = returns
         self._columns = {*Transition._fields, *MASKS, CUMULANTS, *labels}
         self._stream = stream
-        self._accumulator = TransitionAccumulator([slot.spec for slot in self.acting], labels)
+        specs = [slot.spec for slot in self.acting]
+        self._accumulator = TransitionAccumulator(specs, labels, device)
         self._sampler = sampler
         self._scores = scores
         self._clock = clock
@@ -148,7 +160,7 @@ class PhaseSource:
             return
         before = [self._clock.env_steps[slot.task] for slot in self.acting]
         ended = self._ended_episodes()
-        valid = np.zeros(len(self.acting), np.int64)
+        valid = self._no_steps()
         for step in range(self._vector_steps if steps is None else max(steps)):
             self.active = None if steps is None else np.greater(steps, step)
             row = next(self._stream)
@@ -158,7 +170,9 @@ class PhaseSource:
             self._keep(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
-            self._count(before, (valid * self._world_size).tolist())
+            steps_so_far = self._steps_so_far(valid, step)
+            self._count(before, (steps_so_far * self._world_size).tolist())
+        valid = self._settled(valid)
         counts = torch.from_numpy(np.stack([valid, self._ended_episodes() - ended]))
         steps_made, episodes = self._sum_over_ranks(counts).tolist()
         self._count(before, steps_made)
@@ -166,13 +180,28 @@ class PhaseSource:
             self._clock.episodes[slot.task] = self._clock.episodes.get(slot.task, 0) + count
         self._remember()
 
+    def _no_steps(self) -> Array:
+        """Return what the valid steps of each acting slot are added to, [S]."""
+        return np.zeros(len(self.acting), np.int64)
+
+    def _steps_so_far(self, valid: Array, step: int) -> Array:
+        """Return the steps of each acting slot in this phase, at its vector step, [S]."""
+        return valid
+
+    def _settled(self, valid: Array) -> Array:
+        """Return the steps of each acting slot in a phase that has been played, [S]."""
+        return valid
+
     def _keep(self, row: StepRow) -> None:
         """Take a vector step."""
         self._accumulator.add(row)
 
     def _remember(self) -> None:
         """Store the transitions that are complete."""
-        for slot, transitions in zip(self.acting, self._accumulator.emit(), strict=True):
+        self._extend(self._accumulator.emit())
+
+    def _extend(self, emitted: Sequence[dict[str, Array]]) -> None:
+        for slot, transitions in zip(self.acting, emitted, strict=True):
             slot.replay.extend(transitions)
 
     def _count(self, before: list[int], steps: list[int]) -> None:
@@ -202,8 +231,9 @@ class PhaseSource:
             self._scores.add_score(task, score)
 
     def _score_errors(self, feedback: Feedback) -> None:
-        errors = feedback.priority.mean(-1).cpu().double()
-        places = feedback.task.cpu()
+        means = feedback.priority.mean(-1)
+        # Together, because each transfer from a device waits for all that it has been told to do.
+        errors, places = torch.stack((means, feedback.task.to(means.dtype))).cpu().double()
         # Ranks may have learned unlike tasks.
         groups = [errors[places == slot.index] for slot in self.learning]
         rows = [(float(own.sum()), own.numel()) for own in groups]
@@ -256,12 +286,13 @@ class PhaseSource:
             if not len(places):
                 continue
             drawn = slot.replay.sample(len(places) * self._batch_size)
+            places = places.to(slot.replay.device)
             for name, rows in self._completed(slot, drawn).items():
                 row = rows.shape[1:]
                 if name not in columns:
                     columns[name] = rows.new_empty(len(order), self._batch_size, *row)
                 blocks = rows.view(len(places), self._batch_size, *row)
-                columns[name].index_copy_(0, places.to(rows.device), blocks)
+                columns[name].index_copy_(0, places, blocks)
         return {
             name: column.view(*groups.shape, *column.shape[1:]) for name, column in columns.items()
         }

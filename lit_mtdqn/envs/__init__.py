@@ -2,14 +2,17 @@
 
 from lit_mtdqn.envs import suites as suites
 from lit_mtdqn.envs.layout import Layout, probe_tasks
-from lit_mtdqn.envs.making import make_single_env, make_vector_env
+from lit_mtdqn.envs.making import check_device_form, make_single_env, make_vector_env
 from lit_mtdqn.envs.observations import ObservationAdapter
 from lit_mtdqn.envs.task_env import TaskEnv
+from lit_mtdqn.envs.tensor_task_env import TensorTaskEnv
 
 __all__ = [
     "Layout",
     "ObservationAdapter",
     "TaskEnv",
+    "TensorTaskEnv",
+    "check_device_form",
     "make_single_env",
     "make_vector_env",
     "probe_tasks",

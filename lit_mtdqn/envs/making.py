@@ -91,6 +91,29 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
+def check_device_form(task: str, spec: TaskSpec) -> None:
+    """Refuse a task whose environment cannot be kept on a device.
+
+    Args:
+        task: Name used in complaints.
+        spec: The task.
+
+    Raises:
+        ValueError: If it has no batched form that takes a `device`, or something rules that out.
+    """
+    where, when = f"tasks.{task}", "where `device_resident` is true"
+    require(not spec.wrappers, f"{where}.wrappers", f"be empty {when}", spec.wrappers)
+    backends = ("auto", "vector")
+    must = f"be one of {', '.join(backends)} {when}"
+    require(spec.backend in backends, f"{where}.backend", must, spec.backend)
+    for name in ("action_mask_key", "cumulants_key"):
+        key = getattr(spec, name)
+        require(key is None, f"{where}.{name}", f"be null {when}", key)
+    make = _batched_maker(find_environment(task, spec.env))
+    takes = make is not None and "device" in inspect.signature(make).parameters
+    require(takes, f"{where}.env", f"have a batched form that takes a `device` {when}", spec.env)
+
+
 def _make_elsewhere(source: Any, task: str, spec: TaskSpec, **kwargs: Any) -> Env:
     """Build one copy in a process to which an id may be new."""
     if isinstance(source, EnvSpec):
@@ -111,7 +134,7 @@ def _batched_form(
         make: Callable[..., Any] = partial(
             gymnasium.make_vec, source.id, vectorization_mode="vector_entry_point"
         )
-    elif isinstance(source, type) and issubclass(source, VectorEnv):
+    elif _batched_maker(source) is not None:
         # There are no single copies that a wrapper could limit.
         require(
             spec.time_limit is None or _takes_time_limit(source),
@@ -136,13 +159,20 @@ def _has_batched_form(source: EnvSpec, time_limit: int | None) -> bool:
 
     Gymnasium limits single copies by a wrapper, but leaves it to a batched form to limit itself.
     """
-    entry_point: Any = source.vector_entry_point
-    if entry_point is None or source.additional_wrappers:
+    make = _batched_maker(source)
+    if make is None or source.additional_wrappers:
         return False
     if time_limit is None and source.max_episode_steps is None:
         return True
-    make = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     return _takes_time_limit(make)
+
+
+def _batched_maker(source: EnvSpec | Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return what makes an environment's batched form, or None if it has none."""
+    if not isinstance(source, EnvSpec):
+        return source if isinstance(source, type) and issubclass(source, VectorEnv) else None
+    entry_point: Any = source.vector_entry_point
+    return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
 def _takes_time_limit(make: Callable[..., Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
 from lit_mtdqn.envs.observations import adapter_for
-from lit_mtdqn.types import StepRow, TaskSpec
-
-Array = np.ndarray
+from lit_mtdqn.types import Array, StepRow, TaskSpec
 
 
 class TaskEnv:
@@ -45,7 +44,8 @@ class TaskEnv:
         self._start = int(self._action_space.start)
         self._adapter = adapter_for(self.env.single_observation_space, task)
         self._static_mask = layout.action_mask(int(self._action_space.n))
-        self._ended = np.zeros(num_envs, bool)
+        self._xp: Any = np
+        self._ended: Array = np.zeros(num_envs, bool)
         self._observation = layout.empty_observation(num_envs)
         self._mask: Array | None = None
         self._no_cumulants: dict[str, Array] = {}
@@ -68,14 +68,13 @@ class TaskEnv:
         """Step every copy by its action, integers [N] counted from 0."""
         chosen = action + self._start if self._start else action
         raw, reward, terminated, truncated, infos = self.env.step(chosen)
-        valid = ~self._ended
-        terminated = np.logical_and(terminated, valid)
-        truncated = np.logical_and(truncated, valid)
+        valid, both = ~self._ended, self._xp.logical_and
+        terminated, truncated = both(terminated, valid), both(truncated, valid)
         ended = terminated | truncated
         row = StepRow(
             observation=self._observation,
             action=action,
-            reward=np.multiply(reward, valid, dtype=np.float32),
+            reward=self._where_valid(reward, valid),
             terminated=terminated,
             truncated=truncated,
             next_observation=self._padded(raw),
@@ -112,20 +111,22 @@ class TaskEnv:
         get = getattr(self.env.unwrapped, "get_state", None)
         if get is None:
             return None
-        mask = None if self._mask is None else self._mask.copy()
-        own = {"observation": self._observation.copy(), "ended": self._ended.copy(), "mask": mask}
-        return {**own, "env": get()}
+        own = {"observation": self._observation, "ended": self._ended, "mask": self._mask}
+        return {**deepcopy(own), "env": get()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from what `get_state` returned."""
         self.env.unwrapped.set_state(state["env"])  # type: ignore[attr-defined]
-        self._observation = state["observation"].copy()
-        self._ended = state["ended"].copy()
-        self._mask = None if state["mask"] is None else state["mask"].copy()
+        self._observation = deepcopy(state["observation"])
+        self._ended = deepcopy(state["ended"])
+        self._mask = deepcopy(state["mask"])
 
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+    def _where_valid(self, reward: Array, valid: Array) -> Array:
+        return np.multiply(reward, valid, dtype=np.float32)
 
     def _padded(self, raw: Any) -> Array:
         observation = self._adapter.convert(raw)

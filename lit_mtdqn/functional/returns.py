@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Array = np.ndarray
+from lit_mtdqn.functional.arrays import namespace_of
+from lit_mtdqn.types import Array
 
 
 class Folded(NamedTuple):
@@ -34,6 +35,7 @@ def fold_n_step(
     *,
     gamma: Array | float,
     n_step: Array | int,
+    horizon: int | None = None,
 ) -> Folded:
     """Fold up to `n_step` rewards from each row on, never across the end of an episode.
 
@@ -46,27 +48,27 @@ def fold_n_step(
         truncated: [L, ...].
         gamma: Discount per step, broadcastable to [...].
         n_step: Largest number of rows per fold, broadcastable to [...].
+        horizon: The largest `n_step`, which tensors would have to be asked for; None looks.
 
     References:
         Sutton 1988, "Learning to Predict by the Methods of Temporal Differences"; Hessel et al.
         2018, "Rainbow", section "Multi-step learning", https://arxiv.org/abs/1710.02298.
     """
-    length = reward.shape[0]
-    horizon = int(np.max(n_step))
+    xp, length = namespace_of(reward), reward.shape[0]
+    horizon = int(np.max(n_step)) if horizon is None else horizon
     ended = terminated | truncated
-    folded_reward = np.zeros(reward.shape, np.float32)
-    discount = np.ones(reward.shape, np.float32)
-    last = np.broadcast_to(np.arange(length).reshape(-1, *[1] * (reward.ndim - 1)), reward.shape)
-    last = last.copy()
-    going = np.ones(reward.shape, bool)
+    folded_reward = xp.zeros_like(reward, dtype=xp.float32)
+    discount = xp.ones_like(reward, dtype=xp.float32)
+    last = xp.cumsum(xp.ones_like(reward, dtype=xp.int64), 0) - 1
+    going = xp.ones_like(reward, dtype=xp.bool)
     for step in range(min(horizon, length)):
         rows = slice(0, length - step)
         here = going[rows]
-        folded_reward[rows] += np.where(here, discount[rows] * reward[step:], 0.0)
-        factor = np.where(terminated[step:], 0.0, gamma)
-        discount[rows] = np.where(here, discount[rows] * factor, discount[rows])
+        folded_reward[rows] += xp.where(here, discount[rows] * reward[step:], 0.0)
+        factor = xp.where(terminated[step:], 0.0, gamma)
+        discount[rows] = xp.where(here, discount[rows] * factor, discount[rows])
         last[rows] += here & (step > 0)
-        going[rows] = here & ~ended[step:] & (step + 1 < np.asarray(n_step))
+        going[rows] = here & ~ended[step:] & (n_step > step + 1)
     return Folded(folded_reward, discount, last, ~going)
 
 

@@ -7,11 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from lit_mtdqn.functional.arrays import namespace_of, placed, places_of
 from lit_mtdqn.functional.returns import fold_n_step
-from lit_mtdqn.types import StepRow, TaskSpec
+from lit_mtdqn.types import Array, StepRow, TaskSpec
 
-Array = np.ndarray
 MASKS = ("action_mask", "next_action_mask")
 CUMULANTS = "cumulants"
 
@@ -36,24 +37,31 @@ class TransitionAccumulator:
       observation when that row is in.
     - Other steps wait, also across `emit` calls, so the borders of phases leave no trace.
     - A vector step in which no copy of a task made a transition is no time for that task: a task
-      that stands still for a while goes on as if nothing had been.
+      that stands still for a while goes on as if nothing had been. On a device none may.
 
     Rewards are clipped per step, before they are folded.
 
     Args:
         specs: The acting tasks, in the order of the rows' first axis.
         labels: Names of what transitions take along of `StepRow.extra`, as it was at `observation`.
+        device: Where rows are, if they are tensors; None for arrays.
     """
 
-    def __init__(self, specs: Sequence[TaskSpec], labels: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        specs: Sequence[TaskSpec],
+        labels: Collection[str] = (),
+        device: torch.device | None = None,
+    ) -> None:
         self._labels = labels
         self._kept = {*labels, CUMULANTS}
-        self._gamma = np.array([[spec.gamma] for spec in specs], np.float32)
-        self._n_step = np.array([[spec.n_step] for spec in specs])
-        self._low, self._high = reward_bounds(specs)
+        self._gamma = placed(np.array([[spec.gamma] for spec in specs], np.float32), device)
+        self._n_step = placed(np.array([[spec.n_step] for spec in specs], np.int64), device)
+        self._low, self._high = (placed(bound, device) for bound in reward_bounds(specs))
         self._carry = max((spec.n_step for spec in specs), default=1) - 1
         self._rows: list[StepRow] = []
         self._fresh = 0
+        self._window: _Window | None = None
 
     def add(self, row: StepRow) -> None:
         """Take the next vector step of all tasks, arrays [S, N, ...]."""
@@ -61,8 +69,16 @@ class TransitionAccumulator:
         self._rows.append(row._replace(extra=kept))
         self._fresh += 1
 
-    def emit(self) -> list[dict[str, Array]]:
+    def fold(self) -> Array:
+        """Return how many of each task's transitions were completed since the last `emit`, [S]."""
+        self._window = self._fold()
+        return self._window.emitted.sum((0, 2))
+
+    def emit(self, counts: Sequence[int] | None = None) -> list[dict[str, Array]]:
         """Return each task's transitions that were completed since the last call.
+
+        Args:
+            counts: What `fold` has returned, on the host; None where rows are arrays.
 
         Returns:
             For every task the arrays `observation`, `action`, `reward`, `discount`,
@@ -71,39 +87,47 @@ class TransitionAccumulator:
         """
         if not self._rows:
             return [{} for _ in self._gamma]
-        window = self._fold()
-        transitions = [self._transitions(window, slot) for slot in range(len(self._gamma))]
+        window = self._window or self._fold()
+        self._window = None
+        transitions = [
+            self._transitions(window, slot, None if counts is None else counts[slot])
+            for slot in range(len(self._gamma))
+        ]
         self._rows = self._rows[-self._carry :] if self._carry else []
         self._fresh = 0
         return transitions
 
     def _fold(self) -> _Window:
         rows = stack_rows(self._rows)
-        stands: Array = np.logical_not(rows.valid.any(-1))
-        fresh = self._fresh - stands[len(stands) - self._fresh :].sum(0)[:, None]
-        if stands.any():
-            # First, where no fold that starts later can reach them.
-            rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
-            self._rows = _unstack_rows(rows)
+        xp = namespace_of(rows.valid)
+        fresh = self._fresh
+        if xp is np:
+            stands = ~rows.valid.any(-1)
+            fresh = fresh - stands[len(stands) - fresh :].sum(0)[:, None]
+            if stands.any():
+                # First, where no fold that starts later can reach them.
+                rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
+                self._rows = _unstack_rows(rows)
         fold = partial(
             fold_n_step,
             terminated=rows.terminated,
             truncated=rows.truncated,
             gamma=self._gamma,
             n_step=self._n_step,
+            horizon=self._carry + 1,
         )
-        folded = fold(np.clip(rows.reward, self._low, self._high))
+        folded = fold(xp.clip(rows.reward, self._low, self._high))
         cumulants = None
         if CUMULANTS in rows.extra:
-            each = np.moveaxis(rows.extra[CUMULANTS], -1, 0)
-            cumulants = np.stack([fold(column).reward for column in each], -1)
+            each = xp.moveaxis(rows.extra[CUMULANTS], -1, 0)
+            cumulants = xp.stack([fold(column).reward for column in each], -1)
         # A fold that ended before the fresh rows was emitted by an earlier call.
         is_new = folded.last >= len(self._rows) - fresh
         emitted = folded.complete & is_new & rows.valid
         return _Window(rows, folded.reward, cumulants, folded.discount, folded.last, emitted)
 
-    def _transitions(self, window: _Window, slot: int) -> dict[str, Array]:
-        time, env = np.nonzero(window.emitted[:, slot])
+    def _transitions(self, window: _Window, slot: int, count: int | None) -> dict[str, Array]:
+        time, env = places_of(window.emitted[:, slot], count)
         start = (time, slot, env)
         end = (window.last[start], slot, env)
         rows = window.rows
@@ -123,7 +147,7 @@ class TransitionAccumulator:
         return arrays
 
 
-def reward_bounds(specs: Sequence[TaskSpec]) -> tuple[Array, Array]:
+def reward_bounds(specs: Sequence[TaskSpec]) -> tuple[np.ndarray, np.ndarray]:
     """Return between what single rewards of each task are clipped, two arrays [S, 1]."""
     clips = [spec.reward_clip or (-np.inf, np.inf) for spec in specs]
     low, high = np.array(clips, np.float32).reshape(-1, 2).T[..., None]
@@ -132,9 +156,10 @@ def reward_bounds(specs: Sequence[TaskSpec]) -> tuple[Array, Array]:
 
 def stack_rows(rows: list[StepRow]) -> StepRow:
     """Return vector steps [S, N, ...] as one of leading shape [L, S, N]."""
+    stack = namespace_of(rows[0].valid).stack
     fields = list(zip(*(row[:-1] for row in rows), strict=True))
-    stacked = [None if column[0] is None else np.stack(column) for column in fields]
-    extra = {name: np.stack([row.extra[name] for row in rows]) for name in rows[0].extra}
+    stacked = [None if column[0] is None else stack(column) for column in fields]
+    extra = {name: stack([row.extra[name] for row in rows]) for name in rows[0].extra}
     return StepRow._make((*stacked, extra))
 
 

@@ -18,9 +18,8 @@ from torchrl import logger as torchrl_logger
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
-from lit_mtdqn.types import require
+from lit_mtdqn.types import Array, require
 
-Array = np.ndarray
 MANIFEST = "replay.json"
 CHECKED_AT_ONCE = 2**24  # bytes
 StorageKind = Literal["ram", "disk", "device"]
@@ -112,7 +111,7 @@ class Replay:
         return len(self._buffer)
 
     def extend(self, transitions: dict[str, Array]) -> None:
-        """Append transitions, arrays of one length by name; none is fine.
+        """Append transitions, arrays or tensors of one length by name; none is fine.
 
         Only the newest `capacity` of them are kept.
         """
@@ -120,7 +119,7 @@ class Replay:
         if rows == 0:
             return
         newest = slice(max(rows - self.capacity, 0), rows)
-        tensors = {name: torch.from_numpy(array[newest]) for name, array in transitions.items()}
+        tensors = {name: torch.as_tensor(array[newest]) for name, array in transitions.items()}
         count = min(rows, self.capacity)
         if len(self) < self.capacity:
             self._columns = {}

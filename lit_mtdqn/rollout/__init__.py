@@ -2,6 +2,7 @@
 
 from lit_mtdqn.rollout.boltzmann import Boltzmann
 from lit_mtdqn.rollout.collector import Collector
+from lit_mtdqn.rollout.device_statistics import DeviceStatistics
 from lit_mtdqn.rollout.evaluation import (
     gather_episodes,
     make_evaluation_env,
@@ -16,6 +17,7 @@ from lit_mtdqn.rollout.statistics import EpisodeStatistics
 __all__ = [
     "Boltzmann",
     "Collector",
+    "DeviceStatistics",
     "EpisodeStatistics",
     "EpsilonGreedy",
     "ReturnTracker",

@@ -41,12 +41,13 @@ class Boltzmann(EpsilonGreedy):
 
     def act(self, q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
         """Return actions [S, N]."""
-        explored = self.select(None, mask, epsilon, draws)
+        explored: Array = self.select(None, mask, epsilon, draws)
         if q_values is None:
             return explored
         temperature = np.full(len(epsilon), self.temperature)
         drawn = self.draw(q_values, mask, temperature, draws, relative=self.relative)
-        return np.where(draws[0] < epsilon[:, None], explored, drawn)
+        actions: Array = np.where(draws[0] < epsilon[:, None], explored, drawn)
+        return actions
 
     @staticmethod
     def draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,9 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.functional.arrays import placed
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
-from lit_mtdqn.types import ActionValues, ExploringValues, LabelsTransitions, StepRow
-
-Array = np.ndarray
+from lit_mtdqn.types import ActionValues, Array, ExploringValues, LabelsTransitions, StepRow
 
 
 class Collector:
@@ -33,6 +33,8 @@ class Collector:
         active: Returns which tasks act in the next step, [S]; None for all. The others stand still
             and their rows are not valid.
         labeller: Says what is to be stored with each transition; None for nothing.
+        device: Where everything stays as tensors; None for environments of arrays. All tasks act
+            there in every step.
     """
 
     def __init__(
@@ -46,17 +48,20 @@ class Collector:
         seeds: Sequence[int],
         active: Callable[[], Array | None] = lambda: None,
         labeller: LabelsTransitions | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.envs = envs
         self.policy = policy
         self.labeller = labeller
         self.exploration = exploration
-        self._task = torch.tensor(list(task))
-        self._static_mask = action_mask[:, None]
+        self._device = device
+        self._xp: Any = np if device is None else torch
+        self._task = torch.tensor(list(task), device=device)
+        self._static_mask = placed(action_mask[:, None], device)
         self._epsilon = epsilon
         self._active = active
         self._num_envs = envs[0].num_envs
-        self._draws = ExplorationDraws(seeds, self._num_envs)
+        self._draws = ExplorationDraws(seeds, self._num_envs, device)
 
     @property
     def policy(self) -> ActionValues:
@@ -77,7 +82,7 @@ class Collector:
             seeds: Seed of each task's environments.
         """
         resets = [env.reset(seed) for env, seed in zip(self.envs, seeds, strict=True)]
-        observation = np.stack([observation for observation, _ in resets])
+        observation = self._joined([observation for observation, _ in resets])
         mask = self._stack_masks([mask for _, mask in resets])
         while True:
             active = self._active()
@@ -95,25 +100,45 @@ class Collector:
         values = None
         if epsilon.min() < 1.0:
             values = self._values_of(observation, active)
-        return self.exploration.act(values, allowed, epsilon, self._draws())
+        return self.exploration.act(values, allowed, self._beside(epsilon), self._draws())
+
+    def _beside(self, epsilon: np.ndarray) -> Array:
+        """Return epsilons where the values are."""
+        if self._device is None:
+            return epsilon
+        # As arguments of kernels, which nothing waits for; a copy would.
+        full = partial(torch.full, (), dtype=torch.float64, device=self._device)
+        return torch.stack([full(own) for own in epsilon.tolist()])
 
     def _values_of(self, observation: Array, active: Array | None) -> Array:
         """Return action values [S, N, A]; zeros for tasks that stand still."""
         asked = self._values(*self._acting(observation, active))
-        return _for_all(asked, active)
+        return self._for_all(asked, active)
 
     def _labels_of(
         self, labeller: LabelsTransitions, observation: Array, active: Array | None
     ) -> dict[str, Array]:
         """Return labels [S, N, ...] by name; zeros for tasks that stand still."""
         found = labeller.labels_of(*self._acting(observation, active))
-        return {name: _for_all(labels, active) for name, labels in found.items()}
+        return {name: self._for_all(labels, active) for name, labels in found.items()}
 
     def _acting(self, observation: Array, active: Array | None) -> tuple[Tensor, Tensor]:
         """Return observations and numbers of the tasks that act."""
         if active is None:
-            return torch.from_numpy(observation), self._task
+            return self._as_tensor(observation), self._task
         return torch.from_numpy(observation[active]), self._task[torch.from_numpy(active)]
+
+    def _as_tensor(self, observation: Array) -> Tensor:
+        return torch.from_numpy(observation) if self._device is None else observation
+
+    def _for_all(self, rows: Tensor, active: Array | None) -> Array:
+        """Return the rows of acting tasks as those of all S tasks, zeros for the others."""
+        found: Array = rows.cpu().numpy() if self._device is None else rows
+        if active is None:
+            return found
+        every = np.zeros((len(active), *found.shape[1:]), found.dtype)
+        every[active] = found
+        return every
 
     def _step(self, action: Array, active: Array | None) -> list[StepRow]:
         pairs = list(zip(self.envs, action, strict=True))
@@ -124,10 +149,14 @@ class Collector:
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
         plain = (row[:7] for row in rows)
-        columns: list[Any] = [_stack(column) for column in zip(*plain, strict=True)]
+        columns: list[Any] = [self._joined(column) for column in zip(*plain, strict=True)]
         next_mask = self._stack_masks([row.next_action_mask for row in rows])
-        extra = {name: _stack([row.extra[name] for row in rows]) for name in rows[0].extra}
+        extra = {name: self._joined([row.extra[name] for row in rows]) for name in rows[0].extra}
         return StepRow._make((*columns, mask, next_mask, extra))
+
+    def _joined(self, arrays: Sequence[Array]) -> Array:
+        """Return what `stack` would, in half the time for small arrays."""
+        return self._xp.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
     def _stack_masks(self, masks: list[Array | None]) -> Array | None:
         """Return [S, N, A], or None if no task has a dynamic mask."""
@@ -136,18 +165,3 @@ class Collector:
         shape = (self._num_envs, self._static_mask.shape[-1])
         pairs = zip(masks, self._static_mask, strict=True)
         return np.stack([np.broadcast_to(s, shape) if m is None else m for m, s in pairs])
-
-
-def _for_all(rows: Tensor, active: Array | None) -> Array:
-    """Return the rows of acting tasks as those of all S tasks, zeros for the others."""
-    found = rows.cpu().numpy()
-    if active is None:
-        return found
-    every = np.zeros((len(active), *found.shape[1:]), found.dtype)
-    every[active] = found
-    return every
-
-
-def _stack(arrays: Sequence[Array]) -> Array:
-    """Return what `np.stack` would, in half the time for small arrays."""
-    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)

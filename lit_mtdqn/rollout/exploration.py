@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import torch
 
-from lit_mtdqn.types import Schedule, value_at
-
-Array = np.ndarray
+from lit_mtdqn.functional.arrays import cast, namespace_of
+from lit_mtdqn.functional.draws import TensorGenerator
+from lit_mtdqn.types import Array, Schedule, value_at
 
 
 class EpsilonGreedy:
@@ -44,15 +46,17 @@ class EpsilonGreedy:
             epsilon: Probability of a random action by task, [S].
             draws: Uniform numbers in [0, 1), [2, S, N]: whether to explore, and which action.
         """
+        xp = namespace_of(draws)
         coin, choice = draws
-        masked = not mask.all()
-        explored: Array = (choice * (mask.sum(-1) if masked else mask.shape[-1])).astype(np.int64)
+        # To look at a tensor's mask would wait for its device.
+        masked = xp is torch or not mask.all()
+        explored = cast(choice * (mask.sum(-1) if masked else mask.shape[-1]), "int64")
         if masked:
-            explored = (mask.cumsum(-1) > explored[..., None]).argmax(-1)
+            explored = (mask.cumsum(-1) <= explored[..., None]).sum(-1)
         if q_values is None:
             return explored
-        values = np.where(mask, q_values, -np.inf) if masked else q_values
-        return np.where(coin < epsilon[:, None], explored, values.argmax(-1))
+        values = xp.where(mask, q_values, -np.inf) if masked else q_values
+        return xp.where(coin < epsilon[:, None], explored, values.argmax(-1))
 
 
 class ExplorationDraws:
@@ -64,22 +68,27 @@ class ExplorationDraws:
     Args:
         seeds: Seed of each task.
         num_envs: N.
+        device: Where they are drawn, as tensors; None draws arrays.
     """
 
     # Steps drawn at a time, because a call of a generator takes as long as a hundred numbers.
     BLOCK = 64
 
-    def __init__(self, seeds: Sequence[int], num_envs: int) -> None:
-        self._generators = [np.random.default_rng(seed) for seed in seeds]
+    def __init__(
+        self, seeds: Sequence[int], num_envs: int, device: torch.device | None = None
+    ) -> None:
+        self._generators: list[Any] = [
+            np.random.default_rng(seed) if device is None else TensorGenerator(seed, device)
+            for seed in seeds
+        ]
         self._shape = (self.BLOCK, 2, num_envs)
-        self._block = np.empty((0, 2, len(seeds), num_envs))
+        self._block: Array = ()
         self._next = 0
 
     def __call__(self) -> Array:
         """Return the numbers of the next step, [2, S, N]."""
         if self._next == len(self._block):
             drawn = [generator.random(self._shape) for generator in self._generators]
-            self._block, self._next = np.stack(drawn, axis=2), 0
+            self._block, self._next = namespace_of(drawn[0]).stack(drawn, 2), 0
         self._next += 1
-        row: Array = self._block[self._next - 1]
-        return row
+        return self._block[self._next - 1]

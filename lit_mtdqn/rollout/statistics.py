@@ -67,6 +67,7 @@ class EpisodeStatistics:
         window: int = WINDOW,
     ) -> None:
         self.tasks = tuple(tasks)
+        self.num_envs = num_envs
         self.episodes = dict.fromkeys(tasks, 0)
         self._return = np.zeros((len(tasks), num_envs))
         self._length = np.zeros((len(tasks), num_envs), np.int64)
@@ -92,8 +93,11 @@ class EpisodeStatistics:
 
     def _finish(self, task: str, slot: int, env: int, success: bool) -> None:
         self.episodes[task] += 1
-        self._finished[f"rollout/episode_return/{task}"].add(float(self._return[slot, env]))
-        self._finished[f"rollout/episode_length/{task}"].add(float(self._length[slot, env]))
+        self._take(task, float(self._return[slot, env]), float(self._length[slot, env]), success)
+
+    def _take(self, task: str, episode_return: float, length: float, success: float) -> None:
+        self._finished[f"rollout/episode_return/{task}"].add(episode_return)
+        self._finished[f"rollout/episode_length/{task}"].add(length)
         if f"rollout/success/{task}" in self._finished:
             self._finished[f"rollout/success/{task}"].add(float(success))
 

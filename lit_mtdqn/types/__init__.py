@@ -1,6 +1,15 @@
 """The words that every other folder speaks: batches, tasks, clock, schedules, protocols."""
 
-from lit_mtdqn.types.batch import Episodes, Feedback, Losses, Phase, Prediction, StepRow, Transition
+from lit_mtdqn.types.batch import (
+    Array,
+    Episodes,
+    Feedback,
+    Losses,
+    Phase,
+    Prediction,
+    StepRow,
+    Transition,
+)
 from lit_mtdqn.types.checks import require
 from lit_mtdqn.types.clock import Clock
 from lit_mtdqn.types.protocols import (
@@ -38,6 +47,7 @@ __all__ = [
     "MEANING",
     "SCORE_KINDS",
     "ActionValues",
+    "Array",
     "Clock",
     "Constant",
     "Episodes",

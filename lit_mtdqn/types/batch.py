@@ -7,7 +7,7 @@ group, K updates per phase, A actions (the largest number over tasks), O the obs
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from lit_mtdqn.types.returns import ReturnSums
 
-Array = np.ndarray
+# Of NumPy, or a tensor in runs that stay on a device; mypy has no common type for them.
+Array = Any
 
 
 class StepRow(NamedTuple):
     """One vector step of one task, arrays of leading shape [N], or of S tasks, [S, N].
+
+    In runs that stay on a device they are tensors.
 
     Rows follow Gymnasium's `NEXT_STEP` autoreset: an episode's last row holds its real final
     observation in `next_observation`; the row after it is a reset row with `valid` false.
@@ -214,7 +217,7 @@ class Episodes(NamedTuple):
     """
 
     task: str
-    episode_return: Array
-    episode_length: Array
-    success: Array | None
-    q_bias: Array
+    episode_return: np.ndarray
+    episode_length: np.ndarray
+    success: np.ndarray | None
+    q_bias: np.ndarray

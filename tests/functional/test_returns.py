@@ -1,4 +1,4 @@
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lit_mtdqn.functional.arrays import placed
 from lit_mtdqn.functional.returns import fold_n_step, lambda_returns
 
 
@@ -52,18 +53,22 @@ def windows(draw: st.DrawFn) -> list[Column]:
     return draw(st.lists(st.builds(Column, gamma, st.integers(1, 6), rows), min_size=1, max_size=3))
 
 
-@settings(max_examples=150, deadline=None)
-@given(windows())
-def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(window: list[Column]) -> None:
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["arrays", "tensors"])
+@settings(max_examples=100, deadline=None)
+@given(window=windows())
+def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(
+    device: str | None, window: list[Column]
+) -> None:
     reward, terminated, truncated = (
         np.array([[row[field] for row in column.rows] for column in window]).T for field in range(3)
     )
     folded = fold_n_step(
-        reward,
-        terminated.astype(bool),
-        truncated.astype(bool),
-        gamma=np.array([column.gamma for column in window], np.float32),
-        n_step=np.array([column.n_step for column in window]),
+        placed(reward, device),
+        placed(terminated.astype(bool), device),
+        placed(truncated.astype(bool), device),
+        gamma=placed(np.array([column.gamma for column in window], np.float32), device),
+        n_step=placed(np.array([column.n_step for column in window]), device),
+        horizon=None if device is None else max(column.n_step for column in window),
     )
     for place, column in enumerate(window):
         folds = [fold_row_by_row(column, start) for start in range(len(column.rows))]
@@ -78,7 +83,7 @@ def test_folding_equals_a_plain_loop_for_every_gamma_n_and_ending(window: list[C
     ("ending", "discount"), [("terminated", [0.0, 0.0, 0.0]), ("truncated", [0.125, 0.25, 0.5])]
 )
 def test_truncation_bootstraps_but_termination_does_not(ending: str, discount: list[float]) -> None:
-    flags = {"terminated": np.zeros(3, bool), "truncated": np.zeros(3, bool)}
+    flags: dict[str, Any] = {"terminated": np.zeros(3, bool), "truncated": np.zeros(3, bool)}
     flags[ending][-1] = True
     folded = fold_n_step(np.array([1.0, 2.0, 4.0]), **flags, gamma=0.5, n_step=5)
     np.testing.assert_array_equal(folded.reward, [3.0, 4.0, 4.0])

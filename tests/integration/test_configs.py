@@ -272,6 +272,21 @@ def test_diagnostics_are_added_to_what_a_run_has(
     assert callbacks[:2] == ["TargetNetworkSync", "EpsilonDecay"]
 
 
+@pytest.mark.parametrize("run", ["driving/three_tasks", "multitask/contextual_cartpole"])
+def test_a_run_stays_on_its_device(
+    run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
+    paths = [Path(f"configs/{name}.yaml") for name in (run, "overlays/device_resident")]
+    # The last overlay of `smoke` takes the CPU for the device.
+    smoke(tmp_path / "run", *paths, options=[*BRIEF, "--trainer.log_every_n_steps=1"])
+    metrics = read_metrics(tmp_path / "run" / "metrics.csv")
+    task = next(iter(tasks_of(paths[0])))
+    assert {f"train/td_loss/{task}", f"val/episode_return/{task}"} <= metrics.keys()
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["device_resident"]
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
 def _callbacks(path: Path) -> list[str]:
     entries = yaml.safe_load(path.read_text())["trainer"]["callbacks"]
     return [entry["class_path"].rpartition(".")[2] for entry in entries]

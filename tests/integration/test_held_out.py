@@ -26,7 +26,7 @@ def test_it_is_played_in_evaluation_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
     def taped(self: TaskEnv, action: object) -> object:
         tape.record(self.task, num_envs=self.num_envs)
-        return step(self, action)  # type: ignore[arg-type]
+        return step(self, action)
 
     monkeypatch.setattr(TaskEnv, "step", taped)
     data = small_data(TASKS)

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,7 +23,8 @@ def select(
     """Return actions by numbers that a generator draws."""
     rows = mask.shape[1] if q_values is None else q_values.shape[1]
     draws = generator.random((2, len(mask), num_envs or rows))
-    return EpsilonGreedy.select(q_values, mask, epsilon, draws)
+    action: Array = EpsilonGreedy.select(q_values, mask, epsilon, draws)
+    return action
 
 
 def _frequencies(actions: Array, num_actions: int) -> Array:
@@ -132,3 +134,30 @@ def test_epsilon_is_1_during_warm_up(env_steps: int, epsilon: float) -> None:
 def test_epsilon_follows_its_schedule_over_env_steps(env_steps: int, epsilon: float) -> None:
     exploration = EpsilonGreedy(Linear(start=1.0, end=0.0, duration=10))
     assert exploration.epsilon_at(env_steps, warmup_env_steps=5) == pytest.approx(epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("asked", [True, False])
+def test_tensors_give_the_actions_of_arrays(epsilon: float, masked: bool, asked: bool) -> None:
+    generator = np.random.default_rng(0)
+    mask = generator.random((3, 50, 6)) < 0.5 if masked else np.ones((3, 1, 6), bool)
+    mask[..., 2] = True
+    values = generator.normal(size=(3, 50, 6)).astype(np.float32) if asked else None
+    arrays = (mask, np.full(3, epsilon), generator.random((2, 3, 50)))
+    found = EpsilonGreedy.select(
+        None if values is None else torch.from_numpy(values), *map(torch.from_numpy, arrays)
+    )
+    assert found.dtype == torch.int64
+    np.testing.assert_array_equal(found.numpy(), EpsilonGreedy.select(values, *arrays))
+
+
+def test_draws_on_a_device_are_a_tasks_own() -> None:
+    device = torch.device("cpu")
+    alone, beside = ExplorationDraws([7], 3, device), ExplorationDraws([5, 7], 3, device)
+    steps = []
+    for _ in range(ExplorationDraws.BLOCK + 1):
+        steps.append(beside())
+        assert torch.equal(alone()[:, 0], steps[-1][:, 1])
+    assert steps[0].shape == (2, 2, 3)
+    assert len(np.unique(torch.stack(steps).numpy())) == len(steps) * 12

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lit_mtdqn.types import require
+from lit_mtdqn.functional.arrays import Table
+from lit_mtdqn.types import Array, require
 
-Floats = NDArray[np.float64]
+Floats = Array
 Context = Mapping[str, float]
 
 # Those of Gymnasium's CartPole-v1.
@@ -20,7 +20,7 @@ DEFAULT_CONTEXT: dict[str, float] = {
     "force": 10.0,  # N
 }
 CONTEXT_NAMES = tuple(DEFAULT_CONTEXT)
-_DEFAULTS: Floats = np.array(list(DEFAULT_CONTEXT.values()))
+_DEFAULTS = Table(np.array([[number] for number in DEFAULT_CONTEXT.values()]))
 
 
 def context_table(context: Context | Sequence[Context] | None) -> Floats:
@@ -40,8 +40,7 @@ def context_table(context: Context | Sequence[Context] | None) -> Floats:
 
 def relative_context(values: Floats) -> Floats:
     """Return contexts [5, N] as relative deviations from the default, which becomes 0."""
-    relative: Floats = values / _DEFAULTS[:, None] - 1.0
-    return relative
+    return values / _DEFAULTS.beside(values) - 1.0
 
 
 def _column(context: Any) -> Floats:

@@ -2,11 +2,11 @@
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
+from lit_mtdqn.functional.arrays import namespace_of
+from lit_mtdqn.types import Array
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+Floats = Array
+Bools = Array
 
 TIME_STEP = 0.02  # s
 MAX_POSITION = 2.4  # m from the middle
@@ -26,19 +26,20 @@ def move(states: Floats, context: Floats, push_right: Bools) -> Floats:
         learning control problems"; equations as corrected by Florian 2007,
         https://coneural.org/florian/papers/05_cart_pole.pdf.
     """
+    xp = namespace_of(states)
     x, x_dot, theta, theta_dot = states
     gravity, length, cart_mass, pole_mass, force_size = context
     # Derived from the context at every step, so that they cannot be stale.
     total_mass = pole_mass + cart_mass
     pole_moment = pole_mass * length
-    force = np.where(push_right, force_size, -force_size)
-    cos, sin = np.cos(theta), np.sin(theta)
-    temp = (force + pole_moment * np.square(theta_dot) * sin) / total_mass
+    force = xp.where(push_right, force_size, -force_size)
+    cos, sin = xp.cos(theta), xp.sin(theta)
+    temp = (force + pole_moment * xp.square(theta_dot) * sin) / total_mass
     angular = (gravity * sin - cos * temp) / (
-        length * (4.0 / 3.0 - pole_mass * np.square(cos) / total_mass)
+        length * (4.0 / 3.0 - pole_mass * xp.square(cos) / total_mass)
     )
     linear = temp - pole_moment * angular * cos / total_mass
-    return np.stack(
+    return xp.stack(
         (
             x + TIME_STEP * x_dot,
             x_dot + TIME_STEP * linear,
@@ -50,5 +51,4 @@ def move(states: Floats, context: Floats, push_right: Bools) -> Floats:
 
 def has_fallen(states: Floats) -> Bools:
     """Return where the cart left the track or the pole leans too far, [N]."""
-    fallen: Bools = (np.abs(states[0]) > MAX_POSITION) | (np.abs(states[2]) > MAX_ANGLE)
-    return fallen
+    return (abs(states[0]) > MAX_POSITION) | (abs(states[2]) > MAX_ANGLE)

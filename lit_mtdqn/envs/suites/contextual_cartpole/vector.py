@@ -1,16 +1,17 @@
 """Batched CartPole with contexts."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.core import RenderFrame
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.batched import Integers, StepResult
+from lit_mtdqn.envs.suites.batched import PlaceableVectorEnv, StepResult
 from lit_mtdqn.envs.suites.contextual_cartpole.context import (
     CONTEXT_NAMES,
     Context,
@@ -25,7 +26,8 @@ from lit_mtdqn.envs.suites.contextual_cartpole.dynamics import (
     move,
 )
 from lit_mtdqn.envs.suites.contextual_cartpole.rendering import render_frame
-from lit_mtdqn.types import require
+from lit_mtdqn.functional.arrays import cast, fill_, may_hold, namespace_of, placed, renew_
+from lit_mtdqn.types import Array, require
 
 MAX_EPISODE_STEPS = 500
 FIRST_STATE = 0.05  # bound of every number of a first state
@@ -33,7 +35,7 @@ METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}
 VECTOR_METADATA = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
 
-class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
+class ContextualCartPoleVectorEnv(PlaceableVectorEnv):
     """Balances many poles at once, each with physics of its own.
 
     With the default context it is Gymnasium's CartPole-v1: a reward of 1 per step until the pole
@@ -56,6 +58,7 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
         observe_context: Whether observations tell the context.
         max_episode_steps: Time limit, at least 1.
         render_mode: `rgb_array` or None.
+        device: Where everything is kept as tensors, such as `cuda`; None keeps arrays.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -75,7 +78,9 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
         observe_context: bool = False,
         max_episode_steps: int = MAX_EPISODE_STEPS,
         render_mode: str | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
+        super().__init__(device)
         require(num_envs >= 1, "num_envs", "be at least 1", num_envs)
         require(max_episode_steps >= 1, "max_episode_steps", "be at least 1", max_episode_steps)
         moments = ("episode", "copy")
@@ -89,35 +94,36 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
         self.single_observation_space = _observation_space(observe_context)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._contexts = context_table(context)
-        self._context: Floats = self._contexts[:, np.zeros(num_envs, np.int64)]
-        self._states: Floats = np.zeros((4, num_envs))
-        self._step = np.zeros(num_envs, np.int64)
+        contexts = context_table(context)
+        self._contexts = placed(contexts, self.device)
+        self._context: Floats = placed(contexts[:, np.zeros(num_envs, np.int64)], self.device)
+        self._states: Floats = placed(np.zeros((4, num_envs)), self.device)
+        self._step = placed(np.zeros(num_envs, np.int64), self.device)
         # Before the first reset every episode counts as over, so that a step would start it.
-        self._over = np.ones(num_envs, bool)
+        self._over = placed(np.ones(num_envs, bool), self.device)
 
     @property
     def context(self) -> dict[str, Floats]:
         """Copies of the physics in force, by name, each [num_envs]."""
-        return dict(zip(CONTEXT_NAMES, self._context.copy(), strict=True))
+        return dict(zip(CONTEXT_NAMES, deepcopy(self._context), strict=True))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Array, dict[str, Any]]:
         """Start new episodes everywhere and return their observations, [num_envs, 4 or 9].
 
         Args:
             seed: Seed of the generator, or None to draw on.
             options: Ignored.
         """
-        super().reset(seed=seed)
-        everywhere = np.ones(self.num_envs, bool)
+        self.seed(seed)
+        everywhere = self._over | True
         self._start(everywhere)
         self._draw_contexts(everywhere)
-        self._over = np.zeros(self.num_envs, bool)
+        self._over = ~everywhere
         return self._observe(), {}
 
-    def step(self, actions: Integers) -> StepResult:
+    def step(self, actions: Array) -> StepResult:
         """Push all carts for 0.02 s by `actions`, [num_envs] of 0 or 1.
 
         Returns:
@@ -130,13 +136,13 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
         self._step += 1
         terminated = has_fallen(self._states) & ~over
         truncated = (self._step >= self.max_episode_steps) & ~over
-        if over.any():
+        if may_hold(over):
             self._start(over)
             if self.draw_context == "episode":
                 self._draw_contexts(over)
         self._over = terminated | truncated
-        info = {"success": truncated & ~terminated, "_success": self._over.copy()}
-        return self._observe(), (~over).astype(np.float32), terminated, truncated, info
+        info = {"success": truncated & ~terminated, "_success": terminated | truncated}
+        return self._observe(), cast(~over, "float32"), terminated, truncated, info
 
     def render(self) -> tuple[RenderFrame, ...] | None:
         """Return the first copy's frame, (uint8 [320, 480, 3],), or None without `render_mode`."""
@@ -148,10 +154,10 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all that `set_state` needs to continue exactly from here."""
         return {
-            "states": self._states.copy(),
-            "context": self._context.copy(),
-            "step": self._step.copy(),
-            "over": self._over.copy(),
+            "states": deepcopy(self._states),
+            "context": deepcopy(self._context),
+            "step": deepcopy(self._step),
+            "over": deepcopy(self._over),
             "generator": self.np_random.bit_generator.state,
         }
 
@@ -159,30 +165,32 @@ class ContextualCartPoleVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArr
         """Continue exactly from what `get_state` returned for the same `num_envs`."""
         shape = state["states"].shape
         require(shape == self._states.shape, "state", f"hold {self.num_envs} episodes", shape[1])
-        self._states = state["states"].copy()
-        self._context = state["context"].copy()
-        self._step = state["step"].copy()
-        self._over = state["over"].copy()
+        self._states = deepcopy(state["states"])
+        self._context = deepcopy(state["context"])
+        self._step = deepcopy(state["step"])
+        self._over = deepcopy(state["over"])
         self.np_random.bit_generator.state = state["generator"]
 
-    def _start(self, where: NDArray[np.bool_]) -> None:
-        size = (4, int(where.sum()))
-        self._states[:, where] = self.np_random.uniform(-FIRST_STATE, FIRST_STATE, size)
-        self._step[where] = 0
+    def _start(self, where: Array) -> None:
+        draw = self.np_random.uniform
+        renew_(self._states, where, lambda count: draw(-FIRST_STATE, FIRST_STATE, (4, count)))
+        fill_(self._step, where, 0)
 
-    def _draw_contexts(self, where: NDArray[np.bool_]) -> None:
-        choices = self._contexts.shape[1]
+    def _draw_contexts(self, where: Array) -> None:
+        choices, draw = self._contexts.shape[1], self.np_random.integers
         if choices > 1:
-            drawn = self.np_random.integers(choices, size=int(where.sum()))
-            self._context[:, where] = self._contexts[:, drawn]
+            renew_(self._context, where, lambda count: self._contexts[:, draw(choices, size=count)])
 
-    def _observe(self) -> NDArray[np.float32]:
+    def _observe(self) -> Array:
         rows = self._states
         if self.observe_context:
-            rows = np.concatenate([rows, relative_context(self._context)])
-        return np.ascontiguousarray(rows.T, dtype=np.float32)
+            context = relative_context(self._context)
+            rows = namespace_of(rows).concatenate([rows, context])
+        return cast(rows.T, "float32")
 
-    def _checked(self, actions: Integers) -> Integers:
+    def _checked(self, actions: Array) -> Array:
+        if self.device is not None:
+            return actions
         actions = np.asarray(actions)
         shape = (self.num_envs,)
         require(actions.shape == shape, "actions", f"have shape {shape}", actions.shape)

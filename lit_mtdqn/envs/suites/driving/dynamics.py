@@ -1,10 +1,10 @@
 """Kinematic bicycle in lane coordinates, with a light and a pedestrian that follow the clock."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
+from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import CYCLE_SECONDS, GREEN_SECONDS, YELLOW_SECONDS
+from lit_mtdqn.functional.arrays import Table, cast
 
 TIME_STEP = 0.2  # s
 ROAD_LENGTH = 80.0  # m
@@ -26,26 +26,24 @@ WALK_START_OFFSET = 6.5  # m from the lane centre to where the pedestrian waits
 GREEN, YELLOW, RED = range(3)
 
 # Actions count through brake, coast, accelerate, and within each through left, straight, right.
-PEDALS: Floats = np.repeat([-MAX_BRAKING, 0.0, MAX_ACCELERATION], 3)  # m/s^2
-COASTS: Bools = PEDALS == 0.0
-STEERINGS: Floats = np.tile([MAX_STEERING, 0.0, -MAX_STEERING], 3)  # rad
-NUM_ACTIONS = len(PEDALS)
+PEDALS = Table(np.repeat([-MAX_BRAKING, 0.0, MAX_ACCELERATION], 3))  # m/s^2
+STEERINGS = Table(np.tile([MAX_STEERING, 0.0, -MAX_STEERING], 3))  # rad
+NUM_ACTIONS = 9
 
 
 def curvature(states: DrivingStates, position: Floats) -> Floats:
     """Return the road's curvature in 1/m at `position`, [..., num_envs] in m."""
-    bend = states.bend_size * np.sin(states.bend_rate * position + states.bend_phase)
-    wave = states.wave_size * np.sin(states.wave_rate * position + states.wave_phase)
-    total: Floats = bend + wave
-    return total
+    sin = states.xp.sin
+    bend = states.bend_size * sin(states.bend_rate * position + states.bend_phase)
+    wave = states.wave_size * sin(states.wave_rate * position + states.wave_phase)
+    return bend + wave
 
 
-def light_color(states: DrivingStates) -> NDArray[np.int8]:
+def light_color(states: DrivingStates) -> Integers:
     """Return what the light shows, `GREEN`, `YELLOW` or `RED`, [num_envs]."""
     clock = (states.step * TIME_STEP + states.light_phase) % CYCLE_SECONDS
     not_green, red = clock >= GREEN_SECONDS, clock >= GREEN_SECONDS + YELLOW_SECONDS
-    color: NDArray[np.int8] = np.add(not_green, red, dtype=np.int8)
-    return color
+    return cast(not_green, "int8") + red
 
 
 def pedestrian_walk(states: DrivingStates) -> tuple[Floats, Floats]:
@@ -57,21 +55,22 @@ def pedestrian_walk(states: DrivingStates) -> tuple[Floats, Floats]:
 
 def drive(states: DrivingStates, actions: Integers) -> Floats:
     """Move the cars by one step in place and return how far along the road, [num_envs] in m."""
-    states.acceleration[:] = _acceleration(states.speed, actions)
-    states.steering[:] = STEERINGS[actions]
-    states.speed += TIME_STEP * states.acceleration
-    np.maximum(states.speed, 0.0, out=states.speed)
-    np.minimum(states.speed, MAX_SPEED, out=states.speed)
+    xp = states.xp
+    states.acceleration[:] = _acceleration(states, actions)
+    states.steering[:] = STEERINGS.beside(actions)[actions]
+    faster = states.speed + TIME_STEP * states.acceleration
+    states.speed[:] = faster.clip(0.0, MAX_SPEED)
     distance = TIME_STEP * states.speed
     bend = curvature(states, states.position)
-    moved: Floats = distance * np.cos(states.heading) / (1.0 - bend * states.offset)
-    states.heading += distance * np.tan(states.steering) / WHEELBASE - bend * moved
-    states.offset += distance * np.sin(states.heading)
+    moved = distance * xp.cos(states.heading) / (1.0 - bend * states.offset)
+    states.heading += distance * xp.tan(states.steering) / WHEELBASE - bend * moved
+    states.offset += distance * xp.sin(states.heading)
     states.position += moved
     states.step += 1.0
     return moved
 
 
-def _acceleration(speed: Floats, actions: Integers) -> Floats:
-    idle = np.minimum(np.maximum(IDLE_SPEED - speed, -ENGINE_BRAKING), IDLE_ACCELERATION)
-    return np.where(COASTS[actions], idle, PEDALS[actions])
+def _acceleration(states: DrivingStates, actions: Integers) -> Floats:
+    idle = (IDLE_SPEED - states.speed).clip(-ENGINE_BRAKING, IDLE_ACCELERATION)
+    pedal = PEDALS.beside(actions)[actions]
+    return states.xp.where(pedal == 0.0, idle, pedal)

@@ -1,7 +1,8 @@
 """What the driver sees: twenty numbers, the same for all tasks."""
 
+import math
+
 import numpy as np
-from numpy.typing import NDArray
 
 from lit_mtdqn.envs.suites.driving.dynamics import (
     CAR_LENGTH,
@@ -19,6 +20,7 @@ from lit_mtdqn.envs.suites.driving.dynamics import (
 from lit_mtdqn.envs.suites.driving.outcome import MAX_OFFSET
 from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
+from lit_mtdqn.functional.arrays import Table, cast
 
 OBSERVATION_SIZE = 20
 (
@@ -44,7 +46,7 @@ OBSERVATION_SIZE = 20
     STOPPING_MARGIN,
 ) = range(OBSERVATION_SIZE)
 
-LOOK_AHEADS: Floats = np.array([[2.0], [9.0], [18.0]])  # m
+LOOK_AHEADS = Table(np.array([[2.0], [9.0], [18.0]]))  # m
 CURVATURE_SCALE = 0.03  # 1/m
 HEADING_SCALE = 0.6  # rad
 DRIFT_SCALE = 2.0  # m/s
@@ -56,10 +58,8 @@ WALK_SPEED_SCALE = 2.0  # m/s
 FIRM_BRAKING = 4.0  # m/s^2, behind the stopping margin
 
 
-def observe(
-    states: DrivingStates, task: DrivingTask, detection_range: float = np.inf
-) -> NDArray[np.float32]:
-    """Return new observations, [num_envs, 20] in [-1, 1].
+def observe(states: DrivingStates, task: DrivingTask, detection_range: float = math.inf) -> Floats:
+    """Return new observations, float32 [num_envs, 20] in [-1, 1].
 
     Args:
         states: States.
@@ -67,7 +67,8 @@ def observe(
         detection_range: m from the bumper to the line beyond which lights and pedestrians look as
             if they were absent.
     """
-    rows = np.zeros((OBSERVATION_SIZE, states.values.shape[1]))
+    xp, shape = states.xp, (OBSERVATION_SIZE, states.values.shape[1])
+    rows = xp.zeros(shape, dtype=xp.float64, device=states.values.device)
     rows[SPEED] = states.speed / MAX_SPEED
     rows[REMAINING_ROAD] = 1.0 - states.position / ROAD_LENGTH
     _observe_lane(states, rows)
@@ -78,14 +79,12 @@ def observe(
         _observe_light(states, gap, in_range, rows)
     if task.has_pedestrian:
         _observe_pedestrian(states, gap, in_range, rows)
-    np.maximum(rows, -1.0, out=rows)
-    np.minimum(rows, 1.0, out=rows)
-    return np.ascontiguousarray(rows.T, dtype=np.float32)
+    return cast(rows.clip(-1.0, 1.0).T, "float32")
 
 
 def _observe_lane(states: DrivingStates, rows: Floats) -> None:
-    bends = curvature(states, states.position + LOOK_AHEADS)
-    drift = states.speed * np.sin(states.heading)
+    bends = curvature(states, states.position + LOOK_AHEADS.beside(rows))
+    drift = states.speed * states.xp.sin(states.heading)
     in_a_second = states.offset + drift - 0.5 * states.speed**2 * bends[0]
     rows[OFFSET] = states.offset / MAX_OFFSET
     rows[HEADING] = states.heading / HEADING_SCALE
@@ -119,4 +118,4 @@ def _observe_pedestrian(states: DrivingStates, gap: Floats, in_range: Bools, row
 
 def _stopping_margin(states: DrivingStates, gap: Floats, ahead: Bools) -> Floats:
     stopping_distance = states.speed**2 / (2 * FIRM_BRAKING)
-    return np.where(ahead, (gap - stopping_distance) / MARGIN_SCALE, 1.0)
+    return states.xp.where(ahead, (gap - stopping_distance) / MARGIN_SCALE, 1.0)

@@ -1,8 +1,5 @@
 """How episodes end: the rules of the road."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lit_mtdqn.envs.suites.driving.dynamics import (
     CAR_LENGTH,
     CAR_WIDTH,
@@ -13,8 +10,9 @@ from lit_mtdqn.envs.suites.driving.dynamics import (
     ROAD_LENGTH,
     pedestrian_walk,
 )
-from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
+from lit_mtdqn.functional.arrays import fill_
 
 MAX_OFFSET = (LANE_WIDTH - CAR_WIDTH) / 2  # m, where the wheels touch the lane's line
 CLOSE_DISTANCE = 1.9  # m sideways between the car's centre and the pedestrian
@@ -25,8 +23,8 @@ NUM_OUTCOMES = 6
 
 
 def judge(
-    states: DrivingStates, task: DrivingTask, moved: Floats, seen_color: NDArray[np.int8]
-) -> NDArray[np.int8]:
+    states: DrivingStates, task: DrivingTask, moved: Floats, seen_color: Integers
+) -> Integers:
     """Return how a step left the episodes, [num_envs], but for the time limit.
 
     Args:
@@ -35,35 +33,33 @@ def judge(
         moved: m along the road in this step, [num_envs].
         seen_color: What the light showed when the driver chose its action, [num_envs].
     """
-    outcome = np.zeros(len(moved), dtype=np.int8)
-    outcome[states.position >= ROAD_LENGTH] = SUCCESS
-    outcome[np.abs(states.offset) > MAX_OFFSET] = LEFT_LANE
+    outcome = states.xp.zeros(len(moved), dtype=states.xp.int64, device=moved.device)
+    fill_(outcome, states.position >= ROAD_LENGTH, SUCCESS)
+    fill_(outcome, abs(states.offset) > MAX_OFFSET, LEFT_LANE)
     if task.has_light:
         axle_crosses = crosses_line(states, moved, overhang=FRONT_OVERHANG)
-        outcome[axle_crosses & (seen_color == RED)] = RAN_RED
+        fill_(outcome, axle_crosses & (seen_color == RED), RAN_RED)
     if task.has_pedestrian:
         is_close = pedestrian_distance(states) < CLOSE_DISTANCE
-        outcome[is_close & is_on_crosswalk(states, overhang=FRONT_OVERHANG)] = TOO_CLOSE
+        on_crosswalk = is_on_crosswalk(states, overhang=FRONT_OVERHANG)
+        fill_(outcome, is_close & on_crosswalk, TOO_CLOSE)
     return outcome
 
 
 def crosses_line(states: DrivingStates, moved: Floats, overhang: float = 0.0) -> Bools:
     """Return where this step took the car over the line, up to `overhang` m behind its bumper."""
     over = states.position + (CAR_LENGTH / 2 - overhang) - states.line
-    crosses: Bools = (over >= 0.0) & (over < moved)
-    return crosses
+    return (over >= 0.0) & (over < moved)
 
 
 def is_on_crosswalk(states: DrivingStates, overhang: float = 0.0) -> Bools:
     """Return where the car, less `overhang` m at either end, stands on the crosswalk."""
     middle = states.line + CROSSWALK_LENGTH / 2
     reach = (CROSSWALK_LENGTH + CAR_LENGTH) / 2 - overhang
-    is_on: Bools = np.abs(states.position - middle) < reach
-    return is_on
+    return abs(states.position - middle) < reach
 
 
 def pedestrian_distance(states: DrivingStates) -> Floats:
     """Return how far sideways the pedestrian is from the car's centre, [num_envs] in m."""
     beyond_center, _ = pedestrian_walk(states)
-    distance: Floats = np.abs(beyond_center * states.walk_direction - states.offset)
-    return distance
+    return abs(beyond_center * states.walk_direction - states.offset)

@@ -61,8 +61,7 @@ VERDICTS = {
 
 def render_frame(states: DrivingStates, task: DrivingTask, outcome: int) -> NDArray[np.uint8]:
     """Draw the first episode of a batch, uint8 [270, 480, 3]."""
-    scene = DrivingStates(1)
-    scene.values[:] = states.values[:, :1]
+    scene = DrivingStates(states.values[:, :1])
     image = Image.new("RGB", CANVAS_SIZE, GRASS)
     draw = ImageDraw.Draw(image, "RGBA")
     camera = LaneCamera(scene)

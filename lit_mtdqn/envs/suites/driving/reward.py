@@ -1,8 +1,5 @@
 """Rewards of the driving tasks."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lit_mtdqn.envs.suites.driving.dynamics import (
     CAR_LENGTH,
     FRONT_OVERHANG,
@@ -20,8 +17,9 @@ from lit_mtdqn.envs.suites.driving.outcome import (
     is_on_crosswalk,
     pedestrian_distance,
 )
-from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.states import Bools, DrivingStates, Floats, Integers
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
+from lit_mtdqn.functional.arrays import Table, cast
 
 ROAD_REWARD = 1.0  # for the whole road, driven in the middle of the lane
 CENTERING = 4.0  # share of a metre's reward that is lost at the edge of the lane
@@ -30,39 +28,38 @@ BRAKING_ZONE = 25.0  # m before the line, in which a red light or a pedestrian e
 LATE_COST = 1.0  # for passing the stop line while the light is not green
 NEAR_COST = 0.1  # per step on the crosswalk, if as near as is just allowed
 NEAR_DISTANCE = 3.5  # m sideways, from where the pedestrian feels safe
-OUTCOME_REWARDS: Floats = np.zeros(NUM_OUTCOMES)
-OUTCOME_REWARDS[SUCCESS] = 1.0
-OUTCOME_REWARDS[SUCCESS + 1 :] = -1.0
+OUTCOME_REWARDS = Table([0.0] * SUCCESS + [1.0] + [-1.0] * (NUM_OUTCOMES - SUCCESS - 1))
 
 
 def rewards(
     states: DrivingStates,
     task: DrivingTask,
     moved: Floats,
-    seen_color: NDArray[np.int8],
-    outcome: NDArray[np.int8],
-) -> NDArray[np.float32]:
-    """Return the rewards of a step, [num_envs]; arguments as for `judge`.
+    seen_color: Integers,
+    outcome: Integers,
+) -> Floats:
+    """Return the rewards of a step, float32 [num_envs]; arguments as for `judge`.
 
     The costs that come before a violation turn its cliff into a slope: a value function that
     is slightly wrong then stops a little early, not a little late.
     """
     off_center = (states.offset / MAX_OFFSET) ** 2
-    total: Floats = ROAD_REWARD / ROAD_LENGTH * moved * (1.0 - CENTERING * off_center)
+    total = ROAD_REWARD / ROAD_LENGTH * moved * (1.0 - CENTERING * off_center)
     brakes = states.acceleration == -MAX_BRAKING
-    total -= NEEDLESS_BRAKING_COST * (brakes & ~_has_to_yield(states, task, seen_color))
-    total += OUTCOME_REWARDS[outcome]
+    needlessly = brakes & ~_has_to_yield(states, task, seen_color)
+    total -= NEEDLESS_BRAKING_COST * cast(needlessly, "float64")
+    total += OUTCOME_REWARDS.beside(outcome)[outcome]
     if task.has_light:
         total -= LATE_COST * (crosses_line(states, moved) & (seen_color != GREEN))
     if task.has_pedestrian:
-        total -= NEAR_COST * is_on_crosswalk(states) * _nearness(states)
-    return total.astype(np.float32)
+        total -= NEAR_COST * _nearness(states) * is_on_crosswalk(states)
+    return cast(total, "float32")
 
 
-def _has_to_yield(states: DrivingStates, task: DrivingTask, seen_color: NDArray[np.int8]) -> Bools:
+def _has_to_yield(states: DrivingStates, task: DrivingTask, seen_color: Integers) -> Bools:
     """Return where the car is close to a light that is not green or to a pedestrian's walk."""
     gap = states.line - states.position - CAR_LENGTH / 2
-    yields: Bools = (gap > -FRONT_OVERHANG) & (gap < BRAKING_ZONE)
+    yields = (gap > -FRONT_OVERHANG) & (gap < BRAKING_ZONE)
     if task.has_light:
         yields &= seen_color != GREEN
     elif task.has_pedestrian:
@@ -75,4 +72,4 @@ def _has_to_yield(states: DrivingStates, task: DrivingTask, seen_color: NDArray[
 def _nearness(states: DrivingStates) -> Floats:
     """Return 1 at the closest distance allowed, falling to 0 where the pedestrian feels safe."""
     room = (NEAR_DISTANCE - pedestrian_distance(states)) / (NEAR_DISTANCE - CLOSE_DISTANCE)
-    return np.minimum(np.maximum(room, 0.0), 1.0)
+    return room.clip(0.0, 1.0)

@@ -1,12 +1,13 @@
 """What keeps the driver from seeing everything, at once and exactly."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lit_mtdqn.envs.suites.driving.observation import observe
-from lit_mtdqn.envs.suites.driving.states import DrivingStates
+from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
 from lit_mtdqn.envs.suites.driving.tasks import DrivingTask
 from lit_mtdqn.types import require
 
@@ -37,11 +38,15 @@ class Sensors:
         require(reach is None or reach > 0.0, "detection_range", "be above 0 m", reach)
         require(self.gain > 0.0, "sensor_gain", "be above 0", self.gain)
 
-    def see(
-        self, states: DrivingStates, task: DrivingTask, generator: np.random.Generator
-    ) -> NDArray[np.float32]:
-        """Return new observations, [num_envs, 20] in [-1, 1]; perfect sensors draw nothing."""
-        reach = np.inf if self.detection_range is None else self.detection_range
+    def see(self, states: DrivingStates, task: DrivingTask, generator: Any) -> Floats:
+        """Return new observations, float32 [num_envs, 20] in [-1, 1].
+
+        Args:
+            states: States.
+            task: The task.
+            generator: NumPy's, or a `TensorGenerator`; perfect sensors draw nothing.
+        """
+        reach = math.inf if self.detection_range is None else self.detection_range
         observation = observe(states, task, reach)
         is_shifted = self.gain != 1.0 or self.bias != 0.0
         if is_shifted:
@@ -49,7 +54,7 @@ class Sensors:
             observation += np.float32(self.bias)
         if self.noise > 0.0:
             error = generator.standard_normal(observation.shape, dtype=np.float32)
-            observation += np.float32(self.noise) * error
+            observation += error * np.float32(self.noise)
         if is_shifted or self.noise > 0.0:
-            np.clip(observation, -1.0, 1.0, out=observation)
+            observation = observation.clip(-1.0, 1.0)
         return observation

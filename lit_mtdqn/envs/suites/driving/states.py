@@ -1,13 +1,12 @@
 """The state of a batch of episodes."""
 
-from typing import Any
+from lit_mtdqn.functional.arrays import namespace_of
+from lit_mtdqn.types import Array
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Integers = NDArray[np.integer[Any]]
+Floats = Array
+Bools = Array
+Integers = Array
+NUM_ROWS = 18
 
 
 class DrivingStates:
@@ -15,8 +14,12 @@ class DrivingStates:
 
     Every attribute is a view of one row of `values`, of shape [num_envs]; write to it in place.
 
+    Args:
+        values: All rows, float64 [18, num_envs], an array or a tensor.
+
     Attributes:
-        values: All rows, [18, num_envs].
+        values: All rows.
+        xp: The module with their functions, `numpy` or `torch`.
         position: m along the road, of the car's centre.
         offset: m from the lane centre, left positive.
         heading: rad from the lane's direction, left positive.
@@ -37,8 +40,8 @@ class DrivingStates:
         walk_direction: 1 if the pedestrian walks to the left, -1 if to the right.
     """
 
-    def __init__(self, num_envs: int) -> None:
-        self.values: Floats = np.zeros((18, num_envs))
+    def __init__(self, values: Floats) -> None:
+        self.values, self.xp = values, namespace_of(values)
         (
             self.position,
             self.offset,

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from lit_mtdqn.envs.suites.driving.states import DrivingStates, Floats
+from lit_mtdqn.envs.suites.driving.states import NUM_ROWS, DrivingStates, Floats
+from lit_mtdqn.functional.arrays import Table
 
 GREEN_SECONDS = 6.0
 YELLOW_SECONDS = 2.0
@@ -29,18 +31,24 @@ class DrivingTask:
     has_light: bool = False
     has_pedestrian: bool = False
 
-    def draw(self, num_episodes: int, generator: np.random.Generator) -> Floats:
-        """Draw all that is random in new episodes, as `DrivingStates.values`."""
-        low, high = self._ranges.values.T[:, :, None]
-        drawn = DrivingStates(num_episodes)
-        drawn.values[:] = low + (high - low) * generator.random(drawn.values.shape)
-        drawn.walk_direction[:] = np.where(drawn.walk_direction < 0.0, -1.0, 1.0)
+    def draw(self, num_episodes: int, generator: Any) -> Floats:
+        """Draw all that is random in new episodes, as `DrivingStates.values`.
+
+        Args:
+            num_episodes: Their number.
+            generator: NumPy's, or a `TensorGenerator`.
+        """
+        uniform = generator.random((NUM_ROWS, num_episodes))
+        low, high = self._ranges.beside(uniform)
+        drawn = DrivingStates(low + (high - low) * uniform)
+        to_the_right = drawn.walk_direction < 0.0
+        drawn.walk_direction[:] = drawn.xp.where(to_the_right, -1.0, 1.0)
         return drawn.values
 
     @cached_property
-    def _ranges(self) -> DrivingStates:
-        """Return the lowest and the highest first state as a batch of two."""
-        ranges = DrivingStates(2)
+    def _ranges(self) -> Table:
+        """Return the lowest and the highest first state, [2, 18, 1]."""
+        ranges = DrivingStates(np.zeros((NUM_ROWS, 2)))
         ranges.offset[:] = -0.4, 0.4
         ranges.heading[:] = -0.06, 0.06
         ranges.speed[:] = 4.0, 8.0
@@ -55,7 +63,7 @@ class DrivingTask:
         ranges.walk_start[:] = 0.0, 3.0
         ranges.walk_speed[:] = 1.0, 1.6
         ranges.walk_direction[:] = -1.0, 1.0
-        return ranges
+        return Table(ranges.values.T[:, :, None])
 
 
 TASKS = {

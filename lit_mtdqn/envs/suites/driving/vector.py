@@ -1,30 +1,33 @@
 """Batched driving environment."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.core import RenderFrame
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
-from lit_mtdqn.envs.suites.batched import StepResult
+from lit_mtdqn.envs.suites.batched import PlaceableVectorEnv, StepResult
 from lit_mtdqn.envs.suites.driving.dynamics import NUM_ACTIONS, drive, light_color
 from lit_mtdqn.envs.suites.driving.observation import OBSERVATION_SIZE
 from lit_mtdqn.envs.suites.driving.outcome import RUNNING, SUCCESS, TIME_UP, judge
 from lit_mtdqn.envs.suites.driving.rendering import render_frame
 from lit_mtdqn.envs.suites.driving.reward import rewards
 from lit_mtdqn.envs.suites.driving.sensors import Sensors
-from lit_mtdqn.envs.suites.driving.states import DrivingStates, Integers
+from lit_mtdqn.envs.suites.driving.states import NUM_ROWS, DrivingStates, Integers
 from lit_mtdqn.envs.suites.driving.tasks import TASKS
+from lit_mtdqn.functional.arrays import fill_, may_hold, namespace_of, placed, renew_
+from lit_mtdqn.types import Array
 
 MAX_EPISODE_STEPS = 200
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
 VECTOR_METADATA = {**METADATA, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
 
-class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
+class DrivingVectorEnv(PlaceableVectorEnv):
     """Steps many cars at once, each on its own road of 80 m, 0.2 s per step.
 
     An episode succeeds at the end of the road (`terminated`). It fails (`terminated`) when the
@@ -84,6 +87,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         sensor_gain: Factor on every observed number, above 0; see `sensor_bias`.
         sensor_bias: Added to every observed number before it is clipped: other sensors on the same
             road, as a domain to adapt to.
+        device: Where everything is kept as tensors, such as `cuda`; None keeps arrays.
     """
 
     metadata = VECTOR_METADATA
@@ -98,6 +102,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         detection_range: float | None = None,
         sensor_gain: float = 1.0,
         sensor_bias: float = 0.0,
+        device: torch.device | str | None = None,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"`task` must be one of {sorted(TASKS)}. Got {task!r}.")
@@ -105,6 +110,7 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
             raise ValueError(f"`num_envs` must be at least 1. Got {num_envs}.")
         if max_episode_steps < 1:
             raise ValueError(f"`max_episode_steps` must be at least 1. Got {max_episode_steps}.")
+        super().__init__(device)
         self.task = TASKS[task]
         self.sensors = Sensors(observation_noise, detection_range, sensor_gain, sensor_bias)
         self.num_envs = num_envs
@@ -114,22 +120,22 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         self.single_observation_space = spaces.Box(-1.0, 1.0, (OBSERVATION_SIZE,), np.float32)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._states = DrivingStates(num_envs)
+        self._states = DrivingStates(placed(np.zeros((NUM_ROWS, num_envs)), self.device))
         # Before the first reset every episode counts as over, so that a step would start it.
-        self._outcome = np.full(num_envs, TIME_UP, dtype=np.int8)
+        self._outcome = placed(np.full(num_envs, TIME_UP), self.device)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Array, dict[str, Any]]:
         """Start new episodes everywhere and return their observations, [num_envs, 20].
 
         Args:
             seed: Seed of the generator, or None to draw on.
             options: Ignored.
         """
-        super().reset(seed=seed)
+        self.seed(seed)
         self._states.values[:] = self.task.draw(self.num_envs, self.np_random)
-        self._outcome = np.zeros(self.num_envs, dtype=np.int8)
+        self._outcome = namespace_of(self._outcome).zeros_like(self._outcome)
         return self._see(), {}
 
     def step(self, actions: Integers) -> StepResult:
@@ -145,12 +151,12 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
         moved = drive(self._states, actions)
         outcome = judge(self._states, self.task, moved, seen_color)
         late = (outcome == RUNNING) & (self._states.step >= self.max_episode_steps)
-        outcome[late] = TIME_UP
+        fill_(outcome, late, TIME_UP)
         reward = rewards(self._states, self.task, moved, seen_color, outcome)
-        if over.any():
-            self._states.values[:, over] = self.task.draw(int(over.sum()), self.np_random)
-            outcome[over] = RUNNING
-            reward[over] = 0.0
+        if may_hold(over):
+            renew_(self._states.values, over, self._draw)
+            fill_(outcome, over, RUNNING)
+            fill_(reward, over, 0.0)
         self._outcome = outcome
         info = {"success": outcome == SUCCESS, "_success": outcome > RUNNING}
         return self._see(), reward, outcome > TIME_UP, outcome == TIME_UP, info
@@ -164,8 +170,8 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
     def get_state(self) -> dict[str, Any]:
         """Return a copy of all that `set_state` needs to continue exactly from here."""
         return {
-            "states": self._states.values.copy(),
-            "outcome": self._outcome.copy(),
+            "states": deepcopy(self._states.values),
+            "outcome": deepcopy(self._outcome),
             "generator": self.np_random.bit_generator.state,
         }
 
@@ -176,13 +182,18 @@ class DrivingVectorEnv(VectorEnv[NDArray[np.float32], Integers, NDArray[Any]]):
                 f"`state` must hold {self.num_envs} episodes. Got {state['states'].shape[1]}."
             )
         self._states.values[:] = state["states"]
-        self._outcome = state["outcome"].copy()
+        self._outcome = deepcopy(state["outcome"])
         self.np_random.bit_generator.state = state["generator"]
 
-    def _see(self) -> NDArray[np.float32]:
+    def _draw(self, count: int) -> Array:
+        return self.task.draw(count, self.np_random)
+
+    def _see(self) -> Array:
         return self.sensors.see(self._states, self.task, self.np_random)
 
     def _checked(self, actions: Integers) -> Integers:
+        if self.device is not None:
+            return actions
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,):
             raise ValueError(

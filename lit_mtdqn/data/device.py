@@ -1,0 +1,60 @@
+"""Phases that are played, folded and remembered on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lit_mtdqn.data.phases import PhaseSource
+from lit_mtdqn.rollout import DeviceStatistics
+from lit_mtdqn.types import Array
+
+
+class DeviceSource(PhaseSource):
+    """Plays, remembers and samples where environments, replays and learner share a device.
+
+    The host waits for the device once, when a phase has been played, and learns then how many steps
+    were valid, how many transitions are complete and how episodes went. Until then it takes every
+    row for a step, so that epsilon's schedule runs ahead by the reset rows of the running phase.
+
+    Args:
+        *args: As `PhaseSource` takes them; the statistics are `DeviceStatistics`.
+        device: Where rows are.
+        **options: As `PhaseSource` takes them.
+    """
+
+    statistics: DeviceStatistics
+
+    def __init__(self, *args: Any, device: torch.device, **options: Any) -> None:
+        super().__init__(*args, device=device, **options)
+        self._device = device
+        self._complete: list[int] = []
+
+    def _no_steps(self) -> Tensor:
+        return torch.zeros(len(self.acting), dtype=torch.int64, device=self._device)
+
+    def _steps_so_far(self, valid: Array, step: int) -> np.ndarray:
+        return np.full(len(self.acting), (step + 1) * self.statistics.num_envs)
+
+    def _settled(self, valid: Array) -> np.ndarray:
+        told = fetch([valid, self._accumulator.fold(), *self.statistics.latest()])
+        steps, complete, counts, episodes = told
+        self._complete = complete.astype(int).tolist()
+        self.statistics.take(counts, episodes)
+        return steps.astype(np.int64)
+
+    def _remember(self) -> None:
+        self._extend(self._accumulator.emit(self._complete))
+
+
+def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Return tensors as float64 arrays, moved from their device at once."""
+    together = torch.cat([tensor.flatten().double() for tensor in tensors]).cpu().numpy()
+    borders = np.cumsum([prod(tensor.shape) for tensor in tensors])[:-1]
+    parts = np.split(together, borders)
+    return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
