@@ -71,9 +71,7 @@ class EpisodeVideos(Callback):
             done, budget = data.clock.updates, data.total_updates
         return int(self.per_run * done / budget)
 
-    def _send(
-        self, policy: ActionValues, data: Any, task: str, loggers: list[WandbLogger]
-    ) -> None:
+    def _send(self, policy: ActionValues, data: Any, task: str, loggers: list[WandbLogger]) -> None:
         try:
             recording = film(policy, data, task)
         except UnrenderableError as error:

@@ -39,9 +39,7 @@ class WandbRun(WandbLogger):
             of `wandb.init`.
     """
 
-    def __init__(
-        self, run_dir: str | None = None, log_model: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, run_dir: str | None = None, log_model: bool = False, **options: Any) -> None:
         super().__init__(log_model=log_model, **options)
         self.run_dir = run_dir
         # W&B warns of this even where it is None.
@@ -93,9 +91,9 @@ class WandbRun(WandbLogger):
         try:
             return super().experiment
         except wandb.Error as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(".")
             rank_zero_warn(
-                f"Weights & Biases does not answer, so that this run is logged offline: {reason} "
+                f"Weights & Biases is out of reach, and this run is logged offline ({reason}). "
                 "`wandb sync` sends it later."
             )
             self._wandb_init["mode"] = "offline"

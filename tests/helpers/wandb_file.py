@@ -73,9 +73,7 @@ def read_wandb_file(path: Path) -> WandbFile:
 
 
 def _values(items: Any) -> dict[str, Any]:
-    return {
-        "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items
-    }
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
 
 
 def _records(content: bytes) -> Iterator[bytes]:
