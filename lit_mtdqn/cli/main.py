@@ -274,14 +274,15 @@ def main(args: list[str] | None = None) -> None:
         else:
             RunCLI(args)
     except KeyboardInterrupt:
-        raise SystemExit(exit_code_of(INTERRUPTED)) from None
+        # By `sys.exit`, here and below, whose code W&B takes for the run's.
+        sys.exit(exit_code_of(INTERRUPTED))
     except SIGTERMException:
         # It has no exit code of its own, and so would be taken for success.
-        raise SystemExit(exit_code_of(TERMINATED)) from None
+        sys.exit(exit_code_of(TERMINATED))
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:
             raise
-        raise SystemExit(f"error: {sentence}") from None
+        sys.exit(f"error: {sentence}")
     finally:
         release_run_dir()

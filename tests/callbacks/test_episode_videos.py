@@ -24,7 +24,7 @@ class Tape(WandbLogger):
         self.films: list[tuple[str, int, tuple[int, int]]] = []
 
     @property
-    def experiment(self) -> None:  # type: ignore[override]
+    def experiment(self) -> None:
         """Start nothing."""
 
     def log_video(self, key: str, videos: list[Any], step: int | None = None, **_: Any) -> None:

@@ -46,11 +46,10 @@ def test_a_row_is_the_interquartile_mean_of_what_all_seeds_have_reached(tmp_path
 
 
 def test_only_runs_that_log_to_wandb_have_a_run_in_common(tmp_path: Path) -> None:
-    own = Namespace(
-        class_path="lit_mtdqn.loggers.WandbRun",
-        init_args=Namespace(run_dir=None, log_model=True, project="mine", name="x"),
-    )
-    other = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace())
+    entry: Any = Namespace
+    arguments = entry(run_dir=None, log_model=True, project="mine", name="x")
+    own = entry(class_path="lit_mtdqn.loggers.WandbRun", init_args=arguments)
+    other = entry(class_path="lightning.pytorch.loggers.CSVLogger", init_args=entry())
     for given in (None, True, False, other, [other]):
         assert wandb_logger_of_seeds(given, str(tmp_path)) is None
     for given in (own, [other, own]):

@@ -74,11 +74,12 @@ def _value(configuration: Any, names: list[str]) -> Any:
 # What a run scores says nothing of these ranges but they of it: the third proposal is the best and
 # the fourth the worst, whatever is learned.
 RANGES = [[-100, 0], [-10, 0], [-1, 0], [0, 1000]]
+EXECUTED_PARAMETERS = {"data.tasks.cartpole.score_range": {"values": RANGES}}
 EXECUTED = {
     "method": "grid",
     "metric": {"name": "val/score/mean", "goal": "maximize"},
     "early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 2},
-    "parameters": {"data.tasks.cartpole.score_range": {"values": RANGES}},
+    "parameters": EXECUTED_PARAMETERS,
     "command": [
         *("${env}", "${interpreter}", "-m", "lit_mtdqn", "fit"),
         "--config=configs/dqn/cartpole.yaml",
@@ -105,6 +106,10 @@ def test_a_sweep_runs_to_its_end_and_its_worst_run_is_stopped(tmp_path: Path) ->
     logged = [read_wandb_file(run.folder) for run in runs]
     assert [one.run_id for one in logged] == ["run0", "run1", "run2", "run3"]
     assert [one.exit_code for one in logged] == [0, 0, 0, 0]
+    (parameter,) = EXECUTED_PARAMETERS
+    assert [one.config[parameter] for one in logged] == RANGES
+    for one in logged:
+        assert one.config["data"]["tasks"]["cartpole"]["score_range"] == one.config[parameter]
     lengths = [len(one.curve("val/score/mean")) for one in logged]
     assert lengths[0] == lengths[1] == lengths[2] > lengths[3] >= 2
     whole_checkpoint(runs[3].folder / "checkpoints" / "last.ckpt", "ckpt_path")
