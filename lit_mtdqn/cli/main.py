@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
@@ -274,15 +274,22 @@ def main(args: list[str] | None = None) -> None:
         else:
             RunCLI(args)
     except KeyboardInterrupt:
-        # By `sys.exit`, here and below, whose code W&B takes for the run's.
-        sys.exit(exit_code_of(INTERRUPTED))
+        _leave(exit_code_of(INTERRUPTED))
     except SIGTERMException:
         # It has no exit code of its own, and so would be taken for success.
-        sys.exit(exit_code_of(TERMINATED))
+        _leave(exit_code_of(TERMINATED))
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:
             raise
-        sys.exit(f"error: {sentence}")
+        _leave(f"error: {sentence}")
     finally:
         release_run_dir()
+
+
+def _leave(code: int | str) -> NoReturn:
+    """Exit by `sys.exit`, whose code W&B takes for the run's, without a word of what led to it."""
+    try:
+        sys.exit(code)
+    except SystemExit as stop:
+        raise stop from None

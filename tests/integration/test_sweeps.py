@@ -42,11 +42,10 @@ def test_what_a_sweep_proposes_is_taken_in_any_order_of_flags(
         for flag, entry in proposed.items():
             if flag != "config":
                 assert _value(configuration, flag.split(".")) == entry["value"], flag
-        chosen = proposed.get("config", {"value": path})["value"]
-        balancer = yaml.safe_load(Path(chosen).read_text()).get("model", {}).get("init_args", {})
-        if "balancer" in balancer:
-            named = configuration["model"]["init_args"]["balancer"]
-            assert named["class_path"] == balancer["balancer"]["class_path"]
+        if "config" in proposed:
+            chosen = yaml.safe_load(Path(proposed["config"]["value"]).read_text())
+            names = ["model", "init_args", "balancer"]
+            assert _class_path(configuration, names) == _class_path(chosen, names)
         assert configuration["trainer"]["logger"]["class_path"] == "lit_mtdqn.loggers.WandbRun"
 
 
@@ -69,6 +68,11 @@ def _value(configuration: Any, names: list[str]) -> Any:
             configuration = configuration["init_args"]
         configuration = configuration[name]
     return configuration
+
+
+def _class_path(configuration: Any, names: list[str]) -> Any:
+    entry = _value(configuration, names)
+    return None if entry is None else entry["class_path"]
 
 
 # What a run scores says nothing of these ranges but they of it: the third proposal is the best and
