@@ -2,6 +2,7 @@
 
 from lit_mtdqn.callbacks.compiled_updates import CompiledUpdates
 from lit_mtdqn.callbacks.distributed_training import DistributedTraining
+from lit_mtdqn.callbacks.episode_videos import EpisodeVideos
 from lit_mtdqn.callbacks.epsilon_decay import EpsilonDecay
 from lit_mtdqn.callbacks.fisher_information import FisherInformation
 from lit_mtdqn.callbacks.graceful_stop import GracefulStop
@@ -21,6 +22,7 @@ __all__ = [
     "CompiledUpdates",
     "DistributedTraining",
     "EnvStepProgressBar",
+    "EpisodeVideos",
     "EpsilonDecay",
     "FisherInformation",
     "GracefulStop",

@@ -26,7 +26,8 @@ from lit_mtdqn.analysis.relatedness import (
 from lit_mtdqn.analysis.score_table import TaskResult, score_table, task_result
 from lit_mtdqn.analysis.specialists import of_specialists, specialist_scores
 from lit_mtdqn.analysis.whole_files import whole_file
-from lit_mtdqn.rollout.recording import UnrenderableError, record_episode, write_gif
+from lit_mtdqn.callbacks.filming import film
+from lit_mtdqn.rollout.recording import UnrenderableError, write_gif
 from lit_mtdqn.types import ActionValues, Episodes, TaskInfo
 
 PIXELS_PER_INCH = 200
@@ -182,17 +183,8 @@ def _relate(metrics: Mapping[str, Curve], tasks: Sequence[str], folder: Path) ->
 
 
 def _film(policy: ActionValues, data: Any, task: str, folder: Path) -> None:
-    index = list(data.tasks).index(task)
     try:
-        recording = record_episode(
-            policy,
-            task,
-            data.tasks[task],
-            data.layout,
-            index,
-            num_actions=data.task_infos[index].num_actions,
-            max_steps=data.eval_max_steps,
-        )
+        recording = film(policy, data, task)
     except UnrenderableError as error:
         _say(f"No GIF of {task}: {error}")
         return

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -14,13 +15,28 @@ from typing import Any
 INTERRUPTED, TERMINATED = 130, 143
 
 
+def exit_code_of(code: int) -> int:
+    """Return the exit code of a command: 0, not this one, where a run of a sweep was told to end.
+
+    Early termination is no failure. W&B's agent takes all above 0 for one and gives up after five
+    (`wandb.wandb_agent.Agent.is_failing`), and a search takes the worst score for that of a failed
+    run.
+    """
+    is_told = code in (INTERRUPTED, TERMINATED)
+    return 0 if is_told and "WANDB_SWEEP_ID" in os.environ else code
+
+
 class Children:
     """Runs commands of this package, in threads if need be, and passes SIGTERM on to them.
 
     Ctrl-C needs no passing on: a terminal tells all processes at once. To be used as a context.
+
+    Args:
+        environment: Environment of the processes; None for that of this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
         self._running: list[subprocess.Popen[bytes]] = []
         self._is_told = False
         self._previous: Any = None
@@ -44,7 +60,8 @@ class Children:
         """
         if self._is_told:
             return TERMINATED
-        process = subprocess.Popen([sys.executable, "-m", "lit_mtdqn", *arguments])
+        command = [sys.executable, "-m", "lit_mtdqn", *arguments]
+        process = subprocess.Popen(command, env=self._environment)
         self._running.append(process)
         if self._is_told:  # While it was started.
             process.terminate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
-from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED
+from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, exit_code_of
 from lit_mtdqn.cli.errors import RunParser, complaint_of
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import (
@@ -34,6 +34,7 @@ from lit_mtdqn.cli.run_folder import (
     known_run,
     release_run_dir,
 )
+from lit_mtdqn.cli.seed_scores import wandb_logger_of_seeds
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.cli.sequence import COMMAND, run_sequence
 from lit_mtdqn.data import RolloutDataModule
@@ -128,7 +129,9 @@ class RunCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.seeds is not None:
             run_dir = config.run_dir or choose_run_dir(config, "fit")
-            sys.exit(run_seeds(argv, parse_seeds(str(config.seeds)), run_dir, config.jobs))
+            seeds = parse_seeds(str(config.seeds))
+            logger = wandb_logger_of_seeds(config.trainer.logger, run_dir)
+            sys.exit(exit_code_of(run_seeds(argv, seeds, run_dir, config.jobs, logger)))
 
     def _parse_ckpt_path(self) -> None:
         """Resolve `ckpt_path` to a file, and refuse values that differ from that checkpoint's.
@@ -271,14 +274,22 @@ def main(args: list[str] | None = None) -> None:
         else:
             RunCLI(args)
     except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+        _leave(exit_code_of(INTERRUPTED))
     except SIGTERMException:
         # It has no exit code of its own, and so would be taken for success.
-        raise SystemExit(TERMINATED) from None
+        _leave(exit_code_of(TERMINATED))
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:
             raise
-        raise SystemExit(f"error: {sentence}") from None
+        _leave(f"error: {sentence}")
     finally:
         release_run_dir()
+
+
+def _leave(code: int | str) -> NoReturn:
+    """Exit by `sys.exit`, whose code W&B takes for the run's, without a word of what led to it."""
+    try:
+        sys.exit(code)
+    except SystemExit as stop:
+        raise stop from None

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning
 import torch
+import yaml
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
@@ -24,6 +25,7 @@ from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, RunReport
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
+from lit_mtdqn.loggers import WandbRun
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -38,9 +40,19 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Make the folder by which a run's `config.yaml` is told from other files of that name."""
+        """Send `config.yaml` to the loggers.
+
+        A fit also makes the folder by which that file is told from others of its name.
+        """
+        folder = Path(trainer.default_root_dir)
         if stage == "fit":
-            (Path(trainer.default_root_dir) / CHECKPOINTS).mkdir(exist_ok=True)
+            (folder / CHECKPOINTS).mkdir(exist_ok=True)
+        if len(trainer.loggers) > 1:
+            configuration = yaml.safe_load((folder / self.config_filename).read_text())
+            for logger in trainer.loggers:
+                logger.log_hyperparams(configuration)
+            # Lightning would send the model's part again, under other names.
+            pl_module._log_hyperparams = False
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -179,7 +191,11 @@ def run_loggers(run_dir: str, given: Any) -> list[Logger] | bool:
     """Return the loggers of a run: its own file first, then those of the configuration."""
     if given is False:
         return False
-    return [MetricsLogger(run_dir), *([] if given is True else as_list(given))]
+    others: list[Logger] = [] if given is True else as_list(given)
+    for logger in others:
+        if isinstance(logger, WandbRun) and logger.run_dir is None:
+            logger.run_dir = run_dir
+    return [MetricsLogger(run_dir), *others]
 
 
 def run_callbacks(run_dir: str, given: Sequence[Callback], evaluates: bool) -> list[Callback]:

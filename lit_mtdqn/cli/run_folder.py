@@ -18,7 +18,7 @@ from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.types import require
 
 CONFIG = "config.yaml"
-CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay", "validate", "test")
+CONTENTS = (CONFIG, "metrics.csv", CHECKPOINTS, "report", "replay", "wandb", "validate", "test")
 # Options of one command, which a run's `config.yaml` leaves out.
 RUN_OPTIONS = ("run_dir", "overwrite", "ckpt_path", "seeds", "jobs")
 STARTED = "LIT_MTDQN_STARTED"

@@ -16,8 +16,9 @@ def start(
     tape: list[str] = []
 
     class Process:
-        def __init__(self, command: list[str]) -> None:
+        def __init__(self, command: list[str], env: dict[str, str] | None) -> None:
             assert command[1:3] == ["-m", "lit_mtdqn"]
+            assert env is None
             tape.append(command[3])
             begin()
 

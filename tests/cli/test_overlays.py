@@ -1,37 +1,55 @@
 """Overlays that log or run elsewhere; those of several ranks run in `test_ranks.py`."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import wandb
 import yaml
+from helpers.wandb_file import read_wandb_file
 
+from lit_mtdqn.analysis.metrics_file import read_metrics
+from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
+from lit_mtdqn.loggers.wandb_run import ID_FILE
 
 CONFIGS = Path("configs").resolve()
 
 
-def test_weights_and_biases_logs_beside_the_runs_own_file(tmp_path: Path) -> None:
+def test_weights_and_biases_holds_what_the_runs_own_files_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunReport, "on_fit_end", lambda *_: None)
     names = ("dqn/cartpole.yaml", "overlays/smoke.yaml", "overlays/wandb.yaml")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "lit_mtdqn", "fit", "--run_dir=run"),
-            *(f"--config={CONFIGS / name}" for name in names),
-            "--trainer.enable_progress_bar=false",
-        ],
-        cwd=tmp_path,
-        env={**os.environ, "WANDB_MODE": "offline"},
-        timeout=200,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "metrics.csv").stat().st_size > 0
-    (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    assert b"train/td_loss/cartpole" in written.read_bytes()
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.logger.offline=true"]
+    # Lightning sets it.
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run, known = tmp_path / "run", set[Path]()
+    rows: list[dict[str, Any]] = []
+    configs = [f"--config={CONFIGS / name}" for name in names]
+    resumed = [f"--config={run / 'config.yaml'}", "--ckpt_path=last"]
+    small = ["--model.network.torso.hidden=[8]", "--data.batch_size=8"]
+    for options, env_steps in (([*configs, *small], 600), (resumed, 900)):
+        budget = f"--data.total_env_steps={env_steps}"
+        main(["fit", *options, f"--run_dir={run}", *quiet, budget])
+        wandb.finish()
+        # Until then its service may still be writing.
+        wandb.teardown()
+        (path,) = set(run.rglob("offline-run-*/run-*.wandb")) - known
+        known.add(path)
+        written = read_wandb_file(path)
+        assert written.run_id == (run / ID_FILE).read_text()
+        own = yaml.safe_load((run / "config.yaml").read_text())
+        assert {name: written.config[name] for name in written.config if name != "_wandb"} == own
+        assert written.axes["*"] == "env_steps"
+        rows.extend(written.rows)
+    metrics = read_metrics(run / "metrics.csv")
+    assert {"train/td_loss/cartpole", "val/score/mean"} <= metrics.keys()
+    assert metrics.pop("env_steps").env_steps[-1] >= 900
+    for name, curve in metrics.items():
+        logged = [(row["env_steps"], row[name]) for row in rows if name in row]
+        assert logged == list(zip(curve.env_steps.tolist(), curve.values.tolist(), strict=True))
+    assert {"video/cartpole/_type"} <= set().union(*rows)
 
 
 def test_hardware_is_laid_over_a_run_and_leaves_its_callbacks(

@@ -70,7 +70,7 @@ def test_a_command_line_parses(command: str, capsys: pytest.CaptureFixture[str])
 
     A run of the reader's own is taken to be one of a shipped configuration.
     """
-    command = command.replace("runs/mine/config.yaml", "configs/dqn/cartpole.yaml")
+    command = re.sub(r"(runs/mine/config|(?<= )mine)\.yaml", "configs/dqn/cartpole.yaml", command)
     arguments = shlex.split(command, comments=True)[1:]
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--print_config"])
