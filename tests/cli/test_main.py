@@ -283,7 +283,7 @@ def test_a_users_own_checkpoints_stand_beside_those_of_the_run(tmp_path: Path) -
 
 def test_where_no_task_is_evaluated_a_run_leaves_its_last_network(tmp_path: Path) -> None:
     fit(tmp_path / "run", "--data.tasks.cartpole.evaluates=false")
-    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").rglob("*.ckpt")}
     assert names == {"last.ckpt"}
 
 
