@@ -5,13 +5,14 @@
 lets two learners of one configuration make updates by turns, on the minibatches of one run, one of
 them with `CompiledUpdates`, and writes `benchmarks/results/compiled_updates.csv`: per setting the
 median milliseconds of an update of either, the median and the quartiles of their ratio over rounds,
-and the seconds of the compiled one's first update.
+and the seconds of the compiled one's first update, with nothing on the disk from earlier ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import shlex
 import statistics
@@ -119,6 +120,8 @@ def built(folder: str, arguments: list[str]) -> RunCLI:
 def measure(arguments: list[str], mode: str, skip: int, rounds: int) -> list[str]:
     """Return the row of one setting."""
     with tempfile.TemporaryDirectory() as folder:
+        # Nothing that was compiled before is found.
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/compiled"
         cli = built(f"{folder}/run", arguments)
         guests = [built(f"{folder}/{name}", arguments).model for name in NAMES]
         turns = TakeTurns(guests, mode, skip, rounds)
@@ -138,7 +141,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--skip", type=int, default=30, help="rounds of warm-up, not counted")
     found, arguments = parser.parse_known_args()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     RESULTS.parent.mkdir(exist_ok=True)
     with RESULTS.open("w", newline="") as file:
         file.write(f"# python {command}\n# {device}, torch {torch.__version__}\n")
