@@ -126,7 +126,7 @@ def whole_checkpoint(path: Path, name: str) -> Path:
         return path
     previous = previous_checkpoint(path)
     has_previous = previous.is_file() and _damage(previous) is None
-    require(has_previous, name, "be a whole checkpoint", f"{path}: {damage}")
+    require(has_previous, name, "be a checkpoint of this package, and whole", f"{path}: {damage}")
     rank_zero_warn(f"{path} is damaged ({damage}): taking {previous}, the checkpoint before it.")
     return previous
 
