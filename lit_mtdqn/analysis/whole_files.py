@@ -27,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     fresh = unfinished(path)
     try:
         yield fresh
-        with fresh.open("rb") as file:
+        with fresh.open("rb+") as file:
             os.fsync(file.fileno())
         fresh.replace(path)
         sync_folder(path.parent)
@@ -38,6 +38,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def sync_folder(folder: Path) -> None:
     """Let names that were given in a folder outlive a crash of the machine."""
+    if os.name == "nt":  # Windows opens no folders, and keeps names by itself.
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
