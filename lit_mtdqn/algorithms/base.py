@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
-from lit_mtdqn.algorithms.numbers import is_finite, report_non_finite
+from lit_mtdqn.algorithms.numbers import NonFiniteError, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
@@ -331,9 +331,9 @@ class ValueLearner(lightning.LightningModule, ABC):
             self.target_network.eval()
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs_()
-        if not is_finite(errors):
-            folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-            raise report_non_finite(errors, batches, self.tasks, first_update, folder)
+        # One decision of all ranks: one that stopped alone would leave the others waiting.
+        if self.mean_over_ranks(errors.isfinite().all().float()) < 1.0:
+            raise self._non_finite_error(errors, batches, first_update)
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True
@@ -343,6 +343,13 @@ class ValueLearner(lightning.LightningModule, ABC):
             metrics.update({} if self.scale is None else self.scale.metrics())
             metrics = self.metrics_over_ranks(metrics)
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
+
+    def _non_finite_error(
+        self, errors: Tensor, batches: list[Transition], first_update: int
+    ) -> NonFiniteError:
+        rank = f"_{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        file = Path(self.trainer.default_root_dir) / f"non_finite_batch{rank}.pt"
+        return report_non_finite(errors, batches, self.tasks, first_update, file)
 
     @property
     def needs_returns(self) -> bool:

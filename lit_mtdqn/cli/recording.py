@@ -22,6 +22,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lit_mtdqn.algorithms.numbers import NonFiniteError
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
+from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, RunReport
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
@@ -74,10 +75,7 @@ class _AppendingWriter(ExperimentWriter):
         path = Path(self.metrics_file_path)
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        with whole_file(path) as fresh, fresh.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=fieldnames)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(path, fieldnames, ([row.get(name) for name in fieldnames] for row in rows))
 
     def _check_log_dir_exists(self) -> None:
         """Delete nothing."""

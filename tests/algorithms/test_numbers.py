@@ -3,14 +3,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor
 
-from lit_mtdqn.algorithms.numbers import FILE, is_finite, report_non_finite
+from lit_mtdqn.algorithms.numbers import report_non_finite
 from lit_mtdqn.types import TaskInfo, Transition
 
 K, S, B = 3, 2, 4
+FILE = "non_finite_batch.pt"
 TASKS = [TaskInfo(name=name, observation_shape=(2,), num_actions=2) for name in ("a", "b", "c")]
 
 
@@ -26,7 +26,7 @@ def _batches(reward: Tensor) -> list[Transition]:
 def test_the_first_update_without_numbers_is_told_with_its_task(tmp_path: Path) -> None:
     errors = torch.ones(K, S, B)
     errors[1, 0, 2], errors[2] = -math.inf, math.nan
-    found = report_non_finite(errors, _batches(torch.ones(K, S, B)), TASKS, 40, tmp_path)
+    found = report_non_finite(errors, _batches(torch.ones(K, S, B)), TASKS, 40, tmp_path / FILE)
     assert str(found) == (
         "`td_error` of task c must be finite. Got -inf in update 41, from the networks, not the "
         f"data; the minibatch is in {tmp_path / FILE}."
@@ -36,7 +36,7 @@ def test_the_first_update_without_numbers_is_told_with_its_task(tmp_path: Path) 
 def test_a_reward_that_is_no_number_is_told_as_the_cause(tmp_path: Path) -> None:
     errors, reward = torch.ones(K, S, B), torch.ones(K, S, B)
     errors[2, 1], reward[2, 1, 0] = math.nan, math.nan
-    found = report_non_finite(errors, _batches(reward), TASKS, 1, tmp_path)
+    found = report_non_finite(errors, _batches(reward), TASKS, 1, tmp_path / FILE)
     assert "of task a" in str(found)
     assert "Got nan in update 3, from reward of its minibatch;" in str(found)
 
@@ -44,7 +44,7 @@ def test_a_reward_that_is_no_number_is_told_as_the_cause(tmp_path: Path) -> None
 def test_the_minibatch_is_saved_by_itself(tmp_path: Path) -> None:
     errors, reward = torch.ones(K, S, B), torch.arange(24.0).view(K, S, B)
     errors[1, 0, 2] = math.nan
-    report_non_finite(errors, _batches(reward), TASKS, 1, tmp_path / "run")
+    report_non_finite(errors, _batches(reward), TASKS, 1, tmp_path / "run" / FILE)
     saved = torch.load(tmp_path / "run" / FILE, weights_only=True)
     assert torch.equal(saved["reward"], reward[1])
     assert torch.equal(saved["task"], torch.tensor([2, 0]))
@@ -52,6 +52,9 @@ def test_the_minibatch_is_saved_by_itself(tmp_path: Path) -> None:
     assert saved["reward"].untyped_storage().nbytes() == 4 * S * B
 
 
-@pytest.mark.parametrize(("number", "finite"), [(1e38, True), (math.inf, False), (math.nan, False)])
-def test_infinite_errors_are_no_numbers(number: float, finite: bool) -> None:
-    assert is_finite(torch.tensor([[0.0, number]])) is finite
+def test_a_rank_whose_own_errors_are_numbers_says_that_others_are_not(tmp_path: Path) -> None:
+    errors = torch.ones(K, S, B)
+    batches = _batches(torch.ones(K, S, B))
+    found = report_non_finite(errors, batches, TASKS, 1, tmp_path / FILE)
+    assert str(found) == "`td_error` must be finite on all ranks. Got others on another one."
+    assert not (tmp_path / FILE).exists()

@@ -150,7 +150,7 @@ def test_a_new_column_leaves_the_old_file_until_the_new_one_is_whole(
     def killed(*_: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(csv.DictWriter, "writerows", killed)
+    monkeypatch.setattr(os, "fsync", killed)
     logger.log_metrics({"b": 1.0}, step=20)
     with pytest.raises(OSError, match="No space"):
         logger.save()

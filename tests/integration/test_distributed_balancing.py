@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import helpers.distributed_learners
@@ -32,18 +33,24 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Parameters
     return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+def _assert_one_process(
+    ranks: list[Parameters], joined: Parameters, is_compared: Callable[[str], bool]
+) -> None:
+    """Assert that ranks agree, and with one process on the joined batch."""
+    first, second = ranks
+    assert_equal_tensors(first, second)
+    assert joined.keys() == first.keys()
+    for key in filter(is_compared, joined):
+        torch.testing.assert_close(first[key], joined[key], rtol=1e-3, atol=1e-5, msg=key)
+
+
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
 @pytest.mark.filterwarnings("ignore:You are solving a parameterized problem")
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_are_one_process_on_the_joined_batch(
     name: str, ranks: list[dict[str, Parameters]]
 ) -> None:
-    first, second = (rank[name] for rank in ranks)
-    assert_equal_tensors(first, second)
-    joined = trained(name)
-    assert joined.keys() == first.keys()
-    for key, parameter in joined.items():
-        torch.testing.assert_close(first[key], parameter, rtol=1e-3, atol=1e-5, msg=key)
+    _assert_one_process([rank[name] for rank in ranks], trained(name), lambda key: True)
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
@@ -51,15 +58,11 @@ def test_two_ranks_are_one_process_on_the_joined_batch(
 def test_a_learner_on_two_ranks_is_one_process_on_the_joined_batch(
     name: str, ranks: list[dict[str, Parameters]]
 ) -> None:
-    first, second = (rank[name] for rank in ranks)
-    assert_equal_tensors(first, second)
     joined = learned(name)
-    assert joined.keys() == first.keys()
     # What is logged of ranks are means; not all of it is linear in rows.
     of_rows = [key for key in joined if not key.startswith(("metrics/health", "metrics/train/q_"))]
     assert any(key.startswith("metrics/train/") for key in of_rows)
-    for key in of_rows:
-        torch.testing.assert_close(first[key], joined[key], rtol=1e-3, atol=1e-5, msg=key)
+    _assert_one_process([rank[name] for rank in ranks], joined, of_rows.__contains__)
 
 
 def test_ranks_have_looked_at_their_tasks_together(ranks: list[dict[str, Parameters]]) -> None:
