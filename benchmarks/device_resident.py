@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import logging
 import shlex
 import statistics
 import sys
-import time
-import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
+from phase_times import phase_times
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
-from lit_mtdqn.callbacks import EpsilonDecay
 from lit_mtdqn.process import configure_process
 
 CONTEXTS: dict[str, dict[str, float]] = {
@@ -68,39 +63,6 @@ class Rates(NamedTuple):
     updates: float
 
 
-class Stopwatch(Callback):
-    """Times the two halves of each phase, and ends the run after some."""
-
-    def __init__(self, skip: int, phases: int) -> None:
-        self._skip, self._phases = skip, phases
-        self._since = 0.0
-        self.playing: list[float] = []
-        self.learning: list[float] = []
-
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Note how long the phase was played."""
-        self._note(self.playing)
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Note how long it was learned from."""
-        self._note(self.learning)
-        trainer.should_stop = len(self.learning) >= self._skip + self._phases
-
-    def _note(self, seconds: list[float]) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        seconds.append(now - self._since)
-        self._since = now
-
-    def rates(self, env_steps: int, updates: int) -> Rates:
-        """Return the medians over phases, given what a phase has of each."""
-        playing, learning = (
-            statistics.median(seconds[self._skip :]) for seconds in (self.playing, self.learning)
-        )
-        return Rates(env_steps / playing, updates / learning)
-
-
 def measure(suite: str, envs: int, resident: bool, device: str, skip: int, phases: int) -> Rates:
     """Return the rates of one run."""
     tasks = SUITES[suite]
@@ -118,21 +80,9 @@ def measure(suite: str, envs: int, resident: bool, device: str, skip: int, phase
         evaluate_every_env_steps=2**49,
         seed=0,
     )
-    stopwatch = Stopwatch(skip, phases)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device == "cuda" else device,
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        max_epochs=-1,
-        callbacks=[stopwatch, EpsilonDecay(start=0.1, end=0.1)],
-    )
     torch.manual_seed(0)
-    trainer.fit(DQN(data.task_infos), data)
-    return stopwatch.rates(VECTOR_STEPS * envs * len(tasks), UPDATES)
+    times = phase_times(DQN(data.task_infos), data, skip, phases, device)
+    return Rates(VECTOR_STEPS * envs * len(tasks) / times.playing, UPDATES / times.learning)
 
 
 def summary(rates: list[Rates]) -> list[str]:
@@ -154,8 +104,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch on the CPU")
     found = parser.parse_args()
     configure_process(found.threads)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
     rates = ["env_steps_per_s", "lowest", "highest", "updates_per_s", "lowest", "highest"]
     path = Path(__file__).parent / "results" / f"device_resident_{found.device}.csv"
     name = torch.cuda.get_device_name() if found.device == "cuda" else "cpu"
