@@ -36,7 +36,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[box2d,minatar,solvers,dev]'
 	touch $@
 
-# EnvPool's tests are among the slow ones, because it takes 0.75 GB.
+# EnvPool takes 0.75 GB; rliable needs an older pandas.
 $(VENV)/.installed-slow: $(VENV)/.installed-dev
-	$(BIN)/pip install --quiet --editable '.[envpool]'
+	$(BIN)/pip install --quiet --editable '.[envpool,rliable]'
 	touch $@
