@@ -43,7 +43,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
             super().__init__(
                 [partial(_make_copy, make, os.getpid())] * num_envs,
                 copy=False,
-                context=_context(),
+                context=process_start_method(),
                 autoreset_mode=AutoresetMode.NEXT_STEP,
             )
 
@@ -138,8 +138,8 @@ def _make_copy(make: Callable[[], Env], owner: int) -> Env:
     return _PlainErrors(make())
 
 
-def _context() -> str | None:
-    """Return how processes are started."""
+def process_start_method() -> str | None:
+    """Return how processes are started; None for what Python takes."""
     if SERVER not in multiprocessing.get_all_start_methods():
         return None
     # A fork of this process would inherit the locks of PyTorch's threads, a fresh process would
