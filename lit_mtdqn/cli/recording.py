@@ -104,6 +104,23 @@ class MetricsLogger(CSVLogger):
         return self._experiment
 
     @rank_zero_only
+    def forget_after(self, env_steps: int) -> None:
+        """Drop rows of later env steps: a run that was killed goes on from before them.
+
+        Args:
+            env_steps: Those of the checkpoint.
+        """
+        path = Path(self.experiment.metrics_file_path)
+        if not path.is_file():
+            return
+        with path.open(newline="") as file:
+            table = csv.DictReader(file)
+            rows, header = list(table), list(table.fieldnames or [])
+        kept = [row for row in rows if float(row.get("step") or 0.0) <= env_steps]
+        if len(kept) < len(rows):
+            write_csv(path, header, ([row.get(name) for name in header] for row in kept))
+
+    @rank_zero_only
     def save(self) -> None:
         """Write what was logged."""
         self.experiment.save()
@@ -170,9 +187,13 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Note where training starts."""
+        """Note where training starts, and let the run's metrics end there, too."""
         super().on_train_start(trainer, pl_module)
         self._first_step = trainer.global_step
+        for logger in trainer.loggers:
+            if trainer.ckpt_path and isinstance(logger, MetricsLogger):
+                data: Any = trainer.datamodule  # type: ignore[attr-defined]
+                logger.forget_after(data.clock.total_env_steps)
 
     def on_exception(
         self,

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.asserts import assert_equal_tensors
+from helpers.counting_env import SINGLE
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from lit_mtdqn import DQN, PQN, MultiTaskDQN, PolicyDistillation, RolloutDataModule, TaskSpec
@@ -28,7 +30,7 @@ from lit_mtdqn.replay import Prioritisation
 from lit_mtdqn.scaling import ReturnNormaliser
 from lit_mtdqn.types import Linear
 
-PHASES = 24
+PHASES = 16
 PHASES_PER_EPOCH = 4
 ACTIONS = 100
 DRIVING = TaskSpec(
@@ -47,9 +49,7 @@ CONTEXTS = TaskSpec(
     score_range=(0.0, 11.0),
 )
 CARTPOLE = TaskSpec(env="CartPole-v1", n_step=2, time_limit=17, score_range=(0.0, 17.0))
-GATHERING = TaskSpec(
-    env="lit_mtdqn/Gathering-v0", n_step=2, time_limit=9, score_range=(0.0, 1.0)
-)
+GATHERING = TaskSpec(env="lit_mtdqn/Gathering-v0", n_step=2, time_limit=9, score_range=(0.0, 1.0))
 # Four copies, five vector steps and two updates a phase.
 DATA: dict[str, Any] = {
     "num_envs": 4,
@@ -125,16 +125,16 @@ def _data(tasks: dict[str, TaskSpec], **options: Any) -> RolloutDataModule:
     return RolloutDataModule(tasks, **{**DATA, **limits, **options})
 
 
-class Pressing(Callback):
-    """Presses Ctrl-C in a hook, when so many phases have been played."""
+class Signalling(Callback):
+    """Tells the run to end in a hook, when so many phases have been played."""
 
-    def __init__(self, hook: str, phases: int) -> None:
-        self.phases = phases
-        setattr(self, hook, self.press)
+    def __init__(self, hook: str, phases: int, number: int = signal.SIGINT) -> None:
+        self.phases, self.number = phases, number
+        setattr(self, hook, self.tell)
 
-    def press(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def tell(self, trainer: lightning.Trainer, *_: Any) -> None:
         if trainer.datamodule.clock.phases == self.phases:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
 class Run(NamedTuple):
@@ -146,9 +146,7 @@ class Run(NamedTuple):
     folder: Path
 
 
-def _run(
-    folder: Path, name: str, *others: Callback, resumes: bool = False, **options: Any
-) -> Run:
+def _run(folder: Path, name: str, *others: Callback, resumes: bool = False, **options: Any) -> Run:
     """Start a run in a folder, or go on with it, in a process that drew other numbers before."""
     torch.manual_seed(17 + resumes)
     random.seed(resumes)
@@ -179,9 +177,15 @@ def _run(
     return Run(data, model, trainer, folder)
 
 
-def _stopped(folder: Path, name: str, phases: int, hook: str = "on_train_batch_start") -> None:
-    with pytest.raises(SystemExit):
-        _run(folder, name, Pressing(hook, phases))
+def _stopped(
+    folder: Path,
+    name: str,
+    phases: int,
+    hook: str = "on_train_batch_start",
+    number: int = signal.SIGINT,
+) -> None:
+    with pytest.raises((SystemExit, SIGTERMException)):
+        _run(folder, name, Signalling(hook, phases, number))
 
 
 @pytest.fixture(scope="module")
@@ -233,11 +237,141 @@ def _assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert_equal_tensors(found, expected)
 
 
-# In the middle of an epoch, and at the end of one.
-@pytest.mark.parametrize("phases", [6, 12])
+# In the middle of an epoch, and at the end of one, before its evaluation.
+@pytest.mark.parametrize("phases", [5, 8])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_run_goes_on_as_if_it_had_never_been_stopped(
     name: str, phases: int, whole: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     _stopped(tmp_path, name, phases)
     _assert_same(_outcome(_run(tmp_path, name, resumes=True)), whole(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_run_may_be_stopped_after_any_phase(
+    name: str, place: int, whole: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    phases = random.Random(name).sample(range(1, PHASES), 5)[place]
+    number = (signal.SIGINT, signal.SIGTERM)[place % 2]
+    _stopped(tmp_path, name, phases, number=number)
+    _assert_same(_outcome(_run(tmp_path, name, resumes=True)), whole(name))
+
+
+@pytest.mark.slow
+def test_a_run_may_be_stopped_again_and_again(
+    whole: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    _stopped(tmp_path, "multitask", 3)
+    for phases in (6, 8, 11):
+        with pytest.raises(SystemExit):
+            _run(
+                tmp_path,
+                "multitask",
+                Signalling("on_train_batch_start", phases),
+                resumes=True,
+            )
+    _assert_same(_outcome(_run(tmp_path, "multitask", resumes=True)), whole("multitask"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "number"),
+    [("on_validation_batch_start", signal.SIGINT), ("on_validation_start", signal.SIGTERM)],
+)
+def test_an_evaluation_that_was_cut_off_is_made_anew(
+    hook: str, number: int, whole: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    _stopped(tmp_path, "pqn", 8, hook, number)
+    _assert_same(_outcome(_run(tmp_path, "pqn", resumes=True)), whole("pqn"))
+
+
+class Killed(BaseException):
+    """Nothing of a killed process runs on."""
+
+
+def _killed(folder: Path, as_it_was: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resume a run that is killed when the replays of its next checkpoint are written, only."""
+
+    def kill(*_: Any, **__: Any) -> None:
+        if not as_it_was.is_dir():
+            shutil.copytree(folder, as_it_was)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFiles, "save_checkpoint", kill)
+        with pytest.raises(Killed):
+            _run(folder, "dqn", resumes=True)
+
+
+def test_a_run_that_was_killed_between_two_writes_has_the_replays_of_its_checkpoint(
+    whole: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _stopped(tmp_path / "run", "dqn", 5)
+    _killed(tmp_path / "run", tmp_path / "left", monkeypatch)
+    _assert_same(_outcome(_run(tmp_path / "left", "dqn", resumes=True)), whole("dqn"))
+    assert sorted(path.name for path in (tmp_path / "left" / "replay").iterdir()) == ["rank_0"]
+
+
+class Refill(Callback):
+    """Notes how full the replay is when updates begin, and how much has been played."""
+
+    rows, env_steps = 0, 0
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not self.rows:
+            self.rows, self.env_steps = len(data.slots[0].replay), data.clock.total_env_steps
+
+
+@pytest.mark.parametrize("lost", ["all", "of another checkpoint", "damaged"])
+def test_without_its_replays_a_run_plays_its_warm_up_again_with_what_it_has_learned(
+    lost: str, tmp_path: Path
+) -> None:
+    _stopped(tmp_path, "dqn", 5)
+    replay, reason = tmp_path / "replay" / "rank_0", "holds none"
+    if lost == "all":
+        shutil.rmtree(replay)
+    elif lost == "damaged":
+        reason = "must be undamaged files"
+        (replay / "driving" / "action.memmap").write_bytes(b"nothing")
+    else:
+        reason = "is of update 10, the checkpoint of update 16"
+        shutil.copytree(replay, tmp_path / "old")
+        with pytest.raises(SystemExit):
+            _run(tmp_path, "dqn", Signalling("on_train_batch_start", 8), resumes=True)
+        shutil.rmtree(replay)
+        (tmp_path / "old").rename(replay)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    before = sum(saved["RolloutDataModule"]["clock"]["env_steps"].values())
+    refill = Refill()
+    with pytest.warns(UserWarning, match=f"No replay of driving goes on: .*{reason}"):
+        run = _run(tmp_path, "dqn", refill, resumes=True)
+    # Phases of 20 env steps, until 30 transitions are there.
+    assert 30 <= refill.rows <= refill.env_steps - before <= 60
+    assert run.data.clock.updates == 2 * PHASES
+    assert run.data.epsilon_of("driving") < 1.0
+
+
+def test_environments_that_cannot_go_on_start_new_episodes_and_the_log_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counting = TaskSpec(env=SINGLE, n_step=3)
+
+    def make() -> tuple[RolloutDataModule, DQN]:
+        data = _data({"contexts": CONTEXTS, "counting": counting})
+        return data, DQN(data.task_infos, network=NETWORK)
+
+    monkeypatch.setitem(ALGORITHMS, "mixed", make)
+    _stopped(tmp_path, "mixed", 5)
+    with caplog.at_level("INFO"):
+        run = _run(tmp_path, "mixed", resumes=True)
+    (line,) = [one.getMessage() for one in caplog.records if "New episodes" in one.getMessage()]
+    assert line.startswith("New episodes start in counting: their environments do not restore")
+    rows = run.data.slots[1].replay._storage.get(slice(None))
+    starts, ends = rows["observation"], rows["next_observation"]
+    # Identity of the copy, number of its episode, step: no transition joins two episodes.
+    assert torch.equal(starts[:, :2], ends[:, :2])
+    assert set((ends - starts)[:, 2].tolist()) <= {1.0, 2.0, 3.0}
