@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, IterableDataset
 Item = TypeVar("Item")
 
 # Lightning warns of a length that workers could make wrong (there are none), of epochs shorter than
-# the interval of logging (which here counts on across epochs), of nothing to evaluate, and of loaders
-# without a state (which here is the data module's).
+# the interval of logging (which here counts on across epochs), of nothing to evaluate, and of
+# loaders without a state (which here is the data module's).
 NO_NEWS = (
     r"Your `IterableDataset` has `__len__` defined",
     r"The number of training batches .* is smaller than the",

@@ -13,12 +13,13 @@ from lit_mtdqn.functional.packing import packed, unpacked
 
 def global_random_state() -> dict[str, Any]:
     """Return the states of all global generators, as checkpoints hold them."""
+    is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     state = {
         "python": random.getstate(),
         # Ours is never drawn from, but users' environments may.
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "cuda": torch.cuda.get_rng_state_all() if is_used else [],
     }
     found: dict[str, Any] = packed(state)
     return found

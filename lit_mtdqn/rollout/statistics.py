@@ -133,11 +133,11 @@ class EpisodeStatistics:
             if name in state:
                 mean.load_state_dict(state[name])
 
-    def running(self) -> dict[str, Array]:
+    def running(self) -> dict[str, Any]:
         """Return what is known of the running episodes."""
         return {"return": self._return, "length": self._length}
 
-    def set_running(self, running: Mapping[str, Array], goes_on: Array) -> None:
+    def set_running(self, running: Mapping[str, Any], goes_on: Array) -> None:
         """Continue with running episodes.
 
         Args:

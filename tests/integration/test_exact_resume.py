@@ -336,7 +336,7 @@ def test_without_its_replays_a_run_plays_its_warm_up_again_with_what_it_has_lear
         shutil.rmtree(replay)
     elif lost == "damaged":
         reason = "must be undamaged files"
-        (replay / "driving" / "action.memmap").write_bytes(b"nothing")
+        next(replay.rglob("action.memmap")).write_bytes(b"nothing")
     else:
         reason = "is of update 10, the checkpoint of update 16"
         shutil.copytree(replay, tmp_path / "old")
@@ -349,8 +349,8 @@ def test_without_its_replays_a_run_plays_its_warm_up_again_with_what_it_has_lear
     refill = Refill()
     with pytest.warns(UserWarning, match=f"No replay of driving goes on: .*{reason}"):
         run = _run(tmp_path, "dqn", refill, resumes=True)
-    # Phases of 20 env steps, until 30 transitions are there.
-    assert 30 <= refill.rows <= refill.env_steps - before <= 60
+    # Two vector steps of four copies were waiting for the n-step returns of the first played.
+    assert 30 <= refill.rows <= refill.env_steps - before + 8 <= 60
     assert run.data.clock.updates == 2 * PHASES
     assert run.data.epsilon_of("driving") < 1.0
 
