@@ -59,7 +59,7 @@ class ReplayCheckpoint(Callback):
         if not trainer.ckpt_path or data.clock.phases == 0:
             return
         self._drop_unmatched(data.clock)
-        missing = data.load_replay(self._rank_folder)
+        missing = data.load_replay(self._rank_folder, of_now=True)
         if not missing:
             self._written = data.clock.state_dict()
             rank_zero_info(f"Replays loaded from {self._rank_folder}.")

@@ -314,24 +314,25 @@ class RolloutDataModule(lightning.LightningDataModule):
             slot.replay.dump(fresh / slot.task, moment)
         take_place(fresh, target)
 
-    def load_replay(self, folder: str | Path) -> dict[str, str]:
-        """Read back what `dump_replay` wrote when the clock was what it is now.
+    def load_replay(self, folder: str | Path, *, of_now: bool = False) -> dict[str, str]:
+        """Read back what `dump_replay` wrote.
 
         Args:
             folder: Where it was written to.
+            of_now: Whether replays are left that were written when the clock was another than now.
 
         Returns:
             By task, why its replay is left as it is; nothing where all were read.
         """
-        reasons = ((slot.task, self._load_replay(slot, Path(folder))) for slot in self.slots)
+        reasons = ((one.task, self._load_replay(one, Path(folder), of_now)) for one in self.slots)
         return {task: reason for task, reason in reasons if reason is not None}
 
-    def _load_replay(self, slot: Slot, folder: Path) -> str | None:
+    def _load_replay(self, slot: Slot, folder: Path, of_now: bool) -> str | None:
         """Return why a replay was not read, or None if it was."""
         found = Replay.stored_moment(folder / slot.task)
         if found is None:
             return f"{folder} holds none"
-        if found != self.clock.state_dict():
+        if of_now and found != self.clock.state_dict():
             theirs, ours = found["updates"], self.clock.updates
             return f"that in {folder} is of update {theirs}, the checkpoint of update {ours}"
         try:
