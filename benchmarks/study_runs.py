@@ -91,6 +91,7 @@ class FitRun:
             *(sys.executable, "-m", "lit_mtdqn", "fit", f"--config={config}"),
             *(f"--config={overlay}" for overlay in self.overlays),
             *(f"--seed_everything={self.seed}", f"--run_dir={folder}", "--overwrite=true"),
+            "--save_replays=false",
             *(f"--data.test_episodes={_episodes(self.study)}", *self.arguments),
             *("--trainer.enable_progress_bar=false", *REPORT),
         ]
@@ -134,7 +135,7 @@ class SequenceRun:
         folder.mkdir(parents=True, exist_ok=True)
         return [
             *(sys.executable, "-m", "lit_mtdqn", "sequence", self.study["sequence"]),
-            *(f"--run_dir={folder}", f"--seed_everything={self.seed}"),
+            *(f"--run_dir={folder}", f"--seed_everything={self.seed}", "--save_replays=false"),
             *(f"--data.test_episodes={_episodes(self.study)}", *self.study.get("arguments", ())),
             *("--trainer.enable_progress_bar=false", *REPORT),
         ]

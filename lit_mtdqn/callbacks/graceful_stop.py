@@ -44,8 +44,8 @@ class GracefulStop(Callback):
         """From here on, updates could be lost."""
         self._in_phases = True
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Stop between two phases."""
+    def on_phase_start(self, trainer: lightning.Trainer) -> None:
+        """Stop between two phases, when the row of metrics of the first is written."""
         # Each rank may have been told in another phase, or not at all.
         if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
             self._stop()

@@ -107,6 +107,15 @@ class RunCLI(LightningCLI):
             help="PyTorch threads; 1 is fastest for networks up to a few hundred wide.",
         )
         parser.add_argument(
+            "--save_replays",
+            type=bool,
+            default=True,
+            help=(
+                "Write the replays into `replay/` of the run's folder with every checkpoint, for "
+                "resuming as if never stopped; without them a resumed run plays its warm-up again."
+            ),
+        )
+        parser.add_argument(
             "--seeds",
             type=int | str | None,
             default=None,
@@ -168,7 +177,8 @@ class RunCLI(LightningCLI):
         callbacks = as_list(given["callbacks"])
         if self.config.subcommand == "fit":
             evaluates = any(spec.evaluates for spec in self.datamodule.tasks.values())
-            callbacks += run_callbacks(run_dir, callbacks, evaluates)
+            saves = config["save_replays"] and self.datamodule.keeps_replays
+            callbacks += run_callbacks(run_dir, callbacks, evaluates, saves)
         else:
             kwargs["enable_checkpointing"] = False
         if {**given, **kwargs}["enable_checkpointing"] is False:

@@ -24,7 +24,7 @@ from lit_mtdqn.algorithms.numbers import NonFiniteError
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
 from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
-from lit_mtdqn.callbacks import GracefulStop, RunReport
+from lit_mtdqn.callbacks import GracefulStop, ReplayCheckpoint, RunReport
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 from lit_mtdqn.loggers import WandbRun
 
@@ -104,6 +104,23 @@ class MetricsLogger(CSVLogger):
         return self._experiment
 
     @rank_zero_only
+    def forget_after(self, env_steps: int) -> None:
+        """Drop rows of later env steps: a run that was killed goes on from before them.
+
+        Args:
+            env_steps: Those of the checkpoint.
+        """
+        path = Path(self.experiment.metrics_file_path)
+        if not path.is_file():
+            return
+        with path.open(newline="") as file:
+            table = csv.DictReader(file)
+            rows, header = list(table), list(table.fieldnames or [])
+        kept = [row for row in rows if float(row.get("step") or 0.0) <= env_steps]
+        if len(kept) < len(rows):
+            write_csv(path, header, ([row.get(name) for name in header] for row in kept))
+
+    @rank_zero_only
     def save(self) -> None:
         """Write what was logged."""
         self.experiment.save()
@@ -145,10 +162,11 @@ class RunCheckpoint(ModelCheckpoint):
     """Lightning's, under a name of its own, so that its state is not taken for a user's.
 
     An interruption before this run's first update saves nothing: a resumed run's checkpoint stays
-    as it is.
+    as it is. An evaluation that was cut off is made anew by the run that goes on.
     """
 
     _first_step: int | None = None
+    _cuts_evaluation = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with what is known of the best network, wherever the run's folder lies now."""
@@ -169,9 +187,13 @@ class RunCheckpoint(ModelCheckpoint):
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Note where training starts."""
+        """Note where training starts, and let the run's metrics end there, too."""
         super().on_train_start(trainer, pl_module)
         self._first_step = trainer.global_step
+        for logger in trainer.loggers:
+            if trainer.ckpt_path and isinstance(logger, MetricsLogger):
+                data: Any = trainer.datamodule  # type: ignore[attr-defined]
+                logger.forget_after(data.clock.total_env_steps)
 
     def on_exception(
         self,
@@ -182,7 +204,25 @@ class RunCheckpoint(ModelCheckpoint):
         """Save what was learned, if anything was and its numbers are numbers still."""
         is_sound = not isinstance(exception, NonFiniteError)
         if is_sound and self._first_step not in (None, trainer.global_step):
+            self._cuts_evaluation = trainer.validating
             super().on_exception(trainer, pl_module, exception)
+            self._cuts_evaluation = False
+
+    def on_save_checkpoint(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        checkpoint: dict[str, Any],
+    ) -> None:
+        """Say that an evaluation has begun but for its first episode, where it was cut off.
+
+        Lightning would go on after as many tasks as were played, and leave it out if none was.
+        """
+        if self._cuts_evaluation:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+            for count in (progress["total"], progress["current"]):
+                count.update(ready=1, started=1, processed=0, completed=0)
+            progress["is_last_batch"] = False
 
 
 def run_loggers(run_dir: str, given: Any) -> list[Logger] | bool:
@@ -196,13 +236,16 @@ def run_loggers(run_dir: str, given: Any) -> list[Logger] | bool:
     return [MetricsLogger(run_dir), *others]
 
 
-def run_callbacks(run_dir: str, given: Sequence[Callback], evaluates: bool) -> list[Callback]:
+def run_callbacks(
+    run_dir: str, given: Sequence[Callback], evaluates: bool, saves_replays: bool = False
+) -> list[Callback]:
     """Return the callbacks that a run folder needs and the configuration lacks.
 
     Args:
         run_dir: The folder.
         given: Callbacks of the configuration.
         evaluates: Whether a task is evaluated, without which there is no best network.
+        saves_replays: Whether checkpoints are accompanied by replays.
     """
     folder = Path(run_dir) / CHECKPOINTS
     # Only this one saves at an interruption, so `best` is never an interrupted state.
@@ -214,9 +257,10 @@ def run_callbacks(run_dir: str, given: Sequence[Callback], evaluates: bool) -> l
         best = RunCheckpoint(folder, "best", enable_version_counter=False, **score)
         checkpoints.insert(0, best)
     taken = {callback.filename for callback in given if isinstance(callback, ModelCheckpoint)}
+    defaults = (GracefulStop, RunReport, *([ReplayCheckpoint] if saves_replays else []))
     missing = [
         default()
-        for default in (GracefulStop, RunReport)
+        for default in defaults
         if not any(isinstance(callback, default) for callback in given)
     ]
     return [*missing, *(saver for saver in checkpoints if saver.filename not in taken)]

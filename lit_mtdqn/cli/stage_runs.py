@@ -20,7 +20,7 @@ from lit_mtdqn.cli.stages import REPLAY_CALLBACK, Config, Planned, class_name
 from lit_mtdqn.types import require
 
 # Settings of a machine or a terminal, under which a stage is the same.
-ASIDE = ("threads", "trainer.enable_progress_bar")
+ASIDE = ("threads", "save_replays", "trainer.enable_progress_bar")
 FAILED = 1
 # Of unlike settings of a stage.
 SHOWN = 4
@@ -168,7 +168,7 @@ def _is_same(was: Any, is_now: Any, root: Path) -> bool:
 def _continuation(one: Planned, folder: Path) -> list[str]:
     """Return what makes a stage go on, or start anew if it was stopped before it saved anything.
 
-    One that was killed has saved no replay, and goes on without one if no other stage takes it.
+    One that has saved no replay goes on without one if no other stage takes it.
     """
     is_saved = (folder / CHECKPOINTS / "last.ckpt").is_file()
     return (

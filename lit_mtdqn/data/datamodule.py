@@ -26,7 +26,12 @@ from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
 from lit_mtdqn.data.slots import Slot, is_acting
+from lit_mtdqn.data.stream_state import continue_stream, stream_state
 from lit_mtdqn.envs import TaskEnv, TensorTaskEnv, check_device_form, probe_tasks
+from lit_mtdqn.functional.global_generators import (
+    global_random_state,
+    set_global_random_state_,
+)
 from lit_mtdqn.functional.masking import padded_action_mask
 from lit_mtdqn.replay import (
     Prioritisation,
@@ -35,7 +40,9 @@ from lit_mtdqn.replay import (
     StorageKind,
     check_folder,
     check_memory,
+    fresh_folder,
     replay_bytes,
+    take_place,
 )
 from lit_mtdqn.rollout import (
     Boltzmann,
@@ -60,6 +67,7 @@ from lit_mtdqn.types import (
     Feedback,
     LabelsTransitions,
     Phase,
+    PhaseCallback,
     TaskScores,
     TaskSpec,
     Transition,
@@ -187,6 +195,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
         self._is_resumed = False
+        self._random_state: dict[str, Any] | None = None
         self._label_sizes: dict[str, int] | None = None
 
     @property
@@ -288,33 +297,104 @@ class RolloutDataModule(lightning.LightningDataModule):
         (drawn,) = phase.transitions.minibatches()
         return drawn
 
-    def dump_replay(self, folder: str | Path) -> None:
-        """Write every replay into a folder of its task's name."""
-        for slot in self.slots:
-            slot.replay.dump(Path(folder) / slot.task)
+    @property
+    def stored_bytes(self) -> int:
+        """Size of what `dump_replay` writes."""
+        return sum(slot.replay.stored_bytes for slot in self.slots)
 
-    def load_replay(self, folder: str | Path) -> None:
-        """Read back what `dump_replay` wrote."""
+    def dump_replay(self, folder: str | Path) -> None:
+        """Write every replay into a folder of its task's name.
+
+        What was in `folder` before is set aside as a whole, for as long as checkpoints of that time
+        may be needed.
+        """
+        target, moment = Path(folder), self.clock.state_dict()
+        fresh = fresh_folder(target)
         for slot in self.slots:
-            slot.replay.load(Path(folder) / slot.task, draws_on=True)
+            slot.replay.dump(fresh / slot.task, moment)
+        take_place(fresh, target)
+
+    def load_replay(self, folder: str | Path, *, of_now: bool = False) -> dict[str, str]:
+        """Read back what `dump_replay` wrote.
+
+        Args:
+            folder: Where it was written to.
+            of_now: Whether replays are left that were written when the clock was another than now.
+
+        Returns:
+            By task, why its replay is left as it is; nothing where all were read.
+        """
+        reasons = ((one.task, self._load_replay(one, Path(folder), of_now)) for one in self.slots)
+        return {task: reason for task, reason in reasons if reason is not None}
+
+    def _load_replay(self, slot: Slot, folder: Path, of_now: bool) -> str | None:
+        """Return why a replay was not read, or None if it was."""
+        found = Replay.stored_moment(folder / slot.task)
+        if found is None:
+            return f"{folder} holds none"
+        if of_now and found != self.clock.state_dict():
+            theirs, ours = found["updates"], self.clock.updates
+            return f"that in {folder} is of update {theirs}, the checkpoint of update {ours}"
+        try:
+            slot.replay.load(folder / slot.task, draws_on=True)
+        except ValueError as error:
+            return str(error).rstrip(".")
+        return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return clock, scores, last episodes and shares still owed, as checkpoints keep them."""
-        return {
+        """Return all that phases to come depend on, but for replays, as checkpoints keep it.
+
+        The state of environments and generators is that of this rank, and left out where there are
+        several, of which a checkpoint knows one.
+        """
+        state = {
             "clock": self.clock.state_dict(),
             "scores": self.scores.state_dict(),
             "episodes": {} if self.source is None else self.source.statistics.state_dict(),
             "sampler": self.sampler.state_dict(),
         }
+        if self.trainer is None or self.trainer.world_size > 1:
+            return state
+        state["random"] = self._random_state or global_random_state()
+        if self.source is not None and self._collector is not None and self.clock.phases > 0:
+            state["stream"] = stream_state(self.source, self._collector)
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue with what `state_dict` returned; a run that is over stops at once."""
+        """Continue with what `state_dict` returned; a run that is over stops at once.
+
+        Environments that cannot restore their state start new episodes, which the log says.
+        """
         self._is_resumed = True
         self.clock.load_state_dict(state_dict["clock"])
         self.scores.load_state_dict(state_dict.get("scores", {}))
         if self.source is not None:
             self.source.statistics.load_state_dict(state_dict.get("episodes", {}))
         self.sampler.load_state_dict(state_dict.get("sampler", {}))
+        alone = self.trainer is None or self.trainer.world_size == 1
+        # Until the next phase others may draw, who did not in a run that was never stopped.
+        self._random_state = state_dict.get("random") if alone else None
+        self._continue_stream(state_dict.get("stream", {}) if alone else {})
+
+    def _continue_stream(self, state: dict[str, Any]) -> None:
+        if self.source is None or self._collector is None:
+            return
+        rank = 0 if self.trainer is None else self.trainer.global_rank
+        acting = [slot.task for slot in self.source.acting]
+        # Not those with which the run began, whose episodes and actions have been seen.
+        later = f" from phase {self.clock.phases}" if self.clock.phases else ""
+        self._collector.reseed(self._seeds_of(acting, f"exploration {{}}{later}", rank))
+        anew, why = continue_stream(state, self.source, self._collector)
+        self.source.play(self._collector.steps(self._seeds_of(acting, f"{{}}{later}", rank)))
+        if anew and self.clock.phases > 0:
+            rank_zero_info(
+                f"New episodes start in {', '.join(anew)}: {why}. This run is not the same, bit "
+                "for bit, as one that was never stopped."
+            )
+
+    def _seeds_of(self, tasks: Sequence[str], purpose: str, rank: int) -> list[int]:
+        """Return the seeds of one purpose, `{}` being the task."""
+        return [training_seed(self._run_seed, purpose.format(task), rank) for task in tasks]
 
     def teardown(self, stage: str) -> None:
         """Close the environments of evaluation; those of training go on in a later `fit`."""
@@ -324,6 +404,13 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _next_phase(self) -> Phase:
         assert self.source is not None, "`setup('fit')` comes first"
+        if self.trainer is not None:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, PhaseCallback):
+                    callback.on_phase_start(self.trainer)
+        if self._random_state is not None:
+            set_global_random_state_(self._random_state)
+            self._random_state = None
         phase = self.source.next_phase()
         for slot in self.source.acting:
             phase.rollout[f"rollout/epsilon/{slot.task}"] = self.epsilon_of(slot.task)
@@ -550,7 +637,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         stream = None
         if acting:
             self._collector = self._make_collector(acting, rank)
-            seeds = [training_seed(self._run_seed, slot.task, rank) for slot in acting]
+            seeds = self._seeds_of([slot.task for slot in acting], "{}", rank)
             stream = self._collector.steps(seeds)
         make: Callable[..., PhaseSource] = PhaseSource if self.keeps_replays else FragmentSource
         count: Callable[..., EpisodeStatistics] = EpisodeStatistics
@@ -612,7 +699,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             mask[[slot.index for slot in acting]],
             self.exploration,
             lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
-            [training_seed(self._run_seed, f"exploration {slot.task}", rank) for slot in acting],
+            self._seeds_of([slot.task for slot in acting], "exploration {}", rank),
             lambda: None if self.source is None else self.source.active,
             self._labeller,
             self._device if self.device_resident else None,

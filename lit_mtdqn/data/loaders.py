@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader, IterableDataset
 Item = TypeVar("Item")
 
 # Lightning warns of a length that workers could make wrong (there are none), of epochs shorter than
-# the interval of logging (which here counts on across epochs), and of nothing to evaluate.
+# the interval of logging (which here counts on across epochs), of nothing to evaluate, and of
+# loaders without a state (which here is the data module's).
 NO_NEWS = (
     r"Your `IterableDataset` has `__len__` defined",
     r"The number of training batches .* is smaller than the",
     r"Total length of `DataLoader` across ranks is zero",
+    r"You're resuming from a checkpoint that ended before the epoch ended",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,7 @@ class PhaseSource:
 
     Attributes:
         active: Which acting slots make the next vector step, [S]; None for all.
+        is_at_rest: Whether no phase is half played.
         observed: Slots that do not learn but give observations to every update.
     """
 
@@ -80,6 +82,7 @@ class PhaseSource:
         self.learning = [slot for slot in slots if slot.learns]
         self.statistics = statistics
         self.active: np.ndarray | None = None
+        self.is_at_rest = True
         self.observed: Sequence[Slot] = ()
         self._returns = returns
         self._columns = {*Transition._fields, *MASKS, CUMULANTS, *labels}
@@ -101,6 +104,7 @@ class PhaseSource:
 
     def next_phase(self) -> Phase:
         """Act (until every learning slot is warm, the first time) and return the next phase."""
+        self.is_at_rest = False
         warmed_up, episodes = self._clock.phases > 0, dict(self._clock.episodes)
         self._collect(self._sampler.vector_steps(self._vector_steps) if warmed_up else None)
         while not self._is_warm():
@@ -108,7 +112,38 @@ class PhaseSource:
         self._clock.phases += 1
         rollout = self.statistics.metrics(self._sum_over_ranks)
         self._score_episodes(rollout, episodes)
-        return self._make_phase(rollout)
+        phase = self._make_phase(rollout)
+        self.is_at_rest = True
+        return phase
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is known of the running episodes between two phases."""
+        return {
+            "statistics": self.statistics.running(),
+            "accumulator": self._accumulator.state_dict(),
+            "returns": None if self._returns is None else self._returns.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], goes_on: np.ndarray) -> None:
+        """Continue with a saved state.
+
+        Args:
+            state: What `state_dict` has returned.
+            goes_on: Which acting slots' episodes go on, [S]; of the others nothing is kept.
+        """
+        self.is_at_rest = True
+        self.statistics.set_running(state["statistics"], goes_on)
+        self._accumulator.load_state_dict(state["accumulator"], goes_on)
+        if self._returns is not None and state["returns"] is not None:
+            self._returns.load_state_dict(state["returns"], goes_on)
+
+    def forget_episodes(self) -> None:
+        """Keep nothing of the running episodes."""
+        self.load_state_dict(self.state_dict(), np.zeros(len(self.acting), bool))
+
+    def play(self, stream: Iterator[StepRow]) -> None:
+        """Take the vector steps of another stream from now on."""
+        self._stream = stream
 
     def _make_phase(self, rollout: dict[str, float]) -> Phase:
         """Return what the updates shall learn from."""

@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
 from lit_mtdqn.envs.observations import adapter_for
+from lit_mtdqn.envs.state_keeping import state_keeper
 from lit_mtdqn.types import Array, StepRow, TaskSpec
 
 
@@ -49,15 +50,24 @@ class TaskEnv:
         self._observation = layout.empty_observation(num_envs)
         self._mask: Array | None = None
         self._no_cumulants: dict[str, Array] = {}
+        self._goes_on = False
 
     @property
     def steps_single_copies(self) -> bool:
         """Whether each copy costs time or a process of its own."""
         return isinstance(self.env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
 
+    def start(self, seed: int | None = None) -> tuple[Array, Array | None]:
+        """Return observations and masks as `reset` does; episodes set by `set_state` go on."""
+        if not self._goes_on:
+            return self.reset(seed)
+        self._goes_on = False
+        return self._observation, self._mask
+
     def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
         """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""
         raw, infos = self.env.reset(seed=seed)
+        self._goes_on = False
         self._ended[:] = False
         self._observation = self._padded(raw)
         self._mask = self._action_mask(infos)
@@ -108,18 +118,27 @@ class TaskEnv:
 
     def get_state(self) -> dict[str, Any] | None:
         """Return a state that `set_state` continues from exactly, or None if that is impossible."""
-        get = getattr(self.env.unwrapped, "get_state", None)
-        if get is None:
+        keeper = state_keeper(self.env)
+        if keeper is None:
             return None
-        own = {"observation": self._observation, "ended": self._ended, "mask": self._mask}
-        return {**deepcopy(own), "env": get()}
+        own = {
+            "observation": self._observation,
+            "ended": self._ended,
+            "mask": self._mask,
+            "no_cumulants": self._no_cumulants,
+        }
+        return {**deepcopy(own), "env": keeper.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `get_state` returned."""
-        self.env.unwrapped.set_state(state["env"])  # type: ignore[attr-defined]
+        """Continue from what `get_state` returned, at the next `step` or `start`."""
+        keeper = state_keeper(self.env)
+        assert keeper is not None
+        keeper.set_state(state["env"])
         self._observation = deepcopy(state["observation"])
         self._ended = deepcopy(state["ended"])
         self._mask = deepcopy(state["mask"])
+        self._no_cumulants = deepcopy(state["no_cumulants"])
+        self._goes_on = True
 
     def close(self) -> None:
         """Close the environments."""

@@ -35,6 +35,13 @@ class TensorTaskEnv(TaskEnv):
         """Refuse: on a device all tasks act."""
         raise NotImplementedError("On a device all tasks act in every vector step.")
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `get_state` returned, wherever its tensors are now."""
+        device = self._ended.device
+        own = {name: value for name, value in state.items() if name != "env"}
+        moved = {n: v.to(device) if isinstance(v, torch.Tensor) else v for n, v in own.items()}
+        super().set_state({**moved, "env": state["env"]})
+
     def _where_valid(self, reward: Array, valid: Array) -> Array:
         return reward * valid
 

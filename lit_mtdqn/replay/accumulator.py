@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -96,6 +96,25 @@ class TransitionAccumulator:
         self._rows = self._rows[-self._carry :] if self._carry else []
         self._fresh = 0
         return transitions
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows that wait; there are no others between `emit` and `add`."""
+        return stack_rows(self._rows)._asdict() if self._rows else {}
+
+    def load_state_dict(self, state: dict[str, Any], goes_on: np.ndarray) -> None:
+        """Continue with saved rows.
+
+        Args:
+            state: What `state_dict` has returned.
+            goes_on: Which tasks' episodes go on, [S]; rows of the others wait no longer.
+        """
+        self._rows, self._fresh, self._window = [], 0, None
+        if not state:
+            return
+        rows = StepRow(**state)
+        device = None if isinstance(rows.valid, np.ndarray) else rows.valid.device
+        rows = rows._replace(valid=rows.valid & placed(goes_on, device)[:, None])
+        self._rows = _unstack_rows(rows)
 
     def _fold(self) -> _Window:
         rows = stack_rows(self._rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +17,17 @@ from torchrl import logger as torchrl_logger
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
+from lit_mtdqn.replay.folders import (
+    checksums,
+    complete_folder,
+    damaged_files,
+    fresh_folder,
+    set_aside,
+    take_place,
+)
 from lit_mtdqn.types import Array, require
 
 MANIFEST = "replay.json"
-CHECKED_AT_ONCE = 2**24  # bytes
 StorageKind = Literal["ram", "disk", "device"]
 
 
@@ -156,28 +162,50 @@ class Replay:
         """Tell a prioritised sampler the errors [rows] found at `index` [rows]."""
         self._buffer.update_priority(index, priority)
 
-    def dump(self, folder: str | Path) -> None:
+    @property
+    def stored_bytes(self) -> int:
+        """Size of what `dump` writes, but for what takes kilobytes."""
+        if not len(self):
+            return 0
+        columns = self._storage.get(slice(None)).values()
+        return sum(self.capacity * column[0].nbytes for column in columns)
+
+    def dump(self, folder: str | Path, moment: Mapping[str, Any] | None = None) -> None:
         """Write everything, the sampler's generator included, in place of what a folder holds.
 
         The old files stay until the new ones are complete: this replay may be reading from them,
         and a killed process leaves them.
+
+        Args:
+            folder: Where to.
+            moment: When that is, plain values, for `stored_moment`.
         """
         target = Path(folder)
-        fresh, old = target.with_name(f"{target.name}.new"), _set_aside(target)
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+        fresh = fresh_folder(target)
         if len(self):
             with warnings.catch_warnings():
                 # Of a replay that was loaded and not extended since; nothing needs that cursor.
                 warnings.filterwarnings("ignore", message="last_cursor is None")
                 self._buffer.dumps(fresh)
-        manifest = {"capacity": self.capacity, "rows": len(self), "meaning": self.meaning}
-        (fresh / MANIFEST).write_text(json.dumps({**manifest, "checksums": _checksums(fresh)}))
-        if target.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-        fresh.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        manifest = {
+            "capacity": self.capacity,
+            "rows": len(self),
+            "meaning": self.meaning,
+            "moment": moment,
+            "checksums": checksums(fresh),
+        }
+        (fresh / MANIFEST).write_text(json.dumps(manifest))
+        take_place(fresh, target)
+        shutil.rmtree(set_aside(target), ignore_errors=True)
+
+    @staticmethod
+    def stored_moment(folder: str | Path) -> dict[str, Any] | None:
+        """Return the moment that `dump` was told, or None if the folder holds no such replay."""
+        path = Path(folder) / MANIFEST
+        moment: dict[str, Any] | None = None
+        if path.is_file():
+            moment = json.loads(path.read_text()).get("moment")
+        return moment
 
     @staticmethod
     def stored_capacity(folder: str | Path) -> int:
@@ -203,9 +231,9 @@ class Replay:
             ValueError: If the folder holds no replay, a damaged one, or one of another capacity or
                 meaning.
         """
-        folder = _complete(folder)
+        folder = complete_folder(folder)
         manifest = _read_manifest(folder)
-        damaged = _damaged_files(Path(folder), manifest.get("checksums", {}))
+        damaged = damaged_files(folder, manifest.get("checksums", {}))
         require(not damaged, "replay", f"be undamaged files in {folder}", damaged)
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
@@ -251,42 +279,8 @@ def _resized(rows: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> dict[str, 
     return resized
 
 
-def _set_aside(folder: Path) -> Path:
-    """Return where a replay lies for the moment in which another takes its folder."""
-    return folder.with_name(f"{folder.name}.old")
-
-
-def _complete(folder: str | Path) -> Path:
-    """Return a folder, or what was set aside from it where a process was killed just then."""
-    path, old = Path(folder), _set_aside(Path(folder))
-    return old if old.is_dir() and not path.is_dir() else path
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    """Return the checksum of each file in a folder, by its path there."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
-
-
-def _checksum(path: Path) -> int:
-    found = 0
-    with path.open("rb") as file:
-        while block := file.read(CHECKED_AT_ONCE):
-            found = zlib.crc32(block, found)
-    return found
-
-
-def _damaged_files(folder: Path, checksums: Mapping[str, int]) -> list[str]:
-    """Return the files that are missing or do not have their checksum."""
-    return [
-        name
-        for name, checksum in checksums.items()
-        if not (folder / name).is_file() or _checksum(folder / name) != checksum
-    ]
-
-
 def _read_manifest(folder: str | Path) -> dict[str, Any]:
-    path = _complete(folder) / MANIFEST
+    path = complete_folder(folder) / MANIFEST
     require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
     manifest: dict[str, Any] = json.loads(path.read_text())
     return manifest

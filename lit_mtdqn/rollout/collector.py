@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lit_mtdqn.envs import TaskEnv
 from lit_mtdqn.functional.arrays import placed
+from lit_mtdqn.functional.packing import packed, unpacked
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
 from lit_mtdqn.types import ActionValues, Array, ExploringValues, LabelsTransitions, StepRow
 
@@ -78,12 +79,14 @@ class Collector:
     def steps(self, seeds: Sequence[int]) -> Iterator[StepRow]:
         """Reset every environment once, then yield vector steps, arrays [S, N, ...], for ever.
 
+        Environments whose state `load_state_dict` has restored go on without a reset.
+
         Args:
             seeds: Seed of each task's environments.
         """
-        resets = [env.reset(seed) for env, seed in zip(self.envs, seeds, strict=True)]
-        observation = self._joined([observation for observation, _ in resets])
-        mask = self._stack_masks([mask for _, mask in resets])
+        starts = [env.start(seed) for env, seed in zip(self.envs, seeds, strict=True)]
+        observation = self._joined([observation for observation, _ in starts])
+        mask = self._stack_masks([mask for _, mask in starts])
         while True:
             active = self._active()
             action = self._act(observation, mask, active)
@@ -93,6 +96,30 @@ class Collector:
                 row = row._replace(extra={**row.extra, **labels})
             yield row
             observation, mask = row.next_observation, row.next_action_mask
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where draws and environments stand, as checkpoints hold it.
+
+        Of environments that cannot restore their state, or whose state is not plain, it has none.
+        """
+        return {
+            "draws": packed(self._draws.state_dict()),
+            "envs": [_plain_state(env) for env in self.envs],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> Array:
+        """Draw on from a saved state, and let environments go on, before `steps` starts anew.
+
+        Returns:
+            Which environments go on, Booleans [S].
+        """
+        self._draws.load_state_dict(unpacked(state["draws"]))
+        pairs = zip(self.envs, state["envs"], strict=True)
+        return np.array([_goes_on(env, own) for env, own in pairs], bool)
+
+    def reseed(self, seeds: Sequence[int]) -> None:
+        """Draw from other seeds, one for each task, from now on."""
+        self._draws = ExplorationDraws(seeds, self._num_envs, self._device)
 
     def _act(self, observation: Array, mask: Array | None, active: Array | None) -> Array:
         epsilon = self._epsilon()
@@ -165,3 +192,22 @@ class Collector:
         shape = (self._num_envs, self._static_mask.shape[-1])
         pairs = zip(masks, self._static_mask, strict=True)
         return np.stack([np.broadcast_to(s, shape) if m is None else m for m, s in pairs])
+
+
+def _plain_state(env: TaskEnv) -> Any:
+    """Return an environment's state as checkpoints hold it, or None if that cannot be."""
+    try:
+        return packed(env.get_state())
+    except TypeError:
+        return None
+
+
+def _goes_on(env: TaskEnv, state: Any) -> bool:
+    """Return whether an environment goes on from a saved state."""
+    if state is None:
+        return False
+    try:
+        env.set_state(unpacked(state))
+    except Exception:  # A user's environment may raise anything about a state it does not like.
+        return False
+    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,15 @@ class DeviceStatistics(EpisodeStatistics):
         self._running += torch.stack((row.reward, row.valid))
         self._rows.append(torch.cat((torch.stack((ended, row.extra["success"])), self._running)))
         self._running *= ~ended
+
+    def running(self) -> dict[str, Any]:
+        """Return what is known of the running episodes."""
+        return {"running": self._running}
+
+    def set_running(self, running: Mapping[str, Any], goes_on: np.ndarray) -> None:
+        """Continue with running episodes; those of tasks that do not go on, [S], start anew."""
+        kept = torch.from_numpy(goes_on).to(self._running.device)
+        self._running[:] = running["running"].to(self._running.device) * kept[:, None]
 
     def latest(self) -> tuple[Tensor, Tensor]:
         """Return of each task how many episodes have ended since the last call, and the latest.

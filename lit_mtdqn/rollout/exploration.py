@@ -83,12 +83,32 @@ class ExplorationDraws:
         ]
         self._shape = (self.BLOCK, 2, num_envs)
         self._block: Array = ()
+        # What the generators were before that block.
+        self._before = self._states()
         self._next = 0
 
     def __call__(self) -> Array:
         """Return the numbers of the next step, [2, S, N]."""
         if self._next == len(self._block):
-            drawn = [generator.random(self._shape) for generator in self._generators]
-            self._block, self._next = namespace_of(drawn[0]).stack(drawn, 2), 0
+            self._draw()
         self._next += 1
         return self._block[self._next - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the draws of each task stand."""
+        return {"generators": self._before, "next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Draw on from a saved state."""
+        for generator, before in zip(self._generators, state["generators"], strict=True):
+            generator.bit_generator.state = before
+        self._draw()
+        self._next = state["next"]
+
+    def _draw(self) -> None:
+        self._before = self._states()
+        drawn = [generator.random(self._shape) for generator in self._generators]
+        self._block, self._next = namespace_of(drawn[0]).stack(drawn, 2), 0
+
+    def _states(self) -> list[Any]:
+        return [generator.bit_generator.state for generator in self._generators]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,25 @@ class ReturnTracker:
             square + np.square(returns).sum(),
             max(largest, np.abs(returns).max()),
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rewards of the running episodes, and the sums since the last `take`."""
+        none = np.zeros((0, self._length.shape[1]))
+        rewards = [np.stack(rows) if rows else none for rows in self._rewards]
+        return {"rewards": rewards, "length": self._length, "sums": self._sums}
+
+    def load_state_dict(self, state: dict[str, Any], goes_on: Array) -> None:
+        """Continue with a saved state.
+
+        Args:
+            state: What `state_dict` has returned.
+            goes_on: Which tasks' episodes go on, [S]; those of the others start anew.
+        """
+        self._sums[:] = state["sums"]
+        self._length[:] = state["length"] * goes_on[:, None]
+        self._rewards = [
+            list(rows) if kept else [] for rows, kept in zip(state["rewards"], goes_on, strict=True)
+        ]
 
     def take(self) -> list[ReturnSums]:
         """Return each task's sums since the last call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,16 @@ class RollingMean:
         self._values.append(value)
         self._sum += value
 
-    def values(self) -> list[float]:
-        """Return the values held, oldest first."""
-        return list(self._values)
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values held, oldest first, and their sum, whose last bits depend on others."""
+        return {"values": list(self._values), "sum": self._sum}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with saved values; the newest of them where the window is smaller."""
+        for value in state["values"]:
+            self.add(value)
+        if len(self._values) == len(state["values"]):
+            self._sum = state["sum"]
 
     @property
     def count(self) -> int:
@@ -114,13 +122,27 @@ class EpisodeStatistics:
         totals = zip(self._finished, sums.tolist(), strict=True)
         return {name: total / count for name, (total, count) in totals if count}
 
-    def state_dict(self) -> dict[str, list[float]]:
-        """Return what the rolling means are of, by metric name."""
-        return {name: mean.values() for name, mean in self._finished.items()}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rolling means, by metric name."""
+        return {name: mean.state_dict() for name, mean in self._finished.items()}
 
-    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue with saved means; those that they do not name start anew."""
         for name in self._finished:
             mean = self._finished[name] = RollingMean(self._window)
-            for value in state.get(name, ()):
-                mean.add(value)
+            if name in state:
+                mean.load_state_dict(state[name])
+
+    def running(self) -> dict[str, Any]:
+        """Return what is known of the running episodes."""
+        return {"return": self._return, "length": self._length}
+
+    def set_running(self, running: Mapping[str, Any], goes_on: Array) -> None:
+        """Continue with running episodes.
+
+        Args:
+            running: What `running` has returned.
+            goes_on: Which tasks' episodes go on, [S]; those of the others start anew.
+        """
+        self._return[:] = running["return"] * goes_on[:, None]
+        self._length[:] = running["length"] * goes_on[:, None]

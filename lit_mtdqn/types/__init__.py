@@ -20,6 +20,7 @@ from lit_mtdqn.types.protocols import (
     HasCompilableUpdates,
     HasTargetNetwork,
     LabelsTransitions,
+    PhaseCallback,
     ShowsLayers,
     UpdateCallback,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "Linear",
     "Losses",
     "Phase",
+    "PhaseCallback",
     "Prediction",
     "ReturnSums",
     "Schedule",

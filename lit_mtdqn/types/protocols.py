@@ -86,6 +86,18 @@ class UpdateCallback(Protocol):
         """React to the update that `clock.updates` has just counted."""
 
 
+@runtime_checkable
+class PhaseCallback(Protocol):
+    """A callback that acts between two phases, when all of the last one is done and logged.
+
+    The Trainer's own hooks come before its row of metrics is written, or after the next one was
+    played.
+    """
+
+    def on_phase_start(self, trainer: Any) -> None:
+        """React before a phase is played."""
+
+
 class Exploration(Protocol):
     """How a collector explores."""
 

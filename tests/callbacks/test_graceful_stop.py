@@ -45,7 +45,7 @@ def test_the_first_signal_waits_for_the_end_of_the_phase() -> None:
     stop = started()
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end(ALONE)
+        stop.on_phase_start(ALONE)
 
 
 def test_the_second_signal_aborts_at_once() -> None:
@@ -80,7 +80,7 @@ def test_after_an_evaluation_it_waits_again() -> None:
     stop.on_validation_end()
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end(ALONE)
+        stop.on_phase_start(ALONE)
 
 
 def test_a_second_fit_knows_nothing_of_the_first() -> None:
@@ -92,7 +92,7 @@ def test_a_second_fit_knows_nothing_of_the_first() -> None:
         signal.raise_signal(signal.SIGINT)
     stop.on_fit_start(ALONE, Mock())
     stop.on_train_batch_start()
-    stop.on_train_batch_end(ALONE)
+    stop.on_phase_start(ALONE)
 
 
 @pytest.mark.parametrize("ending", ["on_train_end", "on_exception"])
@@ -106,7 +106,7 @@ def test_the_signal_is_given_back(ending: str) -> None:
 
 def test_without_a_signal_training_goes_on() -> None:
     stop = started()
-    stop.on_train_batch_end(ALONE)
+    stop.on_phase_start(ALONE)
     stop.on_validation_start()
     stop.on_validation_end()
     stop.on_train_end(Mock(), Mock())
@@ -115,10 +115,10 @@ def test_without_a_signal_training_goes_on() -> None:
 def test_a_rank_stops_where_another_was_told() -> None:
     stop, trainer = GracefulStop(), SimpleNamespace(world_size=2, strategy=Strategy())
     stop.on_fit_start(trainer, Mock())  # type: ignore[arg-type]
-    stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    stop.on_phase_start(trainer)  # type: ignore[arg-type]
     trainer.strategy.others = True
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
+        stop.on_phase_start(trainer)  # type: ignore[arg-type]
 
 
 def test_one_of_several_ranks_leaves_no_evaluation_and_no_warm_up() -> None:
@@ -127,7 +127,7 @@ def test_one_of_several_ranks_leaves_no_evaluation_and_no_warm_up() -> None:
     signal.raise_signal(signal.SIGINT)
     stop.on_validation_start()
     with pytest.raises(KeyboardInterrupt):
-        stop.on_train_batch_end(trainer)  # type: ignore[arg-type]
+        stop.on_phase_start(trainer)  # type: ignore[arg-type]
 
 
 class Pressing(Callback):

@@ -1,5 +1,6 @@
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning
 import pytest
@@ -101,3 +102,28 @@ def test_an_interruption_before_the_first_update_leaves_the_replay_on_disk(
         _fit(tmp_path, 600, None, Failing(hook, patch))
     resumed = _fit(tmp_path, total_env_steps=600, ckpt_path=str(tmp_path / "last.ckpt"))
     assert _rows(resumed)["length"] == before["length"]
+
+
+def test_a_disk_without_room_costs_the_replays_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    # Of rows of 48 bytes: two observations of 4 float32, action, reward and discount.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(48 * 100_000))
+    with pytest.warns(UserWarning, match=r"Replays are not written to .*: they take 0\.0 GiB"):
+        _fit(tmp_path, 600)
+    assert not (tmp_path / "replay" / "rank_0").exists()
+    assert (tmp_path / "last.ckpt").is_file()
+
+
+def test_replays_of_another_moment_are_not_read(tmp_path: Path) -> None:
+    _fit(tmp_path, 600)
+    shutil.copytree(tmp_path / "replay", tmp_path / "earlier")
+    _fit(tmp_path, 1200, ckpt_path=str(tmp_path / "last.ckpt"))
+    shutil.rmtree(tmp_path / "replay")
+    (tmp_path / "earlier").rename(tmp_path / "replay")
+    with pytest.warns(UserWarning, match="No replay of cartpole goes on: that in"):
+        data = _fit(tmp_path, 1800, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert len(data.slots[0].replay) < 1000

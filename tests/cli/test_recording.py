@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lit_mtdqn.analysis.checkpoints import previous_checkpoint, whole_checkpoint
-from lit_mtdqn.callbacks import GracefulStop, RunReport
+from lit_mtdqn.callbacks import GracefulStop, ReplayCheckpoint, RunReport
 from lit_mtdqn.cli.recording import (
     CheckpointFiles,
     MetricsLogger,
@@ -218,3 +218,29 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(kills: int, tmp_path: Path) -
         lost += [kill] if weights[0] < promised else []
         shutil.rmtree(path.parent)
     assert (damaged, lost) == ([], [])
+
+
+def test_replays_are_saved_with_checkpoints_unless_nobody_wants_them(tmp_path: Path) -> None:
+    def names(*given: Callback, saves_replays: bool) -> list[str]:
+        added = run_callbacks(str(tmp_path), given, True, saves_replays)
+        return [type(one).__name__ for one in added]
+
+    assert "ReplayCheckpoint" in names(saves_replays=True)
+    assert "ReplayCheckpoint" not in names(saves_replays=False)
+    assert "ReplayCheckpoint" not in names(ReplayCheckpoint(), saves_replays=True)
+
+
+def test_rows_of_what_is_played_again_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("loss,step\n1.5,100\n,200\n2.5,300\n3.5,30")
+    logger = MetricsLogger(str(tmp_path))
+    logger.forget_after(200)
+    assert path.read_text().splitlines() == ["loss,step", "1.5,100", ",200"]
+    logger.log_metrics({"loss": 4.5}, 250)
+    logger.save()
+    assert path.read_text().splitlines()[3:] == ["4.5,250"]
+
+
+def test_without_metrics_there_is_nothing_to_drop(tmp_path: Path) -> None:
+    MetricsLogger(str(tmp_path)).forget_after(200)
+    assert not (tmp_path / "metrics.csv").exists()

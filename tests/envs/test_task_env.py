@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -288,6 +289,24 @@ def test_neither_steps_nor_resets_reach_a_state() -> None:
     assert not row.valid.any()
     assert row.observation.tolist() == [[identity, 0, 4] for identity in IDENTITIES]
     assert row.next_observation.tolist() == [[identity, 1, 0] for identity in IDENTITIES]
+
+
+def test_gymnasiums_own_batched_cartpole_continues_exactly() -> None:
+    first, second = (_env(TaskSpec(env="CartPole-v1", time_limit=9)) for _ in range(2))
+    first.start(SEED)
+    actions = np.random.default_rng(1).integers(0, 2, (40, NUM_ENVS))
+    for action in actions[:20]:
+        first.step(action)
+    state = first.get_state()
+    assert state is not None
+    second.set_state(deepcopy(state))
+    observation, _ = second.start(SEED)
+    for action in actions[20:]:
+        ours, theirs = first.step(action), second.step(action)
+        np.testing.assert_array_equal(observation, ours.observation)
+        for name in ("observation", "reward", "terminated", "truncated", "next_observation"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        observation = theirs.next_observation
 
 
 def test_environments_without_states_say_so() -> None:

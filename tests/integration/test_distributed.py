@@ -71,7 +71,7 @@ def test_metrics_are_of_all_ranks(ranks: list[Rank]) -> None:
     assert first == second
     assert first.keys() >= {"train/td_loss", "rollout/epsilon/cartpole", "val/score/cartpole"}
     name = "rollout/episode_return/cartpole"
-    own = [rank["episodes"][name] for rank in ranks]
+    own = [rank["episodes"][name]["values"] for rank in ranks]
     assert own[0] != own[1]
     both = [*own[0], *own[1]]
     assert first[name] == pytest.approx(sum(both) / len(both))

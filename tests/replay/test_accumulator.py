@@ -258,3 +258,24 @@ def test_the_borders_of_phases_leave_no_trace(
     for name, array in whole.items():
         pieces = np.concatenate([part[name] for part in parts])
         np.testing.assert_array_equal(pieces[order], array, err_msg=name)
+
+
+def test_rows_of_episodes_that_do_not_go_on_are_never_emitted() -> None:
+    """Two tasks of one copy and 3-step returns; the second one's episode starts anew."""
+    specs = [TaskSpec(env=VECTOR, n_step=3), TaskSpec(env=VECTOR, n_step=3)]
+
+    def row(number: int) -> StepRow:
+        at = np.full((2, 1, 1), number, np.float32)
+        no, yes = np.zeros((2, 1), bool), np.ones((2, 1), bool)
+        return StepRow(at, no.astype(np.int64), at[..., 0], no, no, at + 1, yes, extra={})
+
+    first, second = TransitionAccumulator(specs), TransitionAccumulator(specs)
+    for number in range(4):
+        first.add(row(number))
+    first.emit()
+    second.load_state_dict(first.state_dict(), np.array([True, False]))
+    for number in range(4, 8):
+        second.add(row(number))
+    kept, anew = (rows["observation"][:, 0].tolist() for rows in second.emit())
+    assert kept == [2.0, 3.0, 4.0, 5.0]
+    assert anew == [4.0, 5.0]

@@ -53,8 +53,8 @@ def test_told_by_phases_they_are_those_counted_row_by_row(ending: float, vector_
         counts, episodes = fetch(ours.latest())
         ours.take(counts, episodes)
         assert ours.episodes == theirs.episodes
-        for name, values in theirs.state_dict().items():
-            assert ours.state_dict()[name] == pytest.approx(values)
+        for name, mean in theirs.state_dict().items():
+            assert ours.state_dict()[name]["values"] == pytest.approx(mean["values"])
     assert ours.episodes["left"] > (WINDOW if ending == 0.3 else 10)
 
 

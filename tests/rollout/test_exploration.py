@@ -161,3 +161,14 @@ def test_draws_on_a_device_are_a_tasks_own() -> None:
         assert torch.equal(alone()[:, 0], steps[-1][:, 1])
     assert steps[0].shape == (2, 2, 3)
     assert len(np.unique(torch.stack(steps).numpy())) == len(steps) * 12
+
+
+@pytest.mark.parametrize("steps", [0, 1, 63, 64, 65])
+def test_draws_go_on_from_a_saved_state(steps: int) -> None:
+    first, second = ExplorationDraws([3, 4], 2), ExplorationDraws([5, 6], 2)
+    for _ in range(steps):
+        first()
+    second()
+    second.load_state_dict(first.state_dict())
+    for _ in range(70):
+        np.testing.assert_array_equal(first(), second())

@@ -111,3 +111,22 @@ def test_means_go_on_from_saved_ones() -> None:
     assert second.metrics() == first.metrics()
     second.load_state_dict({})
     assert second.metrics() == {}
+
+
+def test_means_go_on_to_the_last_bit() -> None:
+    """A sum from which old values were taken is not quite the sum of the others."""
+    first, second = (EpisodeStatistics(["a"], 1, [False], window=3) for _ in range(2))
+    for value in (0.1, 1e9, 0.7, 0.2, 0.3, 0.4):
+        first._take("a", value, 1.0, False)
+    second.load_state_dict(first.state_dict())
+    assert second.metrics() == first.metrics()
+    assert first.metrics()["rollout/episode_return/a"] != (0.2 + 0.3 + 0.4) / 3
+
+
+def test_running_episodes_go_on_where_their_environments_do() -> None:
+    first = _statistics(2)
+    second = EpisodeStatistics(["left", "right"], NUM_ENVS, [True, False])
+    second.set_running(first.running(), np.array([True, False]))
+    assert second._length.tolist() == [first._length[0].tolist(), [0, 0]]
+    assert second._return.tolist() == [first._return[0].tolist(), [0.0, 0.0]]
+    assert first._length.any(1).all()

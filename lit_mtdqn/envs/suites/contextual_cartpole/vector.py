@@ -165,10 +165,11 @@ class ContextualCartPoleVectorEnv(PlaceableVectorEnv):
         """Continue exactly from what `get_state` returned for the same `num_envs`."""
         shape = state["states"].shape
         require(shape == self._states.shape, "state", f"hold {self.num_envs} episodes", shape[1])
-        self._states = deepcopy(state["states"])
-        self._context = deepcopy(state["context"])
-        self._step = deepcopy(state["step"])
-        self._over = deepcopy(state["over"])
+        # In place, wherever the batch is kept.
+        self._states[:] = state["states"]
+        self._context[:] = state["context"]
+        self._step[:] = state["step"]
+        self._over[:] = state["over"]
         self.np_random.bit_generator.state = state["generator"]
 
     def _start(self, where: Array) -> None:

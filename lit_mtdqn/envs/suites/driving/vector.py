@@ -182,7 +182,7 @@ class DrivingVectorEnv(PlaceableVectorEnv):
                 f"`state` must hold {self.num_envs} episodes. Got {state['states'].shape[1]}."
             )
         self._states.values[:] = state["states"]
-        self._outcome = deepcopy(state["outcome"])
+        self._outcome[:] = state["outcome"]
         self.np_random.bit_generator.state = state["generator"]
 
     def _draw(self, count: int) -> Array:

@@ -1,0 +1,62 @@
+"""Folders that take the place of others as a whole, and the checksums of what they hold."""
+
+from __future__ import annotations
+
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+CHECKED_AT_ONCE = 2**24  # bytes
+
+
+def fresh_folder(target: Path) -> Path:
+    """Make the empty folder in which what will be at a path is written."""
+    fresh = target.with_name(f"{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    return fresh
+
+
+def set_aside(target: Path) -> Path:
+    """Return where a folder lies when another has taken its path."""
+    return target.with_name(f"{target.name}.old")
+
+
+def take_place(fresh: Path, target: Path) -> None:
+    """Give a complete folder its path; what was there is set aside."""
+    if target.is_dir():
+        old = set_aside(target)
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    fresh.rename(target)
+
+
+def complete_folder(folder: str | Path) -> Path:
+    """Return a folder, or what was set aside from it where a process was killed just then."""
+    path = Path(folder)
+    aside = (set_aside(path), set_aside(path.parent) / path.name)
+    return next((old for old in aside if old.is_dir() and not path.is_dir()), path)
+
+
+def checksums(folder: Path) -> dict[str, int]:
+    """Return the checksum of each file in a folder, by its path there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def damaged_files(folder: Path, expected: Mapping[str, int]) -> list[str]:
+    """Return the files that are missing or do not have their checksum."""
+    return [
+        name
+        for name, checksum in expected.items()
+        if not (folder / name).is_file() or _checksum(folder / name) != checksum
+    ]
+
+
+def _checksum(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(CHECKED_AT_ONCE):
+            found = zlib.crc32(block, found)
+    return found
