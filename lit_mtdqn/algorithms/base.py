@@ -145,6 +145,11 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Whether the network's outputs are action values, and not logits of a policy."""
         return True
 
+    @property
+    def acting_network(self) -> QNetwork | None:
+        """The network by which alone training acts; None where others act, too."""
+        return self.network
+
     @abstractmethod
     def losses(
         self,

@@ -243,6 +243,11 @@ class PolicyDistillation(MultiTaskDQN):
         assert self._teachers is not None
         return self._teachers.action_values(observation, task)
 
+    @property
+    def acting_network(self) -> QNetwork | None:
+        """The student, where no teacher acts."""
+        return self.network if bounds_of(self.teacher_share)[1] == 0.0 else None
+
     def exploring_values(self, observation: Tensor, task: Tensor) -> Tensor:
         """Return the values by which training acts: the student's, a teacher's or now and then one.
 

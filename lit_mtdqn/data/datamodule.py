@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.data.background import background_steps, check_background
 from lit_mtdqn.data.device import DeviceSource
 from lit_mtdqn.data.fragments import FragmentSource
 from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
 from lit_mtdqn.data.slots import Slot, is_acting
-from lit_mtdqn.data.stream_state import continue_stream, stream_state
+from lit_mtdqn.data.stream_state import BEHIND, continue_stream, stream_state
 from lit_mtdqn.envs import TaskEnv, TensorTaskEnv, check_device_form, probe_tasks
 from lit_mtdqn.functional.global_generators import (
     global_random_state,
@@ -45,6 +46,7 @@ from lit_mtdqn.replay import (
     take_place,
 )
 from lit_mtdqn.rollout import (
+    BackgroundSteps,
     Boltzmann,
     Collector,
     DeviceStatistics,
@@ -68,6 +70,7 @@ from lit_mtdqn.types import (
     LabelsTransitions,
     Phase,
     PhaseCallback,
+    StepRow,
     TaskScores,
     TaskSpec,
     Transition,
@@ -125,6 +128,10 @@ class RolloutDataModule(lightning.LightningDataModule):
             environments are tensors; evaluation plays arrays as ever. It needs environments whose
             batched form takes a `device`, and `replay_storage: device`. What it pays grows with
             `num_envs`.
+        background: Whether training is played by a process of its own while the learner makes its
+            updates: each phase by the network of the phase before it, one phase older than
+            otherwise. It pays where environments take as long as updates and a core is free. Runs
+            can be repeated, but are not those without it; a resumed one starts new episodes.
         seed: Seed of environments, exploration and sampling; None takes PyTorch's.
         num_workers: Must be 0. Environments are played in this process, because a worker would act
             with a copy of the network that never learns.
@@ -156,6 +163,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         boltzmann: Boltzmann | None = None,
         keeps_replays: bool = True,
         device_resident: bool = False,
+        background: bool = False,
         seed: int | None = None,
         num_workers: int = 0,
     ) -> None:
@@ -181,6 +189,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.prioritisation = prioritisation
         self.keeps_replays = keeps_replays
         self.device_resident = device_resident
+        self.background = background
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
         self._check(num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
@@ -192,6 +201,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.slots: list[Slot] = []
         self.source: PhaseSource | None = None
         self._collector: Collector | None = None
+        self._background: BackgroundSteps | None = None
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
         self._is_resumed = False
@@ -225,7 +235,9 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._is_resumed = False
         if self.source is not None:
             self._require_same_labels()
-            if self._collector is not None:
+            if self.background:
+                self._continue_stream({})
+            elif self._collector is not None:
                 self._collector.policy, self._collector.labeller = self._policy(), self._labeller
             self.source.observed = self._observed_slots()
             return
@@ -241,16 +253,15 @@ class RolloutDataModule(lightning.LightningDataModule):
             require(kind != "mps", "trainer.accelerator", must, kind)
         self._require_same_labels()
         self.slots = self._make_slots(ranks, rank)
-        self._training_envs = [
-            self._make_training_env(slot, self.num_envs // ranks)
-            for slot in self.slots
-            if slot.acts
-        ]
+        acting = [slot for slot in self.slots if slot.acts]
+        if not self.background:
+            copies = self.num_envs // ranks
+            self._training_envs = [self._make_training_env(slot, copies) for slot in acting]
         self.source = self._make_source(ranks, rank)
         self.source.observed = self._observed_slots()
         rank_zero_info(
             f"Each phase: {self.phase_vector_steps} steps of {self.num_envs} environments in "
-            f"{len(self._training_envs)} task(s), then {self.updates_per_phase} update(s)."
+            f"{len(acting)} task(s), then {self.updates_per_phase} update(s)."
         )
 
     def train_dataloader(self) -> DataLoader[Phase]:
@@ -377,15 +388,22 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._continue_stream(state_dict.get("stream", {}) if alone else {})
 
     def _continue_stream(self, state: dict[str, Any]) -> None:
-        if self.source is None or self._collector is None:
+        if self.source is None or not self.source.acting:
             return
         rank = 0 if self.trainer is None else self.trainer.global_rank
-        acting = [slot.task for slot in self.source.acting]
-        # Not those with which the run began, whose episodes and actions have been seen.
-        later = f" from phase {self.clock.phases}" if self.clock.phases else ""
-        self._collector.reseed(self._seeds_of(acting, f"exploration {{}}{later}", rank))
-        anew, why = continue_stream(state, self.source, self._collector)
-        self.source.play(self._collector.steps(self._seeds_of(acting, f"{{}}{later}", rank)))
+        acting = self.source.acting
+        tasks = [slot.task for slot in acting]
+        if self._collector is None:
+            self.source.forget_episodes()
+            self.source.play(self._play_in_background(acting, rank))
+            anew, why = tasks, BEHIND
+        else:
+            seeds = self._seeds_of(tasks, f"exploration {{}}{self._later}", rank)
+            self._collector.reseed(seeds)
+            anew, why = continue_stream(state, self.source, self._collector)
+            self.source.play(
+                self._collector.steps(self._seeds_of(tasks, f"{{}}{self._later}", rank))
+            )
         if anew and self.clock.phases > 0:
             rank_zero_info(
                 f"New episodes start in {', '.join(anew)}: {why}. This run is not the same, bit "
@@ -397,7 +415,12 @@ class RolloutDataModule(lightning.LightningDataModule):
         return [training_seed(self._run_seed, purpose.format(task), rank) for task in tasks]
 
     def teardown(self, stage: str) -> None:
-        """Close the environments of evaluation; those of training go on in a later `fit`."""
+        """Close the environments of evaluation; those of training go on in a later `fit`.
+
+        Where a process of its own plays training, it ends, and episodes start anew.
+        """
+        if stage == "fit" and self._background is not None:
+            self._background.close()
         for env in self._evaluation_envs.values():
             env.close()
         self._evaluation_envs.clear()
@@ -451,6 +474,9 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._check_without_replays()
         if self.device_resident:
             self._check_on_device()
+        if self.background:
+            flags = (self.keeps_replays, self.device_resident)
+            check_background(self.tasks, self.exploration, self._steers, *flags)
         self._check_budget()
 
     def _check_without_replays(self) -> None:
@@ -487,12 +513,17 @@ class RolloutDataModule(lightning.LightningDataModule):
         must = f"be null {when}"
         is_plain = type(self.exploration) is EpsilonGreedy
         require(is_plain, "boltzmann", must, self.exploration)
-        steers = getattr(self.sampler, "steers", "updates")
+        steers = self._steers
         require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
         acting = {name: spec for name, spec in self.tasks.items() if is_acting(spec)}
         require(bool(acting), "tasks", f"hold a task that acts {when}", list(self.tasks))
         for name, spec in acting.items():
             check_device_form(name, spec)
+
+    @property
+    def _steers(self) -> str:
+        """What the sampler shares out among tasks."""
+        return str(getattr(self.sampler, "steers", "updates"))
 
     def _bind_sampler(self) -> None:
         learning = [name for name, spec in self.tasks.items() if spec.learns]
@@ -634,11 +665,6 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _make_source(self, ranks: int, rank: int) -> PhaseSource:
         acting = [slot for slot in self.slots if slot.acts]
-        stream = None
-        if acting:
-            self._collector = self._make_collector(acting, rank)
-            seeds = self._seeds_of([slot.task for slot in acting], "{}", rank)
-            stream = self._collector.steps(seeds)
         make: Callable[..., PhaseSource] = PhaseSource if self.keeps_replays else FragmentSource
         count: Callable[..., EpisodeStatistics] = EpisodeStatistics
         if self.device_resident:
@@ -646,7 +672,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             count = partial(DeviceStatistics, device=self._device)
         return make(
             self.slots,
-            stream,
+            self._make_stream(acting, rank),
             count(
                 [slot.task for slot in acting],
                 self.num_envs // ranks,
@@ -667,6 +693,45 @@ class RolloutDataModule(lightning.LightningDataModule):
             labels=list(self._label_sizes or {}),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
+
+    def _make_stream(self, acting: list[Slot], rank: int) -> Iterator[StepRow] | None:
+        """Return the vector steps of all acting slots; None if nothing acts."""
+        if not acting:
+            return None
+        if self.background:
+            return self._play_in_background(acting, rank)
+        self._collector = self._make_collector(acting, rank)
+        return self._collector.steps(self._seeds_of([slot.task for slot in acting], "{}", rank))
+
+    def _play_in_background(self, acting: list[Slot], rank: int) -> BackgroundSteps:
+        """Return steps of a process of their own; the one before ends."""
+        if self._background is not None:
+            self._background.close()
+        tasks = [slot.task for slot in acting]
+        self._background = background_steps(
+            acting,
+            self.layout,
+            self.num_envs // (1 if self.trainer is None else self.trainer.world_size),
+            self._action_mask.numpy()[[slot.index for slot in acting]],
+            partial(self._epsilons, acting),
+            None if self.trainer is None else self.trainer.lightning_module,
+            self.phase_vector_steps,
+            self._seeds_of(tasks, f"exploration {{}}{self._later}", rank),
+            self._seeds_of(tasks, f"{{}}{self._later}", rank),
+            training_seed(self._run_seed, f"noise{self._later}", rank),
+        )
+        return self._background
+
+    def _epsilons(self, acting: list[Slot]) -> np.ndarray:
+        return np.array([self.epsilon_of(slot.task) for slot in acting])
+
+    @property
+    def _later(self) -> str:
+        """What sets purposes of seeds apart from those with which the run began.
+
+        Episodes and actions of these have been seen.
+        """
+        return f" from phase {self.clock.phases}" if self.clock.phases else ""
 
     def _observed_slots(self) -> list[Slot]:
         """Return the slots whose observations, and no rewards, the learner asks for."""
@@ -698,7 +763,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             [slot.index for slot in acting],
             mask[[slot.index for slot in acting]],
             self.exploration,
-            lambda: np.array([self.epsilon_of(slot.task) for slot in acting]),
+            partial(self._epsilons, acting),
             self._seeds_of([slot.task for slot in acting], "exploration {}", rank),
             lambda: None if self.source is None else self.source.active,
             self._labeller,

@@ -12,6 +12,7 @@ from lit_mtdqn.rollout import Collector
 # Why episodes start anew, for the log.
 CUT = "the run was stopped in the middle of a phase, or had several ranks"
 CHANGED = "the run had other tasks or another `num_envs`"
+BEHIND = "a process of its own plays them"
 UNABLE = "their environments do not restore their state"
 
 

@@ -1,5 +1,6 @@
 """Acting: exploration, collection, statistics of episodes, greedy evaluation."""
 
+from lit_mtdqn.rollout.background import BackgroundSteps
 from lit_mtdqn.rollout.boltzmann import Boltzmann
 from lit_mtdqn.rollout.collector import Collector
 from lit_mtdqn.rollout.device_statistics import DeviceStatistics
@@ -15,6 +16,7 @@ from lit_mtdqn.rollout.returns import ReturnTracker
 from lit_mtdqn.rollout.statistics import EpisodeStatistics
 
 __all__ = [
+    "BackgroundSteps",
     "Boltzmann",
     "Collector",
     "DeviceStatistics",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from itertools import chain
 from multiprocessing.connection import Connection
@@ -28,7 +29,8 @@ class BackgroundSteps(Iterator[StepRow]):
 
     When the first step of a block is taken, the next block begins, by a copy of the network as it
     is then: it acts with what was learned from the blocks before the one being taken. Nothing of it
-    depends on how fast either process is, so that a run can be repeated.
+    depends on how fast either process is, so that a run can be repeated. The process starts with
+    the first step.
 
     Args:
         make: Makes the steps in that process, from the network that acts and what says epsilon.
@@ -49,36 +51,40 @@ class BackgroundSteps(Iterator[StepRow]):
         self._copy = deepcopy(network).cpu().share_memory()
         freeze_(self._copy)
         self._rows: deque[StepRow] = deque()
-        self._is_asked = False
-        context: Any = multiprocessing.get_context(process_start_method())
-        self._pipe, theirs = context.Pipe()
-        arguments = (theirs, make, self._copy, block, seed)
-        self._process = context.Process(target=_play, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
+        self._arguments = (make, self._copy, block, seed)
+        self._process: Any = None
 
     def __next__(self) -> StepRow:
         """Return the next vector step; wait for it where it has not been played yet."""
         if not self._rows:
-            if not self._is_asked:
+            if self._process is None:
+                self._start()
                 self._begin_block()
             self._rows.extend(self._received())
             self._begin_block()
         return self._rows.popleft()
 
     def close(self) -> None:
-        """End the process."""
-        self._pipe.close()
-        self._process.join(PATIENCE)
-        self._process.kill()
-        self._process.join()
+        """End the process; nothing more can be taken."""
+        if self._process is not None:
+            self._pipe.close()
+            self._process.join(PATIENCE)
+            self._process.kill()
+            self._process.join()
+
+    def _start(self) -> None:
+        context: Any = multiprocessing.get_context(process_start_method())
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, *self._arguments)
+        self._process = context.Process(target=_play, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
 
     def _begin_block(self) -> None:
         with torch.no_grad():
             for copied, own in zip(_tensors(self._copy), _tensors(self._network), strict=True):
                 copied.copy_(own)
         self._pipe.send(self._epsilon())
-        self._is_asked = True
 
     def _received(self) -> list[StepRow]:
         try:
@@ -104,13 +110,16 @@ def _play(pipe: Connection, make: MakeSteps, network: nn.Module, block: int, see
     configure_process()
     torch.manual_seed(seed)
     epsilon: list[Any] = []
-    try:
-        steps = make(network, lambda: epsilon[-1])
+    steps: Iterator[StepRow] | None = None
+    # Nobody may be left who would ask or take.
+    with suppress(EOFError, OSError):
         while True:
             epsilon[:] = [pipe.recv()]
-            pipe.send([next(steps) for _ in range(block)])
-    except (EOFError, BrokenPipeError):
-        return  # nobody is left who would take what is played
-    except Exception as error:
-        # As text, because not every error can be sent to another process.
-        pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            answer: list[StepRow] | str
+            try:
+                steps = steps or make(network, lambda: epsilon[-1])
+                answer = [next(steps) for _ in range(block)]
+            except Exception as error:
+                # As text, because not every error can be sent to another process.
+                answer = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            pipe.send(answer)

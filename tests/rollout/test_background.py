@@ -68,6 +68,7 @@ def test_a_failure_is_told_where_steps_are_taken(make: MakeSteps, reason: str) -
 
 def test_its_process_ends_where_nobody_holds_it() -> None:
     steps = BackgroundSteps(told_steps, nn.Linear(1, 1), lambda: np.zeros(1), BLOCK, seed=0)
+    next(steps)
     process = psutil.Process(steps._process.pid)
     del steps
     process.wait(timeout=10.0)
