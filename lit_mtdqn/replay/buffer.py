@@ -18,6 +18,7 @@ from torchrl import logger as torchrl_logger
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
+from lit_mtdqn.replay.stored_files import check_stored_files, read_json
 from lit_mtdqn.types import Array, require
 
 MANIFEST = "replay.json"
@@ -205,6 +206,7 @@ class Replay:
         """
         folder = _complete(folder)
         manifest = _read_manifest(folder)
+        check_stored_files(Path(folder))
         damaged = _damaged_files(Path(folder), manifest.get("checksums", {}))
         require(not damaged, "replay", f"be undamaged files in {folder}", damaged)
         capacity = manifest["capacity"]
@@ -288,5 +290,9 @@ def _damaged_files(folder: Path, checksums: Mapping[str, int]) -> list[str]:
 def _read_manifest(folder: str | Path) -> dict[str, Any]:
     path = _complete(folder) / MANIFEST
     require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = read_json(path)
+    must = "be a folder that holds a replay, with its capacity and number of rows"
+    counts = [manifest.get(name) for name in ("capacity", "rows")]
+    is_sound = all(isinstance(count, int) and count >= 0 for count in counts)
+    require(is_sound, "replay", must, f"{folder} with {counts}")
     return manifest
