@@ -22,6 +22,7 @@ REASON = re.compile(
 )
 GIVEN = re.compile(r"(?:Given value|Got value): ([^\n]+)")
 MISSING = re.compile(r"the following arguments are required: ([^\n]+)")
+UNKNOWN = re.compile(r"Subcommand '\w+' does not accept option '([^']+)'")
 NEITHER = re.compile(r"Expected a path but (\S+) either not accessible or invalid")
 DUPLICATE = re.compile(r"found duplicate key (\S+)\s+in [^,]+, line (\d+)")
 PLACE = re.compile(r'in "<[^>]+>", ')
@@ -89,6 +90,9 @@ def one_sentence(message: str) -> str:
     if twice is not None:
         return f"`config` must name each key once. Got {twice[1]!r} again in line {twice[2]}."
     keys = ".".join(_path(message))
+    unknown = UNKNOWN.search(message)
+    if unknown is not None:
+        return f"`{unknown[1]}` must be the name of an option. Got an unknown one."
     missing = MISSING.search(message)
     if missing is not None:
         names = ".".join(filter(None, (keys, missing[1].removeprefix("fit."))))

@@ -14,7 +14,15 @@ SMOKE = Path("configs/overlays/smoke.yaml")
 BASE = Path("configs/driving/three_tasks.yaml")
 WITH_TARGET = Path("configs/adaptation/shifted_driving.yaml")
 # What needs an earlier run, or software that is not always there.
-PARTICULAR = ("runs/", "kind: dam", "envpool", "SuccessorHead", "PartLearningRates", "PolicyDistillation", "kind: q_match")
+PARTICULAR = (
+    "runs/",
+    "kind: dam",
+    "envpool",
+    "SuccessorHead",
+    "PartLearningRates",
+    "PolicyDistillation",
+    "kind: q_match",
+)
 RUNS = [Path("configs") / name for name in ("dqn", "driving", "multitask", "pqn", "adaptation")]
 METHODS = Path("configs/methods")
 
@@ -173,7 +181,17 @@ def _swap(random: Random, config: Any) -> Changed:
     return _dump(config), f"{one} and {other} swapped", names, False
 
 
-ENVS = ["NoSuch-v0", "no_such:Env", "os:system", "CartPole", "Pendulum-v1", "", ":", "a:b:c", "json"]
+ENVS = [
+    "NoSuch-v0",
+    "no_such:Env",
+    "os:system",
+    "CartPole",
+    "Pendulum-v1",
+    "",
+    ":",
+    "a:b:c",
+    "json",
+]
 NAMES = ["my task", "mean", "1a", "", "a.b", "a/b", "é", "class_path", "worst", 3, None, True]
 
 

@@ -55,7 +55,7 @@ def sound() -> dict[str, Any]:
 def _transfer(path: Path) -> None:
     data = small_data()
     model = small_model(data)
-    WeightTransfer(source=str(path)).setup(quiet_trainer(), model, "fit")
+    WeightTransfer(source=str(path)).on_fit_start(quiet_trainer(), model)
 
 
 def _command(path: Path, *command: str) -> None:
