@@ -207,9 +207,11 @@ def _unusable(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, str(value)
 
 
-def _unbuildable(error: Exception) -> str:
+def _unbuildable(error: BaseException) -> str:
     """Return a complaint about the innermost class of this package that could not be built."""
-    name, arguments = "config", ""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    name, arguments = "run", ""
     for frame, _ in walk_tb(error.__traceback__):
         code, known = frame.f_code, frame.f_locals
         is_ours = str(frame.f_globals.get("__name__")).startswith("lit_mtdqn.")

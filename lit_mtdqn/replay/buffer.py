@@ -224,7 +224,13 @@ class Replay:
             other.load(folder)
             self.extend(_resized(other._storage.get(slice(None)), self.meaning))
         elif manifest["rows"]:
-            self._buffer.loads(folder)
+            try:
+                self._buffer.loads(folder)
+            except Exception as error:  # Of files that something else has written.
+                reason = str(error).partition("\n")[0]
+                raise ValueError(
+                    f"`replay` must be undamaged files. Got {folder}: {reason}"
+                ) from error
         if not draws_on:
             self._buffer.set_rng(self._make_generator(self._seed))
 

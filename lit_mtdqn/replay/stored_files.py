@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from lit_mtdqn.types import require
 # Numbers, what they are, and the state of a sampler, which is read as tensors alone. TensorDict
 # would unpickle other files, and so run what they say.
 KINDS = (".memmap", ".json", ".pt")
+# torchrl unpickles this one, which holds nothing but an empty list.
+PLAIN = "prefetch.pkl"
+IMPORTING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 DESCRIPTION = "meta.json"
 
 
@@ -27,12 +31,22 @@ def check_stored_files(folder: Path) -> None:
         ValueError: If it holds files of other kinds, or columns larger than their files.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    others = [path.name for path in files if path.suffix not in KINDS]
+    others = [path.name for path in files if path.suffix not in KINDS and not _is_plain(path)]
     must = f"hold nothing but files that replays write, {', '.join(KINDS)}"
     require(not others, "replay", must, f"{folder} with {others}")
     for path in files:
         if path.name == DESCRIPTION:
             _check_columns(path.parent, read_json(path))
+
+
+def _is_plain(path: Path) -> bool:
+    """Return whether a file is a pickle that can name nothing, and so call nothing."""
+    if path.name != PLAIN:
+        return False
+    try:
+        return not IMPORTING & {code.name for code, _, _ in pickletools.genops(path.read_bytes())}
+    except ValueError:
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -35,9 +35,9 @@ class TaskSpec:
         gamma: Discount per env step, in [0, 1]. Larger looks further ahead.
         n_step: Rewards folded into one transition, at least 1. Larger carries reward back faster,
             with more variance and more of the old policy in it.
-        restarts: How often in a training run a copy of the environment that raises an error, returns
-            what is no number or of another shape, hangs or dies is built anew. Its step is dropped,
-            its episode cut off, and the others go on; the next fault ends the run with its
+        restarts: How often in a training run a copy of the environment is built anew that raises an
+            error, returns what is no number or of another shape, hangs or dies. Its step is
+            dropped, its episode cut off, and the others go on; the next fault ends the run with its
             traceback. 0, the default, ends it at the first one: most faults are mistakes, and each
             restart takes what follows them out of the data. For simulators that are known to fail
             now and then; it needs `backend: sync` or `async`, and evaluation has none.

@@ -100,7 +100,7 @@ def _at(config: Any, place: Place) -> Any:
 
 def _names(place: Place) -> list[str]:
     # A class may complain of an argument, and whoever holds a part of the part.
-    return [str(key) for key in place if isinstance(key, str)][-3:]
+    return [*[str(key) for key in place if isinstance(key, str)][-3:], "config"]
 
 
 def _dump(config: Any) -> bytes:
