@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any, NoReturn
 
@@ -29,8 +30,9 @@ PLACE = re.compile(r'in "<[^>]+>", ')
 NOISE = "<class 'NoneType'>"
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 # What a user's arguments raise; other kinds are of what happens to a run.
-OF_ARGUMENTS = (ValueError, TypeError, MisconfigurationException)
-LONGEST = 200  # characters of a value that a sentence repeats
+OF_ARGUMENTS = (ValueError, TypeError, MemoryError, MisconfigurationException)
+# Characters of a value that a sentence repeats: of one alone, of one among several.
+LONGEST, SHORT = 200, 50
 
 
 def complaint(message: str) -> str | None:
@@ -48,6 +50,9 @@ def complaint_of(error: Exception) -> str | None:
     ours = complaint(str(error))
     if ours is None and isinstance(error, MisconfigurationException):
         return _flat(str(error))
+    if isinstance(error, MemoryError):
+        names = "`data.num_envs`, `data.batch_size` and `data.phase_vector_steps`"
+        return f"{names} must leave room in memory. Got {_flat(str(error))}."
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         must = "be a folder that can be written to, with room for what a run leaves"
         return f"`run_dir` must {must}. Got {error.filename or 'a file of it'}: {error.strerror}."
@@ -127,10 +132,10 @@ def _path(message: str) -> list[str]:
     return keys
 
 
-def _flat(text: str) -> str:
+def _flat(text: str, longest: int = LONGEST) -> str:
     """Return a text in one line that is not too long."""
     line = " ".join(PLACE.sub("in ", text).split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 class RunParser(LightningArgumentParser):
@@ -166,19 +171,6 @@ class RunParser(LightningArgumentParser):
         finally:
             self._reading = None
 
-    def instantiate_classes(self, cfg: Any, **kwargs: Any) -> Any:
-        """Build what a configuration describes.
-
-        Raises:
-            ValueError: If something cannot be built of its arguments; the message names them.
-        """
-        try:
-            return super().instantiate_classes(cfg, **kwargs)
-        except Exception as error:
-            if complaint_of(error) is not None:
-                raise
-            raise ValueError(_unbuildable(error)) from error
-
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the complaint and exit with code 2, unless a caller wants to try something else."""
         if not self.exit_on_error:
@@ -188,6 +180,21 @@ class RunParser(LightningArgumentParser):
             must = "be a file of keys and values in YAML"
             sentence = f"`config` must {must}. Got {self._reading}: {sentence.rstrip('.')}."
         leave(2, f"{sentence} See `lit-mtdqn fit --help`.")
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Name what could not be built, where that is of no error's own making.
+
+    Raises:
+        ValueError: If something cannot be built of its arguments; the message names them.
+    """
+    try:
+        yield
+    except Exception as error:
+        if complaint_of(error) is not None:
+            raise
+        raise ValueError(_unbuildable(error)) from error
 
 
 def _unusable(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -208,17 +215,26 @@ def _unusable(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _unbuildable(error: BaseException) -> str:
-    """Return a complaint about the innermost class of this package that could not be built."""
+    """Return a complaint about the innermost class of this package that could not be built.
+
+    Where it was none of them, about the keys whose values the parser was turning into something.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
-    name, arguments = "run", ""
+    keys: list[str] = []
+    name, arguments = "", ""
     for frame, _ in walk_tb(error.__traceback__):
         code, known = frame.f_code, frame.f_locals
-        is_ours = str(frame.f_globals.get("__name__")).startswith("lit_mtdqn.")
-        if is_ours and code.co_name == "__init__" and "self" in known:
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith("jsonargparse.") and "component" in known:
+            keys += [key for key in known["component"].dest.split(".") if key != "init_args"]
+        if module.startswith("lit_mtdqn.") and code.co_name == "__init__" and "self" in known:
             name = type(known["self"]).__name__
             taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-            arguments = ", ".join(f"{key}={known[key]!r}" for key in taken if key in known)
+            arguments = ", ".join(
+                f"{key}={_flat(repr(known[key]), SHORT)}" for key in taken if key in known
+            )
     reason = one_sentence(str(error)) or "nothing"
-    given = f" with {_flat(arguments)}" if arguments else ""
+    given = f" with {arguments}" if arguments else ""
+    name = name or ".".join(keys) or "config"
     return f"`{name}` must be buildable. Got {type(error).__name__}: {_flat(reason)}{given}."

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, exit_code_of
-from lit_mtdqn.cli.errors import RunParser, complaint_of, exit_code_for, leave
+from lit_mtdqn.cli.errors import RunParser, building, complaint_of, exit_code_for, leave
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import (
     CheckpointFiles,
@@ -160,6 +160,11 @@ class RunCLI(LightningCLI):
         config = self.config["fit"]
         if config.overwrite and not config.ckpt_path:
             clear_run_dir(config.run_dir)
+
+    def instantiate_classes(self) -> None:
+        """Build all parts; one that cannot be built is named."""
+        with building():
+            super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the run folder's logger and callbacks to those of the configuration."""

@@ -206,9 +206,9 @@ class Replay:
         """
         folder = _complete(folder)
         manifest = _read_manifest(folder)
-        check_stored_files(Path(folder))
         damaged = _damaged_files(Path(folder), manifest.get("checksums", {}))
         require(not damaged, "replay", f"be undamaged files in {folder}", damaged)
+        check_stored_files(Path(folder))
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
         require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")

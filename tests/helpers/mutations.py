@@ -125,7 +125,20 @@ def _rename(random: Random, config: Any) -> Changed:
 
 
 NUMBERS = [float("inf"), -float("inf"), -1, -0.5, 0, 0.5, 10**9, 10**18, 10**400, 1e300]
-VALUES = ["", "nonsense", "1e-3x", None, True, [], {}, [1, 2], [[]], {"a": 1}, "../..", "é\0"]
+VALUES: list[Any] = [
+    "",
+    "nonsense",
+    "1e-3x",
+    None,
+    True,
+    [],
+    {},
+    [1, 2],
+    [[]],
+    {"a": 1},
+    "../..",
+    "é\0",
+]
 
 
 def _value(random: Random, config: Any) -> Changed:
@@ -211,7 +224,7 @@ def _task(random: Random, config: Any) -> Changed:
 def _wrap(random: Random, config: Any) -> Changed:
     place = random.choice(list(_places(config)))
     value = _at(config, place)
-    new = {"value": value}
+    new: Any = {"value": value}
     if random.random() < 0.5:
         new = value[0] if isinstance(value, list) and value else [value]
     _at(config, place[:-1])[place[-1]] = new
