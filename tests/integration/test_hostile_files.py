@@ -98,7 +98,7 @@ def test_a_careless_load_would_have_run_the_code(
     assert canary.exists()
 
 
-PLACES = {
+PLACES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "network": lambda entry: {"network": entry},
     "scale": lambda entry: {"scale": entry},
     "a part of the network": lambda entry: {
