@@ -22,6 +22,7 @@ from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.numbers import NonFiniteError, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
+from lit_mtdqn.analysis.checkpoints import read_checkpoint
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
     DistributedTraining,
@@ -593,10 +594,9 @@ class ValueLearner(lightning.LightningModule, ABC):
 
         Raises:
             TypeError: If a part is not of this package and was not passed; it says which one.
+            ValueError: If the file is no checkpoint of this package.
         """
-        checkpoint = torch.load(
-            checkpoint_path, map_location=map_location or "cpu", weights_only=True
-        )
+        checkpoint = read_checkpoint(Path(checkpoint_path), "checkpoint_path")
         saved = {
             name: value
             for name, value in checkpoint["hyper_parameters"].items()

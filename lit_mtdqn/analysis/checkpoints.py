@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZipFile
+from zipfile import ZIP_STORED, ZipFile
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -18,6 +19,8 @@ CHECKPOINTS = "checkpoints"
 FISHER = "fisher.pt"
 ONLINE = "network."
 PREVIOUS = "previous"
+# Of all that PyTorch says of a file that is more than weights, what it found.
+FOUND = re.compile(r"(?:WeightsUnpickler error:\s*)(Unsupported \w+(?:: \w+ \S+)?)")
 
 
 class SavedNetwork(NamedTuple):
@@ -64,9 +67,11 @@ def _read_importance(path: Path, saved: Mapping[str, Any], name: str) -> dict[st
     beside = path.with_name(FISHER)
     must = f"have {FISHER} beside its checkpoint, which the callback FisherInformation writes"
     require(beside.is_file(), name, must, str(beside))
-    found = torch.load(beside, map_location="cpu", weights_only=True)
-    must = f"have a checkpoint of optimiser step {found['global_step']}, as its {FISHER}"
-    require(found["global_step"] == saved["global_step"], name, must, saved["global_step"])
+    found = load_plain(beside, name)
+    is_one = isinstance(found, dict) and isinstance(found.get("importance"), dict)
+    require(is_one, name, f"have a {FISHER} that FisherInformation has written", str(beside))
+    step, own = found.get("global_step"), saved.get("global_step")
+    require(step == own, name, f"have a checkpoint of optimiser step {step}, as its {FISHER}", own)
     importance: dict[str, Tensor] = found["importance"]
     return importance
 
@@ -135,10 +140,16 @@ def _damage(path: Path) -> str | None:
     """Return what is wrong with a checkpoint's bytes, or None.
 
     A checkpoint is a zip file, whose table of contents comes last and has a checksum of each
-    record; PyTorch does not look at them when it loads.
+    record; PyTorch does not look at them when it loads. It compresses nothing: what is larger than
+    its file was made to fill somebody's memory.
     """
     try:
         with ZipFile(path) as file:
+            records = file.infolist()
+            if any(record.compress_type != ZIP_STORED for record in records):
+                return "its records are compressed"
+            if sum(record.file_size for record in records) > path.stat().st_size:
+                return "its records are larger than the file"
             damaged = file.testzip()
     except Exception as error:  # Damaged bytes may raise anything.
         return str(error)
@@ -155,11 +166,7 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is no checkpoint of this package.
     """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # Unpickling what is no checkpoint may raise anything.
-        must = "be a checkpoint of this package"
-        raise ValueError(f"`{name}` must {must}. Got {path}: {error}.") from error
+    saved = load_plain(path, name)
     state = saved.get("state_dict") if isinstance(saved, dict) else None
     found = list(saved)[:5] if isinstance(saved, dict) else type(saved).__name__
     must = "be a checkpoint of this package, with a `state_dict`"
@@ -168,14 +175,35 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
     weights = online_weights(state)
     must = f"be a checkpoint of this package, with weights under `{ONLINE}`"
     require(bool(weights), name, must, (str(path), list(state)[:5]))
-    given = saved.get("hyper_parameters", {})
+    given = saved.get("hyper_parameters")
     must = "be a checkpoint of this package, with `hyper_parameters` that name tasks and network"
-    require({"tasks", "network"} <= set(given), name, must, (str(path), list(given)[:5]))
+    names_both = isinstance(given, Mapping) and {"tasks", "network"} <= set(given)
+    require(names_both, name, must, (str(path), given if given is None else list(given)[:5]))
+    assert isinstance(given, Mapping)
     must = "name the `scale` that it has statistics of"
     is_told = given.get("scale") is not None or "scale._extra_state" not in state
     require(is_told, name, must, (str(path), given.get("scale")))
     checkpoint: dict[str, Any] = saved
     return checkpoint
+
+
+def load_plain(path: Path, name: str) -> Any:
+    """Return tensors and plain values that a file holds; nothing that it names is imported or run.
+
+    Args:
+        path: The file.
+        name: What the user calls it, for complaints.
+
+    Raises:
+        ValueError: If it cannot be read, or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # Unpickling what is no checkpoint may raise anything.
+        named = FOUND.search(str(error))
+        reason = str(error).partition("\n")[0].rstrip(".") if named is None else named[1]
+        must = "be a file of tensors and plain values, as runs of this package leave them"
+        raise ValueError(f"`{name}` must {must}. Got {path}: {reason}.") from error
 
 
 def online_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:

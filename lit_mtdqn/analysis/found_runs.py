@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,8 @@ def find_methods(sources: Sequence[str], name: str) -> dict[str, list[FoundRun]]
             methods = {label: next(iter(methods.values()))}
         for method, runs in methods.items():
             require(method not in found, name, "be methods of different names", method)
-            found[method] = [run for run in map(_read, runs) if run.scores]
+            read = (_read(run, name) for run in runs)
+            found[method] = [run for run in read if run.scores]
     evaluated = {method: runs for method, runs in found.items() if runs}
     must = "hold runs that have been evaluated"
     require(bool(evaluated), name, must, list(sources))
@@ -134,10 +136,44 @@ def _folders(folder: Path) -> dict[str, list[Path]]:
     return {method: runs for method, runs in methods.items() if runs}
 
 
-def _read(folder: Path) -> FoundRun:
-    metrics = read_metrics(folder / METRICS)
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """Return what a run's `config.yaml` says as plain values; nothing that it names is built.
+
+    Args:
+        folder: Of the run.
+        name: What the user calls it, for complaints.
+
+    Returns:
+        An empty mapping where there is none.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
     file = folder / CONFIG
-    config: Mapping[str, Any] = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    must = f"have a {CONFIG} as a run leaves it"
+    try:
+        config = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`{name}` must {must}. Got {file}: {reason}.") from error
+    require(config is None or isinstance(config, dict), name, must, str(file))
+    return config or {}
+
+
+def _read(folder: Path, name: str) -> FoundRun:
+    config = read_config(folder, name)
+    try:
+        return _run(folder, config)
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        # Of files that something else has written.
+        must = "be folders of runs, as runs leave them"
+        raise ValueError(f"`{name}` must {must}. Got {folder}: {error!r}.") from error
+
+
+def _run(folder: Path, config: Mapping[str, Any]) -> FoundRun:
+    metrics = read_metrics(folder / METRICS)
     tasks = config.get("data", {}).get("tasks", {})
     held_out = {name for name, spec in tasks.items() if (spec or {}).get("learns") is False}
     tested = is_tested(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from lightning.pytorch.callbacks import Checkpoint
@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, exit_code_of
-from lit_mtdqn.cli.errors import RunParser, complaint_of
+from lit_mtdqn.cli.errors import RunParser, building, complaint_of, exit_code_for, leave
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import (
     CheckpointFiles,
@@ -170,6 +170,11 @@ class RunCLI(LightningCLI):
         if config.overwrite and not config.ckpt_path:
             clear_run_dir(config.run_dir)
 
+    def instantiate_classes(self) -> None:
+        """Build all parts; one that cannot be built is named."""
+        with building():
+            super().instantiate_classes()
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Add the run folder's logger and callbacks to those of the configuration."""
         config = self.config_init[self.config.subcommand]
@@ -284,22 +289,14 @@ def main(args: list[str] | None = None) -> None:
         else:
             RunCLI(args)
     except KeyboardInterrupt:
-        _leave(exit_code_of(INTERRUPTED))
+        leave(exit_code_of(INTERRUPTED))
     except SIGTERMException:
         # It has no exit code of its own, and so would be taken for success.
-        _leave(exit_code_of(TERMINATED))
+        leave(exit_code_of(TERMINATED))
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:
             raise
-        _leave(f"error: {sentence}")
+        leave(exit_code_for(error), sentence)
     finally:
         release_run_dir()
-
-
-def _leave(code: int | str) -> NoReturn:
-    """Exit by `sys.exit`, whose code W&B takes for the run's, without a word of what led to it."""
-    try:
-        sys.exit(code)
-    except SystemExit as stop:
-        raise stop from None

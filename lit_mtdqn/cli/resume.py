@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lit_mtdqn.algorithms.factories import as_plain, trusted_class
 from lit_mtdqn.analysis.checkpoints import (
     CHECKPOINTS,
     previous_checkpoint,
+    read_checkpoint,
     whole_checkpoint,
 )
 from lit_mtdqn.types import require
@@ -43,8 +42,7 @@ def resolve_checkpoint(ckpt_path: str, run: Path | None) -> Path:
 
 def read_hyperparameters(path: Path) -> dict[str, Any]:
     """Return the model's hyperparameters that a checkpoint holds."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    hyperparameters: dict[str, Any] = checkpoint.get("hyper_parameters", {})
+    hyperparameters: dict[str, Any] = read_checkpoint(path, "ckpt_path")["hyper_parameters"]
     return hyperparameters
 
 

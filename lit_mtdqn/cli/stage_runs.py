@@ -9,9 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
+from lit_mtdqn.analysis.found_runs import read_config
 from lit_mtdqn.analysis.specialists import is_tested, read_tests
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, Children
 from lit_mtdqn.cli.run_folder import CONFIG, RUN_OPTIONS
@@ -97,7 +96,7 @@ def check_begun(planned: Sequence[Planned], root: Path, *, any_seed: bool = Fals
         missing = [other for other in one.stage.needs if other not in finished]
         must = f"not have begun before the stages {missing}, which it builds on; remove its folder"
         require(not missing, f"stages.{name}", must, str(saved.parent))
-        differences = _differences(yaml.safe_load(saved.read_text()) or {}, one)
+        differences = _differences(read_config(saved.parent, f"stages.{name}"), one)
         found = [text for key, text in differences if key not in aside]
         must = (
             "be as it was when it began; remove its folder to repeat it, or take another "

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from lit_mtdqn.analysis.sequence_report import ReportedStage
-from lit_mtdqn.cli.errors import complaint_of
+from lit_mtdqn.cli.errors import complaint_of, exit_code_for, leave
 from lit_mtdqn.cli.sequence_file import (
     SOURCE,
     SequenceFile,
@@ -357,10 +357,10 @@ def _complaining_of(stage: Stage) -> Iterator[None]:
             yield
     except SystemExit:
         sentence = said.getvalue().partition("\n")[0].removeprefix("error: ")
-        raise SystemExit(f"error: stage {stage.name}: {sentence}") from None
+        leave(2, f"stage {stage.name}: {sentence}")
     except Exception as error:
         found = complaint_of(error)
         if found is None:
             error.add_note(f"This was stage {stage.name}.")
             raise
-        raise SystemExit(f"error: stage {stage.name}: {found}") from None
+        leave(exit_code_for(error), f"stage {stage.name}: {found}")

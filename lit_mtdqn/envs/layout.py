@@ -63,7 +63,9 @@ def probe_tasks(tasks: Mapping[str, TaskSpec]) -> tuple[Layout, list[TaskInfo]]:
     adapters: dict[str, ObservationAdapter] = {}
     actions: dict[str, int] = {}
     for name, spec in tasks.items():
-        require(name.isidentifier(), "tasks", "have identifiers as keys", name)
+        require(
+            isinstance(name, str) and name.isidentifier(), "tasks", "have identifiers as keys", name
+        )
         env = make_vector_env(name, spec, 1)
         try:
             adapters[name] = adapter_for(env.single_observation_space, name)

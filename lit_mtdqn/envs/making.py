@@ -16,6 +16,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from lit_mtdqn.envs.finding import find_environment
 from lit_mtdqn.envs.pools import EnvPoolVectorEnv
 from lit_mtdqn.envs.processes import ProcessVectorEnv
+from lit_mtdqn.envs.restarting import RestartingEnv
+from lit_mtdqn.envs.restarting_processes import RestartingVectorEnv
 from lit_mtdqn.types import TaskSpec, require
 
 Env = gymnasium.Env[Any, Any]
@@ -70,9 +72,11 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
     Raises:
         ValueError: If the environment cannot be found, built or stepped that way.
     """
+    one_by_one = spec.backend in ("sync", "async")
+    must = "be 0 unless `backend` is sync or async: only single copies are restarted"
+    require(one_by_one or spec.restarts == 0, f"tasks.{task}.restarts", must, spec.restarts)
     if spec.backend == "envpool":
         return _make_pool(task, spec, num_envs, kwargs)
-    one_by_one = spec.backend in ("sync", "async")
     batched = None if one_by_one else _batched_form(task, spec, num_envs, kwargs)
     if batched is not None:
         return batched
@@ -83,12 +87,20 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
         )
     if spec.backend == "async" and num_envs > 1:
         source = find_environment(task, spec.env)
-        copy = partial(_make_elsewhere, source, task, spec, **kwargs)
+        copy = _restarting(partial(_make_elsewhere, source, task, spec, **kwargs), spec)
+        if spec.restarts:
+            return RestartingVectorEnv(task, copy, num_envs, spec.step_timeout)
         processes: Vector = ProcessVectorEnv(task, copy, num_envs)
         return processes
-    env = make_single_env(task, spec, **kwargs)
-    rest = [partial(make_single_env, task, spec, **kwargs) for _ in range(num_envs - 1)]
+    make = _restarting(partial(make_single_env, task, spec, **kwargs), spec)
+    env = make()
+    rest = [make] * (num_envs - 1)
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def _restarting(make: Callable[[], Env], spec: TaskSpec) -> Callable[[], Env]:
+    """Return what makes a copy that goes on after faults, where the task has it so."""
+    return partial(RestartingEnv, make, spec.restarts) if spec.restarts else make
 
 
 def check_device_form(task: str, spec: TaskSpec) -> None:

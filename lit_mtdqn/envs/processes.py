@@ -32,16 +32,20 @@ class ProcessVectorEnv(AsyncVectorEnv):
         task: Name used in complaints.
         make: Makes one copy; it is called here once, so that it fails here, and in every process.
         num_envs: Number of processes.
+        shared_memory: Whether observations lie in memory that processes share; else they are sent.
 
     Raises:
         RuntimeError: If a copy raises an error or ends its process; the message names the task.
     """
 
-    def __init__(self, task: str, make: Callable[[], Env], num_envs: int) -> None:
+    def __init__(
+        self, task: str, make: Callable[[], Env], num_envs: int, *, shared_memory: bool = True
+    ) -> None:
         self._task = task
         with self._all_or_none():
             super().__init__(
-                [partial(_make_copy, make, os.getpid())] * num_envs,
+                [process_maker(make)] * num_envs,
+                shared_memory=shared_memory,
                 copy=False,
                 context=process_start_method(),
                 autoreset_mode=AutoresetMode.NEXT_STEP,
@@ -130,6 +134,11 @@ def _in_plain_text() -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())
         raise RuntimeError(f"{type(error).__name__}: {text}") from error
+
+
+def process_maker(make: Callable[[], Env]) -> Callable[[], Env]:
+    """Return what makes a copy in a process of its own, whose owner is this one."""
+    return partial(_make_copy, make, os.getpid())
 
 
 def _make_copy(make: Callable[[], Env], owner: int) -> Env:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from copy import deepcopy
 from typing import Any
 
@@ -12,8 +13,11 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from lit_mtdqn.envs.layout import Layout, checked_action_space
 from lit_mtdqn.envs.making import make_vector_env
 from lit_mtdqn.envs.observations import adapter_for
+from lit_mtdqn.envs.restarting import FAULT
 from lit_mtdqn.envs.state_keeping import state_keeper
 from lit_mtdqn.types import Array, StepRow, TaskSpec
+
+logger = logging.getLogger(__name__)
 
 
 class TaskEnv:
@@ -21,7 +25,8 @@ class TaskEnv:
 
     Rows follow Gymnasium's next-step autoreset: after an episode's last row, which holds its real
     final observation, comes a reset row that is no transition (`valid` false) and whose action is
-    ignored.
+    ignored. A step that a fault has taken, where the task has `restarts`, is truncated and not
+    valid, and a reset row follows: what waits for it ends at the observation before it.
 
     Args:
         task: Name of the task.
@@ -51,6 +56,7 @@ class TaskEnv:
         self._mask: Array | None = None
         self._no_cumulants: dict[str, Array] = {}
         self._goes_on = False
+        self._faults = 0
 
     @property
     def steps_single_copies(self) -> bool:
@@ -69,6 +75,7 @@ class TaskEnv:
         raw, infos = self.env.reset(seed=seed)
         self._goes_on = False
         self._ended[:] = False
+        self._count_faults(infos)
         self._observation = self._padded(raw)
         self._mask = self._action_mask(infos)
         self._no_cumulants = self._cumulants(infos, self._ended)
@@ -79,15 +86,24 @@ class TaskEnv:
         chosen = action + self._start if self._start else action
         raw, reward, terminated, truncated, infos = self.env.step(chosen)
         valid, both = ~self._ended, self._xp.logical_and
+        cut = self._cut(infos, truncated) if self.spec.restarts else None
+        if cut is not None:
+            valid = valid & ~cut
         terminated, truncated = both(terminated, valid), both(truncated, valid)
+        if cut is not None:
+            truncated = truncated | cut
         ended = terminated | truncated
+        following = self._padded(raw)
+        if cut is not None:
+            # What a broken environment shows may be anything.
+            following[cut] = self._observation[cut]
         row = StepRow(
             observation=self._observation,
             action=action,
             reward=self._where_valid(reward, valid),
             terminated=terminated,
             truncated=truncated,
-            next_observation=self._padded(raw),
+            next_observation=following,
             valid=valid,
             action_mask=self._mask,
             next_action_mask=self._action_mask(infos),
@@ -143,6 +159,32 @@ class TaskEnv:
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+    def _cut(self, infos: dict[str, Any], truncated: Array) -> Array | None:
+        """Return which copies have made no step because of a fault, [N]; None if none."""
+        faulty = self._count_faults(infos)
+        return None if faulty is None else faulty & truncated
+
+    def _count_faults(self, infos: dict[str, Any]) -> Array | None:
+        """Return which copies have had a fault, [N]; None if none.
+
+        Raises:
+            RuntimeError: If the task has had more faults than it has restarts.
+        """
+        if FAULT not in infos:
+            return None
+        faults = [found for found in infos[FAULT] if found]
+        self._faults += sum(count for count, _ in faults)
+        last = faults[-1][1]
+        left = self.spec.restarts - self._faults
+        if left < 0:
+            raise RuntimeError(
+                f"Task {self.task} has failed {self._faults} times, with `restarts` = "
+                f"{self.spec.restarts}. Its last fault:\n{last}"
+            )
+        reason = last.strip().splitlines()[-1]
+        logger.warning("Task %s: restarted after %s; %d restarts left.", self.task, reason, left)
+        return np.array([bool(found) for found in infos[FAULT]])
 
     def _where_valid(self, reward: Array, valid: Array) -> Array:
         return np.multiply(reward, valid, dtype=np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def fold_n_step(
         reward: Time-ordered rewards, [L, ...].
         terminated: [L, ...].
         truncated: [L, ...].
-        gamma: Discount per step, broadcastable to [...].
+        gamma: Discount per step, broadcastable to [...]; or of each row, [L, ...].
         n_step: Largest number of rows per fold, broadcastable to [...].
         horizon: The largest `n_step`, which tensors would have to be asked for; None looks.
 
@@ -57,6 +57,7 @@ def fold_n_step(
     xp, length = namespace_of(reward), reward.shape[0]
     horizon = int(np.max(n_step)) if horizon is None else horizon
     ended = terminated | truncated
+    of_rows: Any = gamma if np.ndim(gamma) == reward.ndim else None
     folded_reward = xp.zeros_like(reward, dtype=xp.float32)
     discount = xp.ones_like(reward, dtype=xp.float32)
     last = xp.cumsum(xp.ones_like(reward, dtype=xp.int64), 0) - 1
@@ -65,7 +66,8 @@ def fold_n_step(
         rows = slice(0, length - step)
         here = going[rows]
         folded_reward[rows] += xp.where(here, discount[rows] * reward[step:], 0.0)
-        factor = xp.where(terminated[step:], 0.0, gamma)
+        own = gamma if of_rows is None else of_rows[step:]
+        factor = xp.where(terminated[step:], 0.0, own)
         discount[rows] = xp.where(here, discount[rows] * factor, discount[rows])
         last[rows] += here & (step > 0)
         going[rows] = here & ~ended[step:] & (n_step > step + 1)

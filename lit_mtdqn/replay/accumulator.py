@@ -35,6 +35,9 @@ class TransitionAccumulator:
     - A step k < n rows before a terminated row is emitted with discount 0 when that row is in.
     - A step k < n rows before a truncated row is emitted with discount gamma^k and the real final
       observation when that row is in.
+    - A truncated row that is not valid, of a step that a fault has taken, is no transition and no
+      time: a step k < n rows before it is emitted with discount gamma^(k - 1) and the observation
+      that was there last.
     - Other steps wait, also across `emit` calls, so the borders of phases leave no trace.
     - A vector step in which no copy of a task made a transition is no time for that task: a task
       that stands still for a while goes on as if nothing had been. On a device none may.
@@ -119,19 +122,23 @@ class TransitionAccumulator:
     def _fold(self) -> _Window:
         rows = stack_rows(self._rows)
         xp = namespace_of(rows.valid)
-        fresh = self._fresh
+        fresh, gamma = self._fresh, self._gamma
         if xp is np:
-            stands = ~rows.valid.any(-1)
+            cut = rows.truncated & ~rows.valid
+            stands = ~(rows.valid | cut).any(-1)
             fresh = fresh - stands[len(stands) - fresh :].sum(0)[:, None]
             if stands.any():
                 # First, where no fold that starts later can reach them.
                 rows = _in_order(rows, np.argsort(~stands, 0, kind="stable"))
                 self._rows = _unstack_rows(rows)
+                cut = rows.truncated & ~rows.valid
+            if cut.any():
+                gamma = np.where(cut, np.float32(1.0), self._gamma)
         fold = partial(
             fold_n_step,
             terminated=rows.terminated,
             truncated=rows.truncated,
-            gamma=self._gamma,
+            gamma=gamma,
             n_step=self._n_step,
             horizon=self._carry + 1,
         )

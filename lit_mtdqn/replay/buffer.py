@@ -25,6 +25,7 @@ from lit_mtdqn.replay.folders import (
     set_aside,
     take_place,
 )
+from lit_mtdqn.replay.stored_files import check_stored_files, read_json
 from lit_mtdqn.types import Array, require
 
 MANIFEST = "replay.json"
@@ -235,6 +236,7 @@ class Replay:
         manifest = _read_manifest(folder)
         damaged = damaged_files(folder, manifest.get("checksums", {}))
         require(not damaged, "replay", f"be undamaged files in {folder}", damaged)
+        check_stored_files(Path(folder))
         capacity = manifest["capacity"]
         must = f"have been written with `replay_capacity` = {self.capacity}"
         require(capacity == self.capacity, "replay", must, f"{folder} with {capacity}")
@@ -250,7 +252,13 @@ class Replay:
             other.load(folder)
             self.extend(_resized(other._storage.get(slice(None)), self.meaning))
         elif manifest["rows"]:
-            self._buffer.loads(folder)
+            try:
+                self._buffer.loads(folder)
+            except Exception as error:  # Of files that something else has written.
+                reason = str(error).partition("\n")[0]
+                raise ValueError(
+                    f"`replay` must be undamaged files. Got {folder}: {reason}"
+                ) from error
         if not draws_on:
             self._buffer.set_rng(self._make_generator(self._seed))
 
@@ -282,5 +290,9 @@ def _resized(rows: Mapping[str, Tensor], sizes: Mapping[str, Any]) -> dict[str, 
 def _read_manifest(folder: str | Path) -> dict[str, Any]:
     path = complete_folder(folder) / MANIFEST
     require(path.is_file(), "replay", "be a folder that holds a replay", str(folder))
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    manifest = read_json(path)
+    must = "be a folder that holds a replay, with its capacity and number of rows"
+    counts = [manifest.get(name) for name in ("capacity", "rows")]
+    is_sound = all(isinstance(count, int) and count >= 0 for count in counts)
+    require(is_sound, "replay", must, f"{folder} with {counts}")
     return manifest

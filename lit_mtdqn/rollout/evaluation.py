@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,8 @@ def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout
         episodes: Number of episodes.
         layout: Padded shapes of the run.
     """
+    # An episode that a fault has cut off would count as it stands.
+    spec = replace(spec, restarts=0, step_timeout=None)
     rounds = most_rounds(episodes)
     env = TaskEnv(task, spec, math.ceil(episodes / rounds), layout)
     if rounds == 1 or env.steps_single_copies:

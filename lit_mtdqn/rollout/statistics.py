@@ -60,6 +60,8 @@ class RollingMean:
 class EpisodeStatistics:
     """Rolling means over the last finished training episodes of each task.
 
+    Episodes that a fault has cut off are no finished ones, and are counted apart.
+
     Args:
         tasks: Names, in the order of the rows' first axis.
         num_envs: N.
@@ -79,6 +81,7 @@ class EpisodeStatistics:
         self.episodes = dict.fromkeys(tasks, 0)
         self._return = np.zeros((len(tasks), num_envs))
         self._length = np.zeros((len(tasks), num_envs), np.int64)
+        self._restarts = np.zeros(len(tasks), np.int64)
         self._window = window
         names = ("episode_return", "episode_length")
         self._finished = {
@@ -94,7 +97,9 @@ class EpisodeStatistics:
         ended = row.terminated | row.truncated
         if not ended.any():
             return
-        for slot, env in zip(*np.nonzero(ended), strict=True):
+        cut = ended & ~row.valid
+        self._restarts += cut.sum(1)
+        for slot, env in zip(*np.nonzero(ended & ~cut), strict=True):
             self._finish(self.tasks[slot], slot, env, bool(row.extra["success"][slot, env]))
         self._return[ended] = 0.0
         self._length[ended] = 0
@@ -112,15 +117,22 @@ class EpisodeStatistics:
     def metrics(self, sum_over_ranks: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
         """Return the rolling means by metric name; tasks without a finished episode are absent.
 
+        With them `rollout/restarts/<task>`, the number of restarts since this process began, of
+        tasks that had any.
+
         Args:
             sum_over_ranks: Sums a tensor over ranks; None counts the episodes of this one alone.
         """
         rows = [(mean.sum, mean.count) for mean in self._finished.values()]
+        rows += [(float(count), int(count > 0)) for count in self._restarts]
         sums = torch.tensor(rows, dtype=torch.float64).view(-1, 2)
         if sum_over_ranks is not None:
             sums = sum_over_ranks(sums)
-        totals = zip(self._finished, sums.tolist(), strict=True)
-        return {name: total / count for name, (total, count) in totals if count}
+        kept = len(self._finished)
+        totals = zip(self._finished, sums[:kept].tolist(), strict=True)
+        found = {name: total / count for name, (total, count) in totals if count}
+        restarts = zip(self.tasks, sums[kept:, 0].tolist(), strict=True)
+        return found | {f"rollout/restarts/{task}": count for task, count in restarts if count}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rolling means, by metric name."""

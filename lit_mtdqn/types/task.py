@@ -35,6 +35,14 @@ class TaskSpec:
         gamma: Discount per env step, in [0, 1]. Larger looks further ahead.
         n_step: Rewards folded into one transition, at least 1. Larger carries reward back faster,
             with more variance and more of the old policy in it.
+        restarts: How often in a training run a copy of the environment is built anew that raises an
+            error, returns what is no number or of another shape, hangs or dies. Its step is
+            dropped, its episode cut off, and the others go on; the next fault ends the run with its
+            traceback. 0, the default, ends it at the first one: most faults are mistakes, and each
+            restart takes what follows them out of the data. For simulators that are known to fail
+            now and then; it needs `backend: sync` or `async`, and evaluation has none.
+        step_timeout: Seconds after which a copy counts as hanging, with `backend: async` and
+            `restarts`; None waits for ever.
         time_limit: Env steps after which an episode is truncated; None keeps the environment's own
             limit.
         reward_clip: Bounds of each single reward as the learner sees it, as (low, high); episode
@@ -66,6 +74,8 @@ class TaskSpec:
     wrappers: list[str | dict[str, Any]] = field(default_factory=list)
     gamma: float = 0.99
     n_step: int = 1
+    restarts: int = 0
+    step_timeout: float | None = None
     time_limit: int | None = None
     reward_clip: tuple[float, float] | None = None
     weight: float = 1.0
@@ -90,6 +100,12 @@ class TaskSpec:
         require(0.0 <= self.gamma <= 1.0, "gamma", "lie in [0, 1]", self.gamma)
         require(self.n_step >= 1, "n_step", "be at least 1", self.n_step)
         require(self.weight > 0.0, "weight", "be above 0", self.weight)
+        require(self.restarts >= 0, "restarts", "be at least 0", self.restarts)
+        patience = self.step_timeout
+        must = "be above 0 seconds, with `backend: async` and `restarts` above 0, or null"
+        can_wait = self.backend == "async" and self.restarts > 0
+        fits = patience is None or (patience > 0.0 and can_wait)
+        require(fits, "step_timeout", must, patience)
         limit = self.time_limit
         require(limit is None or limit >= 1, "time_limit", "be at least 1 env step", limit)
         _require_ordered("reward_clip", self.reward_clip)

@@ -210,6 +210,7 @@ def test_bad_input_ends_in_one_sentence(
     with pytest.raises(SystemExit) as error:
         fit(tmp_path / "run", *arguments)
     assert sentence in str(error.value)
+    assert error.value.code == 2
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run" / "metrics.csv").exists()
 

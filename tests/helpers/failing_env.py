@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+import numpy as np
 from helpers.counting_env import Array, CountingEnv
 
 FAILING = "helpers.failing_env:FailingEnv"
 EXIT_CODE = 7
+
+
+SPOILT: dict[str, Callable[[Array, float], tuple[Array, float]]] = {
+    "nan": lambda observation, reward: (observation * np.float32(math.nan), reward),
+    "shape": lambda observation, reward: (observation[:1], reward),
+    "kind": lambda observation, reward: (observation * 1j, reward),
+    "reward": lambda observation, _: (observation, math.inf),
+}
 
 
 class UnsendableError(Exception):
@@ -26,15 +36,20 @@ class FailingEnv(CountingEnv):
     """Counts, but for one thing.
 
     Args:
-        how: `raise`, `exit` or `hang`.
+        how: `raise`, `exit` or `hang`, or what a step returns: a `nan` in an
+            observation, one of another `shape` or `kind`, or an infinite `reward`.
         when: `make`, `reset`, `step` or `close`.
         only_in: The identity of the copy that fails, or None for every one.
         parent: The process whose copies do not fail.
+        after: Number of steps that do not fail.
     """
 
-    def __init__(self, how: str, when: str, only_in: int | None, parent: int) -> None:
+    def __init__(
+        self, how: str, when: str, only_in: int | None, parent: int, after: int = 0
+    ) -> None:
         super().__init__()
         self._how, self._when, self._only_in, self._parent = how, when, only_in, parent
+        self._left = after
         self._fail("make")
 
     def reset(self, **kwargs: Any) -> tuple[Array, dict[str, Any]]:
@@ -43,8 +58,17 @@ class FailingEnv(CountingEnv):
         return first
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        self._fail("step")
-        return super().step(action)
+        self._left -= 1
+        if self._left >= 0:
+            return super().step(action)
+        spoils = SPOILT.get(self._how)
+        if spoils is None:
+            self._fail("step")
+            return super().step(action)
+        observation, reward, *rest = super().step(action)
+        if self._only_in in (None, self._identity):
+            observation, reward = spoils(observation, reward)
+        return observation, reward, *rest
 
     def close(self) -> None:
         self._fail("close")

@@ -1,0 +1,254 @@
+"""What others have left for us: nothing in it runs, and one sentence says what is wrong with it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.hostile import (
+    HOSTILE,
+    MODULE,
+    TERABYTES,
+    Canary,
+    Writes,
+    pickle_in_an_archive,
+    touching_module,
+)
+from helpers.runs import quiet_trainer, small_data, small_model
+from helpers.sources import save_run
+
+from lit_mtdqn import DQN
+from lit_mtdqn.algorithms.teachers import Teacher
+from lit_mtdqn.analysis.checkpoints import FISHER, read_network
+from lit_mtdqn.callbacks import WeightTransfer
+from lit_mtdqn.cli import main
+from lit_mtdqn.replay import Prioritisation, PrioritisedSampler, Replay
+from lit_mtdqn.types import Clock
+
+COMPLAINT = re.compile(r"`[^`]+`[^\n]* must [^\n]+ Got [^\n]+")
+CARTPOLE = ["--config", "configs/dqn/cartpole.yaml", "--config", "configs/overlays/smoke.yaml"]
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+@pytest.fixture(scope="module")
+def sound() -> dict[str, Any]:
+    """A checkpoint that nothing is wrong with."""
+    model = small_model(small_data())
+    return {
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "global_step": 7,
+    }
+
+
+def _transfer(path: Path) -> None:
+    data = small_data()
+    model = small_model(data)
+    WeightTransfer(source=str(path)).on_fit_start(quiet_trainer(), model)
+
+
+def _command(path: Path, *command: str) -> None:
+    main([*command, *CARTPOLE, f"--run_dir={path.parent / 'run'}", f"--ckpt_path={path}"])
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "fit": lambda path: _command(path, "fit"),
+    "validate": lambda path: _command(path, "validate"),
+    "test": lambda path: _command(path, "test"),
+    "weight transfer": _transfer,
+    "teacher": lambda path: Teacher(str(path), "teachers.count"),
+    "from Python": DQN.load_from_checkpoint,
+}
+
+
+@pytest.mark.parametrize("writes", HOSTILE, ids=lambda writes: writes.__name__)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_hostile_checkpoint_runs_nothing_and_is_refused_in_one_sentence(
+    reader: str, writes: Writes, sound: dict[str, Any], tmp_path: Path, canary: Path
+) -> None:
+    path = tmp_path / "hostile.ckpt"
+    writes(path, sound, canary)
+    with pytest.raises((ValueError, SystemExit)) as refused:
+        READERS[reader](path)
+    assert COMPLAINT.search(str(refused.value))
+    assert "hostile.ckpt" in str(refused.value)
+    if isinstance(refused.value, SystemExit):
+        assert refused.value.code == 2
+        assert "\n" not in str(refused.value)
+    assert not canary.exists()
+
+
+def test_a_careless_load_would_have_run_the_code(
+    sound: dict[str, Any], tmp_path: Path, canary: Path
+) -> None:
+    pickle_in_an_archive(tmp_path / "hostile.ckpt", sound, canary)
+    torch.load(tmp_path / "hostile.ckpt", weights_only=False)
+    assert canary.exists()
+
+
+PLACES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "network": lambda entry: {"network": entry},
+    "scale": lambda entry: {"scale": entry},
+    "a part of the network": lambda entry: {
+        "network": {"class_path": "lit_mtdqn.networks.QNetwork", "init_args": {"torso": entry}}
+    },
+    "Lightning's own key": lambda entry: {"_instantiator": entry["class_path"]},
+    "the class of the learner": lambda entry: {"_class_path": entry["class_path"]},
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_checkpoint_names_outside_of_the_package_is_not_imported(
+    reader: str,
+    place: str,
+    sound: dict[str, Any],
+    tmp_path: Path,
+    canary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    named = touching_module(tmp_path, canary)
+    given = PLACES[place]({"class_path": named, "init_args": {}})
+    path = tmp_path / "hostile.ckpt"
+    torch.save({**sound, "hyper_parameters": {**sound["hyper_parameters"], **given}}, path)
+    # Some have no use for that part, some refuse it.
+    with suppress(ValueError, TypeError, SystemExit):
+        READERS[reader](path)
+    assert MODULE not in sys.modules
+    assert not canary.exists()
+
+
+def test_hostile_fisher_information_beside_a_checkpoint_runs_nothing(
+    tmp_path: Path, canary: Path
+) -> None:
+    run = save_run(tmp_path / "run", small_model(small_data()), importance={})
+    torch.save(Canary(canary), tmp_path / "run" / "checkpoints" / FISHER)
+    with pytest.raises(ValueError, match=COMPLAINT):
+        read_network(run, "source", informed=True)
+    assert not canary.exists()
+
+
+ROWS = {
+    "observation": np.zeros((4, 3), np.float32),
+    "action": np.zeros(4, np.int64),
+    "reward": np.zeros(4, np.float32),
+}
+
+
+def _replay() -> Replay:
+    clock = Clock({"a": 0})
+    return Replay(8, seed=0, sampler=PrioritisedSampler(8, Prioritisation(), clock))
+
+
+def _pickled_column(folder: Path, canary: Path) -> None:
+    (column,) = folder.rglob("observation.memmap")
+    own = column.parent / "hostile"
+    own.mkdir()
+    kind = "<class 'tensordict.tensorclass.NonTensorData'>"
+    (own / "meta.json").write_text(f'{{"_type": "{kind}"}}')
+    (own / "other.pickle").write_bytes(pickle.dumps({"data": Canary(canary)}))
+    described = column.parent / "meta.json"
+    entry = f'"hostile": {{"type": "{kind}"}}, '
+    described.write_text(described.read_text().replace("{", "{" + entry, 1))
+
+
+def _pickled_queue(folder: Path, canary: Path) -> None:
+    (folder / "prefetch.pkl").write_bytes(pickle.dumps(Canary(canary)))
+
+
+def _pickled_priorities(folder: Path, canary: Path) -> None:
+    (state,) = folder.rglob("*.pt")
+    torch.save(Canary(canary), state)
+
+
+def _terabytes(folder: Path, canary: Path) -> None:
+    for described in folder.rglob("meta.json"):
+        described.write_text(described.read_text().replace("[8", f"[{TERABYTES}"))
+
+
+def _no_json(folder: Path, canary: Path) -> None:
+    (folder / "replay.json").write_text("{")
+
+
+def _odd_manifest(folder: Path, canary: Path) -> None:
+    (folder / "replay.json").write_text('{"capacity": "8", "rows": null}')
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_pickled_column, _pickled_queue, _pickled_priorities, _terabytes, _no_json, _odd_manifest],
+)
+def test_a_hostile_replay_runs_nothing(
+    spoil: Callable[[Path, Path], None], tmp_path: Path, canary: Path
+) -> None:
+    replay = _replay()
+    replay.extend(ROWS)
+    folder = tmp_path / "replay"
+    replay.dump(folder)
+    manifest = folder / "replay.json"
+    # Whoever can write files can write their checksums.
+    plain = re.sub(r'"checksums": \{[^}]*\}', '"checksums": {}', manifest.read_text())
+    manifest.write_text(plain)
+    _replay().load(folder)
+    spoil(folder, canary)
+    with pytest.raises(ValueError, match=COMPLAINT):
+        _replay().load(folder)
+    assert not canary.exists()
+
+
+TAGGED = "!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{}]]"
+CONFIGS = {
+    "a tag that runs code": "data: {tagged}\n",
+    "no YAML": "data: [\n",
+    "no text": "\udcff",
+    "no mapping": "- data\n",
+    "a task of another kind": "data: {tasks: 3}\n",
+}
+
+
+def _written(folder: Path, config: str, canary: Path) -> Path:
+    folder.mkdir()
+    text = CONFIGS[config].replace("{tagged}", TAGGED.replace("{}", str(canary)))
+    (folder / "config.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    (folder / "metrics.csv").write_text("step,val/score/a\n1,0.5\n")
+    return folder
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("command", ["report", "fit"])
+def test_the_hostile_configuration_of_a_run_runs_nothing(
+    command: str, config: str, tmp_path: Path, canary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _written(tmp_path / "run", config, canary)
+    arguments = [str(folder)] if command == "report" else ["--config", str(folder / "config.yaml")]
+    with pytest.raises(SystemExit) as refused:
+        main([command, *arguments])
+    assert refused.value.code == 2
+    assert COMPLAINT.search(capsys.readouterr().err)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("table", ["nonsense", "step,a\nx,y\n", "a,b\n1,2\n", "step\0,a\n1,2\n"])
+def test_a_table_of_something_else_is_refused_by_the_report(
+    table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "metrics.csv").write_text(table)
+    with pytest.raises(SystemExit) as refused:
+        main(["report", str(folder)])
+    assert refused.value.code == 2
+    assert "`RUN` must" in capsys.readouterr().err
