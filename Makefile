@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[box2d,minatar,solvers,dev]'
+	$(BIN)/pip install --quiet --editable '.[box2d,minatar,solvers,export,video,docs,dev]'
 	touch $@
 
 # EnvPool's tests are among the slow ones, because it takes 0.75 GB.

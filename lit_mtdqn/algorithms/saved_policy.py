@@ -36,9 +36,7 @@ class SavedPolicy:
         TypeError: If its network is built of other parts.
     """
 
-    def __init__(
-        self, source: str, name: str, own: Mapping[str, type] | None = None
-    ) -> None:
+    def __init__(self, source: str, name: str, own: Mapping[str, type] | None = None) -> None:
         path = find_checkpoint([source], "last", name)
         self.folder = str(path.parent.parent)
         saved = read_checkpoint(path, name)

@@ -5,6 +5,7 @@ from lit_mtdqn.deployment.exporting import FORMATS, Exported, export_policy
 from lit_mtdqn.deployment.greedy_policy import GreedyPolicy
 from lit_mtdqn.deployment.parity import Parity
 from lit_mtdqn.deployment.saved_run import SavedRun, SavedTasks, read_run
+from lit_mtdqn.deployment.watching import watch
 
 __all__ = [
     "FORMATS",
@@ -16,4 +17,5 @@ __all__ = [
     "SavedTasks",
     "export_policy",
     "read_run",
+    "watch",
 ]

@@ -26,9 +26,9 @@ OUTPUTS = {
 PREPROCESSING = (
     "Parts of an observation, found `at` keys, become: `flat`, its numbers in C order as float32; "
     "`one_hot`, `size` zeros with a 1 at (number - start); `one_hots`, the same for each number, "
-    "joined; `image`, uint8 with channels first, moved there if `channels` is last, added if it is "
-    "none. Vectors are joined in the order of parts. Zeros at the end of the first axis pad them to "
-    "`observation.shape`. Images are not divided: the network does that."
+    "joined; `image`, uint8 with channels first, moved there if `channels` is last, added if it "
+    "is none. Vectors are joined in the order of parts. Zeros at the end of the first axis pad "
+    "them to `observation.shape`. Images are not divided: the network does that."
 )
 
 

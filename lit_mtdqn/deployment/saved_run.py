@@ -63,8 +63,8 @@ def read_run(source: str, name: str) -> SavedRun:
         name: What the user calls it, for complaints.
 
     Raises:
-        ValueError: If it is no checkpoint of this package, does not lie in the folder of its run, or
-            the environments are not those that it has learned.
+        ValueError: If it is no checkpoint of this package, does not lie in the folder of its run,
+            or the environments are not those that it has learned.
     """
     checkpoint = find_checkpoint([source], "last", name)
     folder = next((f for f in checkpoint.resolve().parents[1:3] if (f / CONFIG).is_file()), None)

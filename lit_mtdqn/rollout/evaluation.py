@@ -183,9 +183,7 @@ def gather_episodes(
     return [_from_rows(report, own) for report, own in zip(reports, pieces, strict=True)]
 
 
-def _play_round(
-    player: Player, env: TaskEnv, episodes: int, seed: int, max_steps: int
-) -> Episodes:
+def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_steps: int) -> Episodes:
     """Play one episode in each of the first copies."""
     tally = _Tally(env.num_envs, episodes, env.spec.gamma)
     action, first_value, _ = player.act(*env.reset(seed))
