@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CONFIG ?= configs/driving/three_tasks.yaml
 
-.PHONY: train teachers test test-slow check clean
+.PHONY: train teachers test test-slow check docs clean
 
 train: $(VENV)/.installed
 	$(BIN)/lit-mtdqn fit --config $(CONFIG)
@@ -23,6 +23,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -W error -m pdoc lit_mtdqn --docformat google --output-directory site
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

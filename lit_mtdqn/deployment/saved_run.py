@@ -82,7 +82,9 @@ def read_run(source: str, name: str) -> SavedRun:
     except TypeError as error:
         must = f"be built of parts of lit_mtdqn, of PyTorch, or that its {CONFIG} names"
         raise ValueError(f"`{name}` must {must}. Got {checkpoint}: {error}") from error
-    specs = as_task_specs(found["tasks"])
+    named = as_task_specs(found["tasks"])
+    # The numbers of tasks are those of the checkpoint, whatever the order in the file.
+    specs = {info.name: named.pop(info.name) for info in policy.tasks if info.name in named} | named
     layout, infos = probe_tasks(specs)
     _check_same(policy.tasks, infos, name)
     steps = int(found.get("eval_max_steps", 10_000))
@@ -97,8 +99,7 @@ def _check_same(known: Sequence[TaskInfo], probed: Sequence[TaskInfo], name: str
         return {info.name: (info.observation_shape, info.num_actions) for info in infos}
 
     must = f"have learned what its {CONFIG} makes: tasks, observations, actions {sizes(probed)}"
-    same = list(sizes(known).items()) == list(sizes(probed).items())
-    require(same, name, must, sizes(known))
+    require(sizes(known) == sizes(probed), name, must, sizes(known))
 
 
 def _own_classes(model: Any) -> dict[str, type]:

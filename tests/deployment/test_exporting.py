@@ -1,6 +1,9 @@
 """An exported policy acts as the network does."""
 
 import json
+import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +33,9 @@ TASKS = {
     "few": TaskSpec(env=SINGLE),
     "many": TaskSpec(env=SINGLE, kwargs={"num_actions": 3, "first_action": 1}),
     "masked": TaskSpec(env=SINGLE, kwargs={"num_actions": 3}, action_mask_key="mask"),
+    "cartpole": TaskSpec(env="CartPole-v1"),
 }
+GUIDE = Path("docs/deployment.md")
 
 
 def asked(shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -75,7 +80,7 @@ def test_a_file_acts_and_values_in_the_unit_of_rewards(
 ) -> None:
     learner, _, folder = exported
     acts = load(kind, folder / f"policy.{kind}")
-    observation, task = torch.randn(3, 6, 3), torch.arange(3)
+    observation, task = torch.randn(3, 6, 4), torch.arange(3)
     allowed = torch.ones(3, 6, 3, dtype=torch.bool)
     allowed[2, :, 0] = False
     action, values = acts(observation.numpy(), task.numpy(), allowed.numpy())
@@ -100,15 +105,31 @@ def test_files_describe_tasks_and_what_becomes_of_observations(
     text = session.get_modelmeta().custom_metadata_map[KEY]
     assert text == extra[f"{KEY}.json"]
     told = json.loads(text)
-    assert told["observation"] == {"shape": [3], "dtype": "float32"}
+    assert told["observation"] == {"shape": [4], "dtype": "float32"}
     names = ("name", "num_actions", "first_action", "head")
     assert [tuple(task[name] for name in names) for task in told["tasks"]] == [
         ("few", 2, 0, "few"),
         ("many", 3, 1, "many"),
         ("masked", 3, 0, "masked"),
+        ("cartpole", 2, 0, "cartpole"),
     ]
     assert told["tasks"][0]["parts"] == [{"at": [], "as": "flat", "size": 3}]
     assert told["values"] == "discounted return"
+
+
+def test_the_example_of_the_guide_serves_without_pytorch(
+    exported: tuple[DQN, Any, Path],
+) -> None:
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+               if "InferenceSession" in c]
+    without = "import sys; sys.modules['torch'] = sys.modules['lit_mtdqn'] = None\n"
+    file = exported[2] / "policy.onnx"
+    code = re.sub(r"runs/\S+\.onnx", str(file), code)
+    done = subprocess.run(
+        [sys.executable, "-c", without + code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"return [\d.]+\n", done.stdout)
 
 
 def test_a_file_that_acts_otherwise_is_not_kept(
