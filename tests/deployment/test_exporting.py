@@ -120,8 +120,11 @@ def test_files_describe_tasks_and_what_becomes_of_observations(
 def test_the_example_of_the_guide_serves_without_pytorch(
     exported: tuple[DQN, Any, Path],
 ) -> None:
-    (code,) = [c for c in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-               if "InferenceSession" in c]
+    (code,) = [
+        c
+        for c in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+        if "InferenceSession" in c
+    ]
     without = "import sys; sys.modules['torch'] = sys.modules['lit_mtdqn'] = None\n"
     file = exported[2] / "policy.onnx"
     code = re.sub(r"runs/\S+\.onnx", str(file), code)
