@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+SITE ?= site
 CONFIG ?= configs/driving/three_tasks.yaml
+# pdoc goes no further than `__all__`, and so is told all packages but the command line's.
+DOCUMENTED = lit_mtdqn $(filter-out lit_mtdqn/cli,$(patsubst %/__init__.py,%,$(wildcard lit_mtdqn/*/__init__.py)))
 
 .PHONY: train teachers test test-slow check docs clean
 
@@ -24,8 +27,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# Constructors of named tuples do not say where their annotations come from, which then stay text.
 docs: $(VENV)/.installed-dev
-	$(BIN)/python -W error -m pdoc lit_mtdqn --docformat google --output-directory site
+	$(BIN)/python -W error::UserWarning -W "ignore:Error parsing type annotation" -m pdoc $(DOCUMENTED) --docformat google --output-directory $(SITE)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
