@@ -162,6 +162,7 @@ def _is_image(space: spaces.Box) -> bool:
 
 def _image(space: spaces.Box) -> ObservationAdapter:
     high = 1.0 if space.dtype == np.bool_ else max(float(space.high.max()), 1.0)
+    shape: tuple[int, ...]
     if len(space.shape) == 2:
         channels, shape = "none", (1, *space.shape)
     elif space.shape[0] < space.shape[2]:
