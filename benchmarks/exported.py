@@ -4,9 +4,10 @@
 
 builds the networks of some configurations, exports each, compares every file with its network on
 10 000 observations per task, and times calls with 1 and with 256 observations of each task by
-turns, on one thread. It writes `benchmarks/results/exported.csv`: per network, number of observations and
-form the median milliseconds of a call, their quartiles over rounds, and in how many of all compared
-observations the greedy action is the same. Networks are new: learning changes no time.
+turns, on one thread. It writes `benchmarks/results/exported.csv`: per network, number of
+observations and form the median milliseconds of a call, their quartiles over rounds, and in how
+many of all compared observations the greedy action is the same. Networks are new: learning changes
+no time.
 """
 
 from __future__ import annotations
