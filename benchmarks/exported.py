@@ -47,7 +47,8 @@ Inputs = tuple[np.ndarray, ...]
 def built(configs: list[str]) -> tuple[Any, Any]:
     """Return the learner and the data module of configurations."""
     arguments = [f"--config={config}" for config in configs]
-    parts = Rehearsal(["fit", *arguments, "--trainer.logger=false"], builds=True)
+    # Nothing is written there.
+    parts = Rehearsal(["fit", *arguments, f"--run_dir={tempfile.gettempdir()}"], builds=True)
     return parts.model, parts.datamodule
 
 
