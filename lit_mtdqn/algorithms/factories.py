@@ -75,22 +75,27 @@ def as_factory(value: Any) -> Callable[..., Any]:
     return factory
 
 
-def from_plain(value: Any, name: str) -> Any:
+def from_plain(value: Any, name: str, own: Mapping[str, type] | None = None) -> Any:
     """Turn a checkpoint's plain value back into what a constructor takes.
 
     Only classes of this package and of `torch.nn` and `torch.optim` are imported, and only those
     that build networks, optimisers, schedules or objectives.
 
+    Args:
+        value: The plain value.
+        name: Its name, for complaints.
+        own: Further classes that it may name, by their full names.
+
     Raises:
         TypeError: If it names anything else; the message says which argument to pass.
     """
     if isinstance(value, list):
-        return [from_plain(entry, name) for entry in value]
+        return [from_plain(entry, name, own) for entry in value]
     if isinstance(value, Mapping) and not is_entry(value):
-        return {key: from_plain(entry, f"{name}.{key}") for key, entry in value.items()}
+        return {key: from_plain(entry, f"{name}.{key}", own) for key, entry in value.items()}
     if not is_entry(value):
         return value
-    cls = trusted_class(value["class_path"])
+    cls = (own or {}).get(value["class_path"]) or trusted_class(value["class_path"])
     if cls is None:
         raise TypeError(
             f"`{name}` must be passed to `load_from_checkpoint`: the checkpoint names what is no "
@@ -98,7 +103,7 @@ def from_plain(value: Any, name: str) -> Any:
             f"{value['class_path']!r} with {value.get('init_args')}."
         )
     init_args = value.get("init_args") or {}
-    bound = {key: from_plain(entry, f"{name}.{key}") for key, entry in init_args.items()}
+    bound = {key: from_plain(entry, f"{name}.{key}", own) for key, entry in init_args.items()}
     if issubclass(cls, Schedule):
         return cls(**bound)
     return functools.partial(cls, **bound)

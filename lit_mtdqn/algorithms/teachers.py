@@ -9,68 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lit_mtdqn.algorithms.factories import as_factory
-from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.algorithms.saved_policy import SavedPolicy
 from lit_mtdqn.analysis.specialists import tested_score
-from lit_mtdqn.functional.parameters import freeze_
-from lit_mtdqn.networks import QNetwork
-from lit_mtdqn.objectives.match import says_values
-from lit_mtdqn.scaling import Scale
-from lit_mtdqn.types import ActionValues, ShowsLayers, TaskInfo, as_task_infos, require
+from lit_mtdqn.types import ActionValues, ShowsLayers, TaskInfo, require
 
 # By task of the student: a checkpoint, the folder of a run, or something that has values.
 TeacherSources = Mapping[str, str | Path | ActionValues]
-
-
-class Teacher:
-    """The network of a checkpoint with its scale, frozen.
-
-    Args:
-        source: Checkpoint, or folder of a run, whose last network is taken.
-        name: What the user calls it, for complaints.
-
-    Attributes:
-        folder: Of its run.
-        tasks: The tasks that it knows.
-        predicts_values: Whether its outputs are values, not logits of a policy.
-
-    Raises:
-        ValueError: If it is no checkpoint of this package.
-        TypeError: If its network is not built of parts of this package and of PyTorch.
-    """
-
-    def __init__(self, source: str, name: str) -> None:
-        path = find_checkpoint([source], "last", name)
-        self.folder = str(path.parent.parent)
-        saved = read_checkpoint(path, name)
-        given = saved["hyper_parameters"]
-        self.tasks = as_task_infos(given["tasks"])
-        self.predicts_values = says_values(given)
-        self.network: QNetwork = as_factory(given["network"])(self.tasks)
-        self.network.load_state_dict(online_weights(saved["state_dict"]))
-        freeze_(self.network)
-        self.scale: Scale | None = None
-        if given.get("scale") is not None:
-            self.scale = as_factory(given["scale"])(self.tasks)
-            assert self.scale is not None
-            self.scale.bind(self.network)
-            self.scale.set_extra_state(saved["state_dict"]["scale._extra_state"])
-
-    def to(self, device: torch.device) -> None:
-        """Move it to a device."""
-        self.network.to(device)
-        if self.scale is not None:
-            self.scale.to(device)
-
-    def action_values(self, observation: Tensor, task: Tensor) -> Tensor:
-        """Return raw values [S, N, A] of its own tasks [S]."""
-        values = self.network.action_values(observation, task)
-        return values if self.scale is None else self.scale.restored(values, task)
-
-    @torch.no_grad()
-    def layers(self, observation: Tensor, task: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs of its layers for observations of its own tasks [S]."""
-        return self.network.shaped_layers(self.network(observation, task))
 
 
 class _Place(NamedTuple):
@@ -86,7 +30,7 @@ NOWHERE = _Place(-1, -1)
 class _Asked(NamedTuple):
     """What one teacher is asked: row groups, what it sees of them, and its own tasks."""
 
-    teacher: Teacher | ActionValues
+    teacher: SavedPolicy | ActionValues
     groups: list[int]
     seen: Tensor
     task: Tensor
@@ -128,7 +72,7 @@ class Teachers:
         must = f"name tasks that have a teacher, among {sorted(sources)}"
         require(set(names or {}) <= set(sources), "teacher_tasks", must, sorted(names or {}))
         self._num_actions = max(info.num_actions for info in tasks)
-        self._teachers: list[Teacher | ActionValues] = []
+        self._teachers: list[SavedPolicy | ActionValues] = []
         self._places: dict[int, _Place] = {}
         loaded: dict[str, int] = {}
         for place, info in enumerate(tasks):
@@ -146,9 +90,9 @@ class Teachers:
                 source = str(source)
                 if source not in loaded:
                     loaded[source] = len(self._teachers)
-                    self._teachers.append(Teacher(source, f"teachers.{info.name}"))
+                    self._teachers.append(SavedPolicy(source, f"teachers.{info.name}"))
                 teacher = self._teachers[loaded[source]]
-                assert isinstance(teacher, Teacher)
+                assert isinstance(teacher, SavedPolicy)
                 own = _own_task(teacher, info, (names or {}).get(info.name))
                 self._places[place] = _Place(loaded[source], own)
             if not getattr(self._teachers[self._places[place].teacher], "predicts_values", True):
@@ -160,7 +104,7 @@ class Teachers:
         """Move them to a device."""
         self._is_known, self._is_policy = self._is_known.to(device), self._is_policy.to(device)
         for teacher in self._teachers:
-            if isinstance(teacher, Teacher):
+            if isinstance(teacher, SavedPolicy):
                 teacher.to(device)
 
     def knows(self, task: Tensor) -> Tensor:
@@ -182,7 +126,7 @@ class Teachers:
         """
         place = self._places.get(number, NOWHERE)
         teacher = self._teachers[place.teacher]
-        if place == NOWHERE or not isinstance(teacher, Teacher):
+        if place == NOWHERE or not isinstance(teacher, SavedPolicy):
             return None
         score_range = self._infos[number].score_range
         return tested_score(teacher.folder, teacher.tasks[place.task].name, score_range)
@@ -243,12 +187,12 @@ class Teachers:
             groups = [group for group, place in enumerate(places) if place.teacher == number]
             own = torch.tensor([places[group].task for group in groups], device=task.device)
             seen = observation[groups]
-            if isinstance(teacher, Teacher):
+            if isinstance(teacher, SavedPolicy):
                 seen = _fitted(seen, teacher.tasks[0].observation_shape)
             yield _Asked(teacher, groups, seen, own)
 
 
-def _own_task(teacher: Teacher, info: TaskInfo, name: str | None) -> int:
+def _own_task(teacher: SavedPolicy, info: TaskInfo, name: str | None) -> int:
     """Return the number that a teacher has for a task of the student, under a name if one is told.
 
     A teacher of one task may have any name for it.

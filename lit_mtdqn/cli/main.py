@@ -1,4 +1,4 @@
-"""`lit-mtdqn fit|validate|test|sequence|report`."""
+"""`lit-mtdqn fit|validate|test|sequence|report|play|export|configs`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, exit_code_of
+from lit_mtdqn.cli.configs import COMMAND as CONFIGS
+from lit_mtdqn.cli.configs import run_configs
 from lit_mtdqn.cli.errors import RunParser, building, complaint_of, exit_code_for, leave
+from lit_mtdqn.cli.export import COMMAND as EXPORT
+from lit_mtdqn.cli.export import run_export
+from lit_mtdqn.cli.play import COMMAND as PLAY
+from lit_mtdqn.cli.play import run_play
 from lit_mtdqn.cli.quiet import quieten
 from lit_mtdqn.cli.recording import (
     CheckpointFiles,
@@ -37,6 +43,7 @@ from lit_mtdqn.cli.run_folder import (
 from lit_mtdqn.cli.seed_scores import wandb_logger_of_seeds
 from lit_mtdqn.cli.seeds import parse_seeds, run_seeds
 from lit_mtdqn.cli.sequence import COMMAND, run_sequence
+from lit_mtdqn.cli.shipped import with_found_configs
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
 
@@ -49,8 +56,11 @@ TRAINER_DEFAULTS = {
 # Commands of their own, which this parser knows nothing of.
 OTHERS = (
     f"lit-mtdqn {COMMAND} FILE runs several fits, each from what earlier ones have learned; "
-    f"lit-mtdqn {REPORT} RUN... writes one page about runs; see their --help."
+    f"lit-mtdqn {REPORT} RUN... writes one page about runs, {PLAY} RUN plays and films episodes, "
+    f"{EXPORT} RUN writes a policy for other programs, {CONFIGS} lists the configurations that "
+    "come with the package; see their --help."
 )
+COMMANDS = {REPORT: run_report, PLAY: run_play, EXPORT: run_export, CONFIGS: run_configs}
 
 
 class RunCLI(LightningCLI):
@@ -134,7 +144,7 @@ class RunCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; where several seeds are asked for, run each in a process of its own and exit."""
         argv = sys.argv[1:] if args is None else list(args)
-        self.config = parser.parse_args(with_default_model(argv))
+        self.config = parser.parse_args(with_found_configs(with_default_model(argv)))
         config = self.config[self.config.subcommand]
         if config.seeds is not None:
             run_dir = config.run_dir or choose_run_dir(config, "fit")
@@ -215,7 +225,7 @@ class Rehearsal(RunCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, and start nothing."""
         assert isinstance(args, list)
-        self.config = parser.parse_args(with_default_model(args))
+        self.config = parser.parse_args(with_found_configs(with_default_model(args)))
 
     def _parse_ckpt_path(self) -> None:
         """Look for no checkpoint."""
@@ -280,8 +290,8 @@ def main(args: list[str] | None = None) -> None:
         sys.path.insert(0, str(Path.cwd()))
     argv = sys.argv[1:] if args is None else args
     try:
-        if argv[:1] == [REPORT]:
-            run_report(argv)
+        if argv and argv[0] in COMMANDS:
+            COMMANDS[argv[0]](argv)
         elif argv[:1] == [COMMAND]:
             code = run_sequence(argv, rehearse)
             if code != 0:

@@ -57,7 +57,9 @@ def new_run_dir(configurations: Sequence[Path]) -> Path:
         base = Path(os.path.normpath(configurations[0].parent / os.pardir))
     elif configurations:
         parts = configurations[0].with_suffix("").parts
-        below = parts[parts.index("configs") + 1 :] if "configs" in parts else parts[-1:]
+        # The last one: shipped configurations may lie below another folder of that name.
+        above = len(parts) - parts[::-1].index("configs") if "configs" in parts else -1
+        below = parts[above:]
         base = Path("runs", *below)
     if "LOCAL_RANK" not in os.environ:
         os.environ[STARTED] = _take_folder(base)

@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lit_mtdqn.cli.shipped import found_file
 from lit_mtdqn.types import require
 
 OF_FILE = ("stages", "configs", "arguments", "evaluate_all")
@@ -87,7 +88,7 @@ def read_sequence(path: str | Path) -> SequenceFile:
         ValueError: If it is missing or no YAML, has unknown keys, names missing configurations, or
             a stage takes something from one that does not come before it.
     """
-    file = Path(path)
+    file = Path(found_file(str(path)))
     require(file.is_file(), "FILE", "be the file of a sequence", str(path))
     try:
         # As configurations are read, duplicate keys and all; `${stage:...}` stays as it is.
@@ -148,7 +149,7 @@ def _read_stage(name: Any, given: Any, shared: Mapping[str, tuple[str, ...]]) ->
     require(is_name, "stages", must, name)
     given = _mapping({} if given is None else given, where, OF_STAGE)
     own = {key: _strings(given, key, f"{where}.{key}") for key in ("configs", "arguments")}
-    configs = (*shared["configs"], *own["configs"])
+    configs = tuple(found_file(config) for config in (*shared["configs"], *own["configs"]))
     must = "name a configuration, in the stage or for all"
     require(len(configs) >= 1, f"{where}.configs", must, list(configs))
     for config in configs:

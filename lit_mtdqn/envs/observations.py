@@ -23,12 +23,16 @@ class ObservationAdapter:
         shape: Shape of one observation before padding, (size,) or (channels, height, width).
         high: Largest value of an image; 1 for vectors.
         convert: Batch of raw observations [N, ...] to [N, *shape].
+        parts: What `convert` does, as plain values: for each part of a raw observation the keys
+            that lead to it (`at`) and what becomes of it (`as`, with sizes). Vectors of several
+            parts are joined in this order.
     """
 
     kind: Literal["vector", "image"]
     shape: tuple[int, ...]
     high: float
     convert: Callable[[Any], Array]
+    parts: tuple[dict[str, Any], ...]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,7 +59,9 @@ def adapter_for(space: gymnasium.Space[Any], task: str) -> ObservationAdapter:
     if len(leaves) != 1:
         return _joined(leaves, task)
     ((path, leaf),) = leaves.items()
-    return replace(leaf, convert=lambda batch: leaf.convert(_at(path, batch))) if path else leaf
+    if not path:
+        return leaf
+    return replace(leaf, convert=lambda batch: leaf.convert(_at(path, batch)), parts=_found(leaves))
 
 
 def _joined(leaves: Mapping[Path, ObservationAdapter], task: str) -> ObservationAdapter:
@@ -72,7 +78,14 @@ def _joined(leaves: Mapping[Path, ObservationAdapter], task: str) -> Observation
         parts = [leaf.convert(_at(path, batch)) for path, leaf in leaves.items()]
         return np.concatenate(parts, axis=1)
 
-    return _vector(sum(leaf.shape[0] for leaf in leaves.values()), convert)
+    size = sum(leaf.shape[0] for leaf in leaves.values())
+    return ObservationAdapter("vector", (size,), 1.0, convert, _found(leaves))
+
+
+def _found(leaves: Mapping[Path, ObservationAdapter]) -> tuple[dict[str, Any], ...]:
+    """Return the parts of leaves, with the keys that lead to them."""
+    pairs = [(path, part) for path, leaf in leaves.items() for part in leaf.parts]
+    return tuple({**part, "at": list(path)} for path, part in pairs)
 
 
 def _parts(space: gymnasium.Space[Any], path: Path = ()) -> list[tuple[Path, gymnasium.Space[Any]]]:
@@ -100,14 +113,17 @@ def _name(path: Path) -> str:
 def _leaf(space: gymnasium.Space[Any], task: str, path: Path) -> ObservationAdapter:
     match space:
         case spaces.Discrete(n=n, start=start):
-            return _vector(int(n), lambda batch: _one_hot(np.asarray(batch) - start, int(n)))
+            part = {"as": "one_hot", "size": int(n), "start": int(start)}
+            return _vector(part, lambda batch: _one_hot(np.asarray(batch) - start, int(n)))
         case spaces.MultiDiscrete() if space.nvec.ndim == 1:
-            return _vector(int(space.nvec.sum()), lambda batch: _one_hots(space, batch))
+            ends = {"sizes": space.nvec.tolist(), "starts": space.start.tolist()}
+            part = {"as": "one_hots", "size": int(space.nvec.sum()), **ends}
+            return _vector(part, lambda batch: _one_hots(space, batch))
         case spaces.Box() if _is_image(space):
             return _image(space)
         case spaces.Box() | spaces.MultiBinary():
             size = int(np.prod(space.shape or (1,)))
-            return _vector(size, lambda batch: _flat(batch, size))
+            return _vector({"as": "flat", "size": size}, lambda batch: _flat(batch, size))
     if not path:
         raise ValueError(
             f"`tasks.{task}.env` must have array or discrete observations. Got {space}. "
@@ -121,8 +137,8 @@ def _leaf(space: gymnasium.Space[Any], task: str, path: Path) -> ObservationAdap
     )
 
 
-def _vector(size: int, convert: Callable[[Any], Array]) -> ObservationAdapter:
-    return ObservationAdapter("vector", (size,), 1.0, convert)
+def _vector(part: dict[str, Any], convert: Callable[[Any], Array]) -> ObservationAdapter:
+    return ObservationAdapter("vector", (part["size"],), 1.0, convert, ({"at": [], **part},))
 
 
 def _flat(batch: Any, size: int) -> Array:
@@ -146,14 +162,24 @@ def _is_image(space: spaces.Box) -> bool:
 
 def _image(space: spaces.Box) -> ObservationAdapter:
     high = 1.0 if space.dtype == np.bool_ else max(float(space.high.max()), 1.0)
+    shape: tuple[int, ...]
     if len(space.shape) == 2:
-        return ObservationAdapter("image", (1, *space.shape), high, lambda b: _bytes(b)[:, None])
-    if space.shape[0] < space.shape[2]:
-        return ObservationAdapter("image", space.shape, high, _bytes)
-    height, width, channels = space.shape
-    shape = (channels, height, width)
-    return ObservationAdapter("image", shape, high, lambda b: _bytes(b).transpose(0, 3, 1, 2))
+        channels, shape = "none", (1, *space.shape)
+    elif space.shape[0] < space.shape[2]:
+        channels, shape = "first", space.shape
+    else:
+        channels, shape = "last", (space.shape[2], *space.shape[:2])
+    part = {"at": [], "as": "image", "channels": channels}
+    return ObservationAdapter("image", shape, high, IMAGES[channels], (part,))
 
 
 def _bytes(batch: Any) -> Array:
     return np.asarray(batch).astype(np.uint8, copy=False)
+
+
+# How images become such with channels first, by where their channels are.
+IMAGES: dict[str, Callable[[Any], Array]] = {
+    "none": lambda batch: _bytes(batch)[:, None],
+    "first": _bytes,
+    "last": lambda batch: _bytes(batch).transpose(0, 3, 1, 2),
+}

@@ -59,6 +59,16 @@ class TaskEnv:
         self._faults = 0
 
     @property
+    def first_action(self) -> int:
+        """What the environment calls action 0."""
+        return self._start
+
+    @property
+    def observation_parts(self) -> tuple[dict[str, Any], ...]:
+        """How raw observations are converted, as `ObservationAdapter.parts`."""
+        return self._adapter.parts
+
+    @property
     def steps_single_copies(self) -> bool:
         """Whether each copy costs time or a process of its own."""
         return isinstance(self.env.unwrapped, SyncVectorEnv | AsyncVectorEnv)

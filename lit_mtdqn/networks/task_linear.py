@@ -90,7 +90,7 @@ class TaskLinear(TaskRows):
         weight, bias = self.rows(task)
         products = features.permute(1, 2, 0).unsqueeze(-1) * weight.permute(1, 0, 2)
         output = torch.matmul(scale.to(weight.dtype), products.flatten(2))
-        groups = output.view(*output.shape[:2], len(weight), -1).permute(2, 0, 1, 3)
+        groups = output.view(*output.shape[:2], weight.shape[0], -1).permute(2, 0, 1, 3)
         return groups + bias.unsqueeze(1)
 
     def rows(self, task: Tensor) -> tuple[Tensor, Tensor]:

@@ -205,7 +205,7 @@ class Replay:
         path = Path(folder) / MANIFEST
         moment: dict[str, Any] | None = None
         if path.is_file():
-            moment = json.loads(path.read_text()).get("moment")
+            moment = read_json(path).get("moment")
         return moment
 
     @staticmethod

@@ -51,8 +51,16 @@ class _Tally:
         self.playing &= ~(row.terminated | row.truncated | last)
 
 
-class _Player:
-    """Acts nearly greedily in the environments of one task."""
+class Player:
+    """Acts greedily in the environments of one task, but for epsilon.
+
+    Args:
+        policy: Says what actions are worth.
+        task_index: The task's place among all tasks.
+        action_mask: Actions that the task really has, Booleans [A].
+        epsilon: Probability of a random action, in [0, 1].
+        seed: Seed of the draws.
+    """
 
     def __init__(
         self, policy: ActionValues, task_index: int, action_mask: Array, epsilon: float, seed: int
@@ -142,7 +150,7 @@ def play_episodes(
         if first not in firsts[rounds]:
             reports.append(unplayed(env.task, env.spec, size))
             continue
-        player = _Player(policy, task_index, mask, epsilon, seed + first)
+        player = Player(policy, task_index, mask, epsilon, seed + first)
         reports.append(_play_round(player, env, size, seed + first, max_steps))
     return _joined(reports)
 
@@ -178,9 +186,7 @@ def gather_episodes(
     return [_from_rows(report, own) for report, own in zip(reports, pieces, strict=True)]
 
 
-def _play_round(
-    player: _Player, env: TaskEnv, episodes: int, seed: int, max_steps: int
-) -> Episodes:
+def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_steps: int) -> Episodes:
     """Play one episode in each of the first copies."""
     tally = _Tally(env.num_envs, episodes, env.spec.gamma)
     action, first_value, _ = player.act(*env.reset(seed))

@@ -17,6 +17,7 @@ from lit_mtdqn.types import ActionValues, Episodes, StepRow, TaskSpec
 Array = np.ndarray
 DEFAULT_FPS = 30.0
 MAX_WIDTH = 480  # px
+MAX_FRAMES = 120
 # Viewers slow down what is shown for less than 0.02 s; longer than 0.1 s looks like a slide show.
 SHORTEST_FRAME, LONGEST_FRAME, LAST_FRAME = 0.02, 0.1, 1.5  # s
 PALETTE_FRAMES, PALETTE_COLOURS = 12, 128
@@ -50,7 +51,7 @@ def record_episode(
     num_actions: int,
     max_steps: int,
     seed: int = TEST_SEED,
-    max_frames: int = 120,
+    max_frames: int = MAX_FRAMES,
 ) -> Recording:
     """Play a greedy episode of one task and film it.
 

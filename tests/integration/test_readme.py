@@ -1,5 +1,6 @@
 """What the README and the guides show runs as it stands there."""
 
+import importlib
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lit_mtdqn.cli.main import COMMANDS as OTHERS
 from lit_mtdqn.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +74,10 @@ def test_a_command_line_parses(command: str, capsys: pytest.CaptureFixture[str])
     """
     command = re.sub(r"(runs/mine/config|(?<= )mine)\.yaml", "configs/dqn/cartpole.yaml", command)
     arguments = shlex.split(command, comments=True)[1:]
+    if arguments[0] in OTHERS:
+        module = importlib.import_module(f"lit_mtdqn.cli.{arguments[0]}")
+        assert module._parser().parse_args(arguments[1:])
+        return
     with pytest.raises(SystemExit) as stop:
         main([*arguments, "--print_config"])
     assert stop.value.code in (None, 0), capsys.readouterr().err

@@ -102,7 +102,7 @@ class SuccessorHead(LayeredHead):
         """Return the psi of all policies that a task acts by, [S, B, I, A, D]."""
         if not self.improve:
             return own.unsqueeze(2)
-        groups, policies = len(features), len(self.policies)
+        groups, policies = features.shape[0], len(self.policies)
         every = features.repeat_interleave(policies, 0)
         gathered = self.by_action(every, self.policies.repeat(groups))
         return gathered.view(groups, policies, *gathered.shape[1:]).transpose(1, 2)

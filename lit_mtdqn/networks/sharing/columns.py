@@ -110,7 +110,7 @@ class Columns(Sharing):
         """Pass all observations through all columns and keep what each task's own column makes."""
         everyone = observation.flatten(0, 1).expand(self.num_columns, -1, *observation.shape[2:])
         own = self.column_of_task.row_of_task[task]
-        groups = torch.arange(len(task), device=task.device)
+        groups = torch.arange(task.shape[0], device=task.device)
         layers = list(self.columns(everyone, between=self.mixing))
         if isinstance(self.mixing, Lateral):
             layers[-1] = self.mixing(len(layers), layers[-1], layers)

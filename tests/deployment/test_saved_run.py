@@ -1,0 +1,85 @@
+"""What is left of a run acts as the run did, and runs no code on its word."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from helpers.counting_env import SINGLE
+from helpers.runs import NETWORK
+from helpers.saved_runs import save_run
+
+from lit_mtdqn import DQN, PQN, MultiTaskDQN, PolicyDistillation
+from lit_mtdqn.deployment import read_run
+from lit_mtdqn.networks import QNetwork
+
+TASKS = {"few": {"env": SINGLE}, "many": {"env": SINGLE, "kwargs": {"num_actions": 3}}}
+OWN = """
+import pathlib
+from lit_mtdqn.networks import MLPTorso
+pathlib.Path(__file__).with_suffix(".imported").touch()
+class Own(MLPTorso): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("learner", "values"),
+    [(DQN, True), (MultiTaskDQN, True), (PQN, True), (PolicyDistillation, False)],
+)
+def test_every_learner_leaves_a_policy(learner: Any, values: bool, tmp_path: Path) -> None:
+    run = read_run(str(save_run(tmp_path / "run", TASKS, learner, network=NETWORK)), "RUN")
+    saved = learner.load_from_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    observation, task = torch.randn(2, 4, 3), torch.tensor([1, 0])
+    found = run.policy.action_values(observation, task)
+    torch.testing.assert_close(found, saved.action_values(observation, task), rtol=0, atol=0)
+    assert run.policy.predicts_values is values
+    assert list(run.data.tasks) == ["few", "many"]
+    assert run.data.eval_max_steps == 30
+
+
+def test_a_checkpoint_in_the_folder_of_its_run_will_do(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", TASKS, network=NETWORK)
+    run = read_run(str(folder / "checkpoints" / "last.ckpt"), "RUN")
+    assert run.folder == folder.resolve()
+    assert run.checkpoint.stem == "last"
+
+
+@pytest.mark.parametrize(
+    ("change", "must"),
+    [
+        (lambda folder: (folder / "config.yaml").unlink(), "lie in the folder of its run"),
+        (lambda folder: _write(folder, {"few": TASKS["few"]}), "have learned what its config.yaml"),
+        (lambda folder: (folder / "config.yaml").write_text("a: 1"), "name tasks under `data"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused(change: Any, must: str, tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", TASKS, network=NETWORK)
+    change(folder)
+    with pytest.raises(ValueError, match=must):
+        read_run(str(folder), "RUN")
+
+
+def _write(folder: Path, tasks: dict[str, Any], model: Any = None) -> None:
+    config = {"data": {"tasks": tasks}, "model": model}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_a_class_of_the_users_is_imported_if_the_configuration_names_it_and_never_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_torso.py").write_text(OWN)
+    own: Any = __import__("own_torso")
+    network = partial(QNetwork, torso=partial(own.Own, hidden=[8]))
+    folder = save_run(tmp_path / "run", TASKS, network=network)
+    (tmp_path / "own_torso.imported").unlink()
+    del sys.modules["own_torso"]
+    with pytest.raises(ValueError, match=r"`RUN` must be built of parts .*'own_torso\.Own'"):
+        read_run(str(folder), "RUN")
+    assert not (tmp_path / "own_torso.imported").exists()
+    named = {"init_args": {"network": {"init_args": {"torso": {"class_path": "own_torso.Own"}}}}}
+    _write(folder, TASKS, named)
+    assert read_run(str(folder), "RUN").policy.network.num_features == 8
