@@ -94,8 +94,8 @@ class RestartingVectorEnv(ProcessVectorEnv):
         except (EOFError, OSError) as error:
             return self._cut(index, error)
         if not success:
-            _, _, error, trace = self.error_queue.get()
-            raise RuntimeError(f"{error}\n{trace}")
+            _, _, failure, trace = self.error_queue.get()
+            raise RuntimeError(f"{failure}\n{trace}")
         self._in_a_row[index] = 0
         if not self._is_new[index]:
             row: Row = answer
@@ -119,10 +119,11 @@ class RestartingVectorEnv(ProcessVectorEnv):
     def _start(self, index: int) -> None:
         self.parent_pipes[index].close()
         context = multiprocessing.get_context(process_start_method())
+        worker: Any = _async_worker
         parent, child = context.Pipe()
         arguments = (CloudpickleWrapper(self._copy), child, parent, None, self.error_queue)
         process = context.Process(  # type: ignore[attr-defined]
-            target=partial(_async_worker, index, *arguments, self.autoreset_mode, None),
+            target=partial(worker, index, *arguments, self.autoreset_mode, None),
             daemon=True,
         )
         process.start()

@@ -202,10 +202,10 @@ class Replay:
     @staticmethod
     def stored_moment(folder: str | Path) -> dict[str, Any] | None:
         """Return the moment that `dump` was told, or None if the folder holds no such replay."""
-        path = Path(folder) / MANIFEST
-        moment: dict[str, Any] | None = None
-        if path.is_file():
-            moment = read_json(path).get("moment")
+        try:
+            moment: dict[str, Any] | None = read_json(Path(folder) / MANIFEST).get("moment")
+        except (OSError, ValueError):
+            return None
         return moment
 
     @staticmethod

@@ -137,7 +137,7 @@ def test_what_waits_for_a_step_that_fails_ends_at_the_observation_before_it(
     accumulator = TransitionAccumulator([spec])
     for row in rows:
         columns = [None if column is None else column[None] for column in row[:-1]]
-        accumulator.add(StepRow(*columns, {}))
+        accumulator.add(StepRow._make((*columns, {})))
     (emitted,) = accumulator.emit()
     name = rows[0].observation[FAULTY, 0]
     own = emitted["observation"][:, 0] == name
@@ -158,7 +158,7 @@ def test_an_episode_that_was_cut_off_is_no_finished_one(built: list[TaskEnv]) ->
     for row in _play(_failing("raise"), AFTER + 1, built):
         columns = [None if column is None else column[None] for column in row[:-1]]
         extra = {name: column[None] for name, column in row.extra.items()}
-        statistics.add(StepRow(*columns, extra))
+        statistics.add(StepRow._make((*columns, extra)))
     assert statistics.metrics()["rollout/restarts/maze"] == 1.0
     sound = _play(TaskSpec(env=SINGLE), AFTER + 1, built)
     ended = sum(np.delete(row.terminated | row.truncated, FAULTY).sum() for row in sound)

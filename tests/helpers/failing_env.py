@@ -65,10 +65,10 @@ class FailingEnv(CountingEnv):
         if spoils is None:
             self._fail("step")
             return super().step(action)
-        observation, reward, *rest = super().step(action)
+        observation, reward, terminated, truncated, info = super().step(action)
         if self._only_in in (None, self._identity):
             observation, reward = spoils(observation, reward)
-        return observation, reward, *rest
+        return observation, reward, terminated, truncated, info
 
     def close(self) -> None:
         self._fail("close")

@@ -63,8 +63,9 @@ class _Pickler(pickle.Pickler):
         if not isinstance(obj, torch.Tensor):
             return NotImplemented
         size = (self.declared,)
-        rebuild: Any = torch._utils._rebuild_tensor_v2  # type: ignore[attr-defined]
-        return rebuild, (obj._typed_storage(), 0, size, (1,), False, {})
+        rebuild: Any = torch._utils._rebuild_tensor_v2
+        typed: Any = obj
+        return rebuild, (typed._typed_storage(), 0, size, (1,), False, {})
 
 
 def _declaring(saved: Any, declared: int) -> bytes:

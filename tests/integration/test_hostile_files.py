@@ -26,7 +26,7 @@ from helpers.runs import quiet_trainer, small_data, small_model
 from helpers.sources import save_run
 
 from lit_mtdqn import DQN
-from lit_mtdqn.algorithms.teachers import Teacher
+from lit_mtdqn.algorithms.saved_policy import SavedPolicy
 from lit_mtdqn.analysis.checkpoints import FISHER, read_network
 from lit_mtdqn.callbacks import WeightTransfer
 from lit_mtdqn.cli import main
@@ -68,7 +68,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "validate": lambda path: _command(path, "validate"),
     "test": lambda path: _command(path, "test"),
     "weight transfer": _transfer,
-    "teacher": lambda path: Teacher(str(path), "teachers.count"),
+    "teacher": lambda path: SavedPolicy(str(path), "teachers.count"),
     "from Python": DQN.load_from_checkpoint,
 }
 
