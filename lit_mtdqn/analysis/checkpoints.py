@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -145,15 +145,20 @@ def _damage(path: Path) -> str | None:
     """
     try:
         with ZipFile(path) as file:
-            records = file.infolist()
-            if any(record.compress_type != ZIP_STORED for record in records):
-                return "its records are compressed"
-            if sum(record.file_size for record in records) > path.stat().st_size:
-                return "its records are larger than the file"
+            _refuse_inflation(file, path)
             damaged = file.testzip()
     except Exception as error:  # Damaged bytes may raise anything.
         return str(error)
     return None if damaged is None else f"{damaged} does not have its checksum"
+
+
+def _refuse_inflation(file: ZipFile, path: Path) -> None:
+    """Refuse records that would take more memory than there are bytes in the file."""
+    records = file.infolist()
+    if any(record.compress_type != ZIP_STORED for record in records):
+        raise ValueError("its records are compressed")
+    if sum(record.file_size for record in records) > path.stat().st_size:
+        raise ValueError("its records are larger than the file")
 
 
 def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
@@ -198,6 +203,9 @@ def load_plain(path: Path, name: str) -> Any:
         ValueError: If it cannot be read, or holds anything else.
     """
     try:
+        if is_zipfile(path):
+            with ZipFile(path) as file:
+                _refuse_inflation(file, path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Unpickling what is no checkpoint may raise anything.
         named = FOUND.search(str(error))

@@ -28,6 +28,7 @@ class GracefulStop(Callback):
         self._requested = False
         self._in_phases = False
         self._is_alone = True
+        self._listens = False
         self._previous: Any = None
 
     def on_fit_start(
@@ -39,6 +40,7 @@ class GracefulStop(Callback):
         self._is_alone = trainer.world_size == 1
         if threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGINT, self._on_signal)
+            self._listens = True
 
     def on_train_batch_start(self, *_: Any) -> None:
         """From here on, updates could be lost."""
@@ -72,6 +74,11 @@ class GracefulStop(Callback):
         self._restore()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self._listens:
+            # Lightning, when it ends, gives signals back to what it found: to this.
+            if callable(self._previous):
+                self._previous(number, frame)
+            return
         if self._requested or (self._is_alone and not self._in_phases):
             self._restore()
             raise KeyboardInterrupt
@@ -83,6 +90,6 @@ class GracefulStop(Callback):
         raise KeyboardInterrupt
 
     def _restore(self) -> None:
-        if self._previous is not None:
+        if self._listens:
+            self._listens = False
             signal.signal(signal.SIGINT, self._previous)
-            self._previous = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,6 +59,15 @@ class _TensorStorage(_ColumnWrites, LazyTensorStorage):  # type: ignore[misc]
 
 class _FileStorage(_ColumnWrites, LazyMemmapStorage):  # type: ignore[misc]
     """In memory-mapped files."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # The first one takes over SIGINT and SIGTERM, and would end the process at once where a run
+        # is to stop after its phase. What it cleans up then it cleans up at the exit, too.
+        found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        super().__init__(*arguments, **options)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in found.items():
+                signal.signal(number, handler)
 
 
 class Replay:

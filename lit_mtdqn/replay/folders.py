@@ -20,6 +20,8 @@ def fresh_folder(target: Path) -> Path:
 
 def set_aside(target: Path) -> Path:
     """Return where a folder lies when another has taken its path."""
+    # As it stands `.` has no name.
+    target = target.absolute()
     return target.with_name(f"{target.name}.old")
 
 

@@ -227,7 +227,8 @@ def test_tasks_without_a_teacher_are_acted_by_the_student() -> None:
     assert torch.equal(found[0], model.action_values(observation, task)[0])
     assert torch.equal(found[1], teacher.values[0].expand(5, -1))
     alone = model.exploring_values(observation[:1], task[:1])
-    assert torch.equal(alone[0], found[0])
+    # Products of one group and of two may be rounded in other orders.
+    torch.testing.assert_close(alone[0], found[0])
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_the_first_signal_waits_for_the_end_of_the_phase() -> None:
         stop.on_phase_start(ALONE)
 
 
+def test_after_the_run_the_signal_is_that_of_before_even_where_lightning_gives_it_back() -> None:
+    stop = started()
+    stop.on_train_end(ALONE, Mock())
+    signal.signal(signal.SIGINT, stop._on_signal)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_the_second_signal_aborts_at_once() -> None:
     started()
     signal.raise_signal(signal.SIGINT)

@@ -42,7 +42,7 @@ def test_tests_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_faults_are_shown_by_tests() -> None:
-    rows = Path("docs/faults.md").read_text().splitlines()
+    rows = Path("docs/faults.md").read_text().partition("\n## ")[0].splitlines()
     table = [row for row in rows if row.startswith("| ")][1:]
     assert len(table) >= 10
     unshown = [row for row in table if not NAMED_TEST.search(row)]

@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pytest
 import torch
 from helpers.asserts import complaint
 from numpy.typing import NDArray
+from torchrl.data.replay_buffers.storages import tensor
 
 from lit_mtdqn.replay import Replay, StorageKind
 
@@ -297,3 +299,13 @@ def test_a_replay_without_room_is_refused(capacity: int) -> None:
 def test_an_unknown_storage_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^`replay_storage` must be one of ram, disk, device\."):
         Replay(5, seed=0, storage="tape")  # type: ignore[arg-type]
+
+
+def test_files_take_no_signal_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    # torchrl does so once in a process.
+    monkeypatch.setattr(tensor, "_CLEANUP_HANDLERS_REGISTERED", False)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in signals]
+    replay = Replay(5, seed=0, storage="disk")
+    replay.extend(_rows(0, 3))
+    assert [signal.getsignal(number) for number in signals] == before
