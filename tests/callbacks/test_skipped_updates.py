@@ -127,8 +127,8 @@ def test_an_update_without_numbers_changes_nothing_and_is_counted(
     saved = torch.load(tmp_path / "non_finite_batch.pt", weights_only=True)
     assert saved["update"] == 1
     assert column == "gradient" or not saved[column].isfinite().all()
-    weights = [slot.replay._sampler._priority for slot in data.slots]
-    assert all(bool(priority.isfinite().all()) for priority in weights)
+    replays: list[Any] = [slot.replay for slot in data.slots]
+    assert all(bool(replay._sampler._priority.isfinite().all()) for replay in replays)
 
 
 def test_too_many_in_a_row_end_a_run(tmp_path: Path) -> None:

@@ -194,12 +194,15 @@ class FullDisk:
 @pytest.fixture(scope="module")
 def writes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], int]:
     """Return how often runs that were never stopped write."""
+    known: dict[str, int] = {}
 
     def of(name: str) -> int:
-        with pytest.MonkeyPatch.context() as patch:
-            disk = FullDisk(patch)
-            run_in(tmp_path_factory.mktemp("writes"), name)
-        return disk.made
+        if name not in known:
+            with pytest.MonkeyPatch.context() as patch:
+                disk = FullDisk(patch)
+                run_in(tmp_path_factory.mktemp("writes"), name)
+            known[name] = disk.made
+        return known[name]
 
     return of
 
@@ -223,15 +226,16 @@ def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(
     assert_same(outcome_of(run_in(tmp_path, name, resumes=found)), whole(name))
 
 
-def _damage(path: Path, draw: random.Random) -> None:
-    """Cut a file off, or flip one of its bits."""
+def _damage(path: Path, draw: random.Random) -> str:
+    """Cut a file off, or flip one of its bits; return which."""
     content = bytearray(path.read_bytes())
-    place = draw.randrange(len(content))
-    if draw.random() < 0.5:
-        path.write_bytes(content[:place])
+    place, how = draw.randrange(len(content)), draw.choice(["cut", "flip"])
+    if how == "cut":
+        del content[place:]
     else:
         content[place] ^= 1 << draw.randrange(8)
-        path.write_bytes(content)
+    path.write_bytes(content)
+    return how
 
 
 @pytest.mark.parametrize("moment", _moments())
@@ -243,16 +247,18 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     stop_in(tmp_path, name, draw.randrange(5, PHASES))
     last = tmp_path / "checkpoints" / "last.ckpt"
     assert previous_checkpoint(last).is_file()
-    _damage(last, draw)
+    how = _damage(last, draw)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         run = run_in(tmp_path, name, resumes=True)
     said = "\n".join(str(warning.message) for warning in told)
-    assert "the checkpoint before it" in said
+    is_noticed = "the checkpoint before it" in said
+    # Between the entries of the archive there is padding, of which nothing is read.
+    assert is_noticed or how == "flip"
     # The replays are those of the damaged one.
-    assert ("No replay of driving goes on" in said) == (name == "dqn")
+    assert ("No replay of driving goes on" in said) == (is_noticed and name == "dqn")
     assert run.data.clock.updates == 2 * PHASES
-    if name == "pqn":
+    if name == "pqn" or not is_noticed:
         assert_same(outcome_of(run), whole(name))
 
 
