@@ -28,6 +28,7 @@ from helpers.stopped_runs import (
     stop_in,
 )
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils._pytree import tree_leaves
 
 from lit_mtdqn import MultiTaskDQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.analysis.checkpoints import previous_checkpoint, whole_checkpoint
@@ -89,7 +90,8 @@ def _assert_sound(folder: Path) -> int:
     """Assert that the last checkpoint is whole and of numbers; return its updates."""
     path = whole_checkpoint(folder / "checkpoints" / "last.ckpt", "checkpoint")
     saved = torch.load(path, weights_only=True)
-    assert all(bool(weights.isfinite().all()) for weights in saved["state_dict"].values())
+    weights = [leaf for leaf in tree_leaves(saved["state_dict"]) if isinstance(leaf, torch.Tensor)]
+    assert all(bool(weight.isfinite().all()) for weight in weights)
     updates: int = saved["RolloutDataModule"]["clock"]["updates"]
     return updates
 
