@@ -33,7 +33,7 @@ def _assert_same(found: tuple[str, Any, list[Any]], whole: tuple[str, Any, list[
 @pytest.mark.parametrize(
     ("kills", "env_steps"),
     [
-        (3, 1200),
+        pytest.param(3, 1200, marks=pytest.mark.slow),
         pytest.param(200, 40_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
     ],
 )
