@@ -15,12 +15,13 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
-from lit_mtdqn.algorithms.numbers import NonFiniteError, report_non_finite
+from lit_mtdqn.algorithms.numbers import NonFiniteError, of_finite_losses, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.checkpoints import read_checkpoint
 from lit_mtdqn.analysis.scores import evaluation_metrics
@@ -29,6 +30,7 @@ from lit_mtdqn.callbacks import (
     EnvStepProgressBar,
     EpsilonDecay,
     PartLearningRates,
+    SkippedUpdates,
     TargetNetworkSync,
 )
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
@@ -122,6 +124,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         self._clock = Clock()
         self._grad_norm: Tensor | None = None
         self._rows_are_weighted = True
+        # None ends a run at the first update without numbers.
+        self._skipped: SkippedUpdates | None = None
         self._trained: list[nn.Parameter] = []
         self._stepped: list[nn.Parameter] = []
         # What updates call in place of `losses` and `target`.
@@ -254,16 +258,15 @@ class ValueLearner(lightning.LightningModule, ABC):
         """Make one update and tell the callbacks."""
         if self._has_noise:
             self.resample_noise()
-        batch, target = self._in_unit_of_update(batch)
+        given = batch
+        batch, target = self._in_unit_of_update(given)
         compute = self._losses_of_update or self.losses
         losses = compute(batch, self.update_parameters(batch), target)
         errors = self.raw_errors(losses.td_error, batch.task)
         # A third of the time of `optimizer.zero_grad`, for the same effect.
         for parameter in self._stepped:
             parameter.grad = None
-        with full_precision(self.device):
-            self.accumulate_gradients(losses, batch)
-        if self._step(optimizer):
+        if self._has_gradients(losses, batch, given) and self._step(optimizer):
             self._count_update(batch)
         # Without their graph, which would otherwise live until the end of the phase.
         detached = losses._replace(td=losses.td.detach(), td_error=errors)
@@ -271,6 +274,46 @@ class ValueLearner(lightning.LightningModule, ABC):
             return detached
         auxiliary = {name: term.detach() for name, term in losses.auxiliary.items()}
         return detached._replace(auxiliary=auxiliary)
+
+    def _has_gradients(self, losses: Losses, batch: Transition, given: Transition) -> bool:
+        """Back-propagate; return whether an update may follow: it has numbers, or need not.
+
+        Args:
+            losses: Of the minibatch.
+            batch: The minibatch in the unit of the networks.
+            given: The same as it came.
+        """
+        skips = self._skipped is not None
+        # Before balancers see losses, which some remember and some refuse.
+        if skips and not self._are_finite(losses.td, losses.td_error, *losses.auxiliary.values()):
+            self._skip(losses, given)
+            return False
+        with full_precision(self.device):
+            self.accumulate_gradients(losses, batch)
+        # A scaler needs to see gradients that overflow.
+        if skips and self._scaler is None:
+            norm = clip_gradients_(self._stepped, None)
+            if not self._are_finite(norm):
+                self._skip(losses, given, norm)
+                return False
+        return True
+
+    def _are_finite(self, *tensors: Tensor) -> bool:
+        """Return whether all numbers are finite, on all ranks."""
+        finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
+        return bool(self.mean_over_ranks(finite.float()) >= 1.0)
+
+    def _skip(self, losses: Losses, batch: Transition, norm: Tensor | None = None) -> None:
+        """Count an update that is not made, and tell of the first, and of one too many."""
+        assert self._skipped is not None
+        self._skipped.count()
+        if self._skipped.total > 1 and not self._skipped.are_too_many:
+            return
+        errors = self.raw_errors(losses.td_error.detach(), batch.task).unsqueeze(0)
+        error = self._non_finite_error(errors, [batch], self._clock.updates + 1, norm)
+        if self._skipped.are_too_many:
+            raise error
+        rank_zero_warn(f"{error} It is skipped, as others will be: see `train/skipped_updates`.")
 
     def _count_update(self, batch: Transition) -> None:
         clock = self._clock
@@ -298,6 +341,8 @@ class ValueLearner(lightning.LightningModule, ABC):
         if self.scale is None or not self.scale.follows_targets:
             return own, None
         heads, target = self.heads_of_values(), (self._target_of_update or self.target)(own)
+        if self._skipped is not None and not self._are_finite(target):
+            return own, target
         target = self.scale.on_target(target, batch.task, heads, self.mean_over_ranks)
         return self.in_own_unit(batch), target
 
@@ -338,24 +383,49 @@ class ValueLearner(lightning.LightningModule, ABC):
         transitions = phase.transitions
         errors = torch.stack([loss.td_error for loss in losses]).abs_()
         # One decision of all ranks: one that stopped alone would leave the others waiting.
-        if self.mean_over_ranks(errors.isfinite().all().float()) < 1.0:
-            raise self._non_finite_error(errors, batches, first_update)
+        if self.mean_over_ranks(self._is_sound(errors).float()) < 1.0:
+            if self._skipped is None:
+                raise self._non_finite_error(errors, batches, first_update, self._grad_norm)
+            errors.nan_to_num_(0.0, 0.0, 0.0)
         self.source.on_feedback(Feedback(transitions.task, transitions.replay_index, errors, {}))
         if self.source.is_finished:
             self.trainer.should_stop = True
         if self.logging_is_due():
-            metrics = phase_metrics(self, batches, losses, self._grad_norm)
+            metrics = self._metrics_of_updates(batches, losses)
             metrics.update(self.further_metrics())
             metrics.update({} if self.scale is None else self.scale.metrics())
             metrics = self.metrics_over_ranks(metrics)
             self.log_dict({**metrics, **phase.rollout, **self._clock_metrics()})
 
+    def _is_sound(self, errors: Tensor) -> Tensor:
+        """Return whether the errors of a phase and its last gradient are numbers, [].
+
+        Gradients before the last show in the errors after them.
+        """
+        finite = errors.isfinite().all()
+        if self._grad_norm is None or self._scaler is not None:
+            return finite
+        return finite & self._grad_norm.isfinite()
+
+    def _metrics_of_updates(
+        self, batches: list[Transition], losses: list[Losses]
+    ) -> dict[str, Tensor]:
+        if self._skipped is None:
+            return phase_metrics(self, batches, losses, self._grad_norm)
+        batches, losses = of_finite_losses(batches, losses)
+        found = phase_metrics(self, batches, losses, self._grad_norm) if batches else {}
+        return {**found, **self._skipped.metrics()}
+
     def _non_finite_error(
-        self, errors: Tensor, batches: list[Transition], first_update: int
+        self,
+        errors: Tensor,
+        batches: list[Transition],
+        first_update: int,
+        grad_norm: Tensor | None,
     ) -> NonFiniteError:
         rank = f"_{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
         file = Path(self.trainer.default_root_dir) / f"non_finite_batch{rank}.pt"
-        return report_non_finite(errors, batches, self.tasks, first_update, file)
+        return report_non_finite(errors, batches, self.tasks, first_update, file, grad_norm)
 
     @property
     def needs_returns(self) -> bool:
@@ -371,6 +441,9 @@ class ValueLearner(lightning.LightningModule, ABC):
             assert isinstance(by_rank, Tensor)
             # All are sums but the last, which is a maximum.
             sums = torch.cat([by_rank[..., :-1].sum(0), by_rank[..., -1:].amax(0)], -1)
+        if self._skipped is not None:
+            # Statistics that have seen one such reward would never have numbers again.
+            sums = sums.where(sums.isfinite().all(-1, keepdim=True), 0.0)
         self.scale.on_returns(sums)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -444,6 +517,9 @@ class ValueLearner(lightning.LightningModule, ABC):
         others = [callback for callback in callbacks if callback not in first]
         parts = [*self.network.modules(), *first, *others]
         self._update_callbacks = [part for part in parts if isinstance(part, UpdateCallback)]
+        skipped = [callback for callback in callbacks if isinstance(callback, SkippedUpdates)]
+        self._skipped = skipped[-1] if skipped else None
+        self._grad_norm = None
         self._direct = self._may_step_directly()
         self._clock = self.source.clock
         modules = self.trained_modules()

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lit_mtdqn.types import TaskInfo, Transition
+from lit_mtdqn.types import Losses, TaskInfo, Transition
 
 
 class NonFiniteError(ArithmeticError):
-    """An update whose errors are infinite or no numbers; what was learned before it is on disk."""
+    """An update of errors or gradients without numbers; what was learned before it is on disk."""
 
 
 def report_non_finite(
@@ -21,10 +21,12 @@ def report_non_finite(
     tasks: Sequence[TaskInfo],
     first_update: int,
     file: Path,
+    grad_norm: Tensor | None = None,
 ) -> NonFiniteError:
     """Save the first minibatch whose errors are no numbers, and return an error that says so.
 
-    A rank whose own errors are numbers has nothing to save.
+    Where all errors are numbers, it is the last one's gradient. A rank whose own errors and
+    gradient are numbers has nothing to save.
 
     Args:
         errors: [K, S, B].
@@ -32,25 +34,49 @@ def report_non_finite(
         tasks: All tasks.
         first_update: Number of the first of the K updates.
         file: Where the minibatch is saved.
+        grad_norm: Norm of the last update's gradient before clipping, [], if it was measured.
     """
     groups = ~errors.isfinite().all(-1)
     if not groups.any():
-        return NonFiniteError("`td_error` must be finite on all ranks. Got others on another one.")
+        if grad_norm is None or grad_norm.isfinite():
+            return NonFiniteError(
+                "`td_error` must be finite on all ranks. Got others on another one."
+            )
+        update = first_update + len(batches) - 1
+        _save(batches[-1], errors[-1], update, file)
+        return NonFiniteError(
+            f"`gradient` must be finite. Got one of norm {float(grad_norm)} in update {update}, "
+            f"whose errors are finite; the minibatch is in {file}."
+        )
     k, group = (int(place) for place in groups.nonzero()[0])
     batch, update = batches[k], first_update + k
     task = tasks[int(batch.task[group])].name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    saved = batch._asdict() | {"error": errors[k], "update": update}
-    # Of views all that they are views of would be saved.
-    own = {n: value.detach().cpu().clone() for n, value in saved.items() if torch.is_tensor(value)}
-    torch.save({**saved, **own}, file)
-    wrong = [name for name in ("reward", "observation", "next_observation") if _is_wrong(own[name])]
+    _save(batch, errors[k], update, file)
+    columns = ("reward", "observation", "next_observation")
+    wrong = [name for name in columns if _is_wrong(getattr(batch, name))]
     cause = f"{' and '.join(wrong)} of its minibatch" if wrong else "the networks, not the data"
     value = float(errors[k, group][~errors[k, group].isfinite()][0])
     return NonFiniteError(
         f"`td_error` of task {task} must be finite. Got {value} in update {update}, from {cause}; "
         f"the minibatch is in {file}."
     )
+
+
+def of_finite_losses(
+    batches: Sequence[Transition], losses: Sequence[Losses]
+) -> tuple[list[Transition], list[Losses]]:
+    """Return the minibatches and losses of a phase whose losses are numbers."""
+    pairs = list(zip(batches, losses, strict=True))
+    kept = [(batch, entry) for batch, entry in pairs if bool(entry.td.isfinite().all())]
+    return [batch for batch, _ in kept], [entry for _, entry in kept]
+
+
+def _save(batch: Transition, errors: Tensor, update: int, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    saved = batch._asdict() | {"error": errors, "update": update}
+    # Of views all that they are views of would be saved.
+    own = {n: value.detach().cpu().clone() for n, value in saved.items() if torch.is_tensor(value)}
+    torch.save({**saved, **own}, file)
 
 
 def _is_wrong(column: Tensor) -> bool:

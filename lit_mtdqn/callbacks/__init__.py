@@ -14,6 +14,7 @@ from lit_mtdqn.callbacks.part_learning_rates import PartLearningRates
 from lit_mtdqn.callbacks.progress_bar import EnvStepProgressBar
 from lit_mtdqn.callbacks.replay_checkpoint import ReplayCheckpoint
 from lit_mtdqn.callbacks.run_report import RunReport
+from lit_mtdqn.callbacks.skipped_updates import SkippedUpdates
 from lit_mtdqn.callbacks.target_sync import TargetNetworkSync
 from lit_mtdqn.callbacks.task_affinity import TaskAffinity
 from lit_mtdqn.callbacks.weight_transfer import WeightTransfer
@@ -33,6 +34,7 @@ __all__ = [
     "PartLearningRates",
     "ReplayCheckpoint",
     "RunReport",
+    "SkippedUpdates",
     "TargetNetworkSync",
     "TaskAffinity",
     "WeightTransfer",

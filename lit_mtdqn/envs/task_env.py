@@ -82,7 +82,11 @@ class TaskEnv:
 
     def reset(self, seed: int | None = None) -> tuple[Array, Array | None]:
         """Start an episode in every copy; return observations [N, *O] and, if dynamic, masks."""
-        raw, infos = self.env.reset(seed=seed)
+        try:
+            raw, infos = self.env.reset(seed=seed)
+        except Exception as error:
+            self._sign(error)
+            raise
         self._goes_on = False
         self._ended[:] = False
         self._count_faults(infos)
@@ -94,7 +98,11 @@ class TaskEnv:
     def step(self, action: Array) -> StepRow:
         """Step every copy by its action, integers [N] counted from 0."""
         chosen = action + self._start if self._start else action
-        raw, reward, terminated, truncated, infos = self.env.step(chosen)
+        try:
+            raw, reward, terminated, truncated, infos = self.env.step(chosen)
+        except Exception as error:
+            self._sign(error)
+            raise
         valid, both = ~self._ended, self._xp.logical_and
         cut = self._cut(infos, truncated) if self.spec.restarts else None
         if cut is not None:
@@ -169,6 +177,10 @@ class TaskEnv:
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+    def _sign(self, error: Exception) -> None:
+        """Let an error of the environment say whose it is."""
+        error.add_note(f"This was an environment of task {self.task}.")
 
     def _cut(self, infos: dict[str, Any], truncated: Array) -> Array | None:
         """Return which copies have made no step because of a fault, [N]; None if none."""

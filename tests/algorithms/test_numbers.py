@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lit_mtdqn.algorithms.numbers import report_non_finite
-from lit_mtdqn.types import TaskInfo, Transition
+from lit_mtdqn.algorithms.numbers import of_finite_losses, report_non_finite
+from lit_mtdqn.types import Losses, TaskInfo, Transition
 
 K, S, B = 3, 2, 4
 FILE = "non_finite_batch.pt"
@@ -58,3 +58,22 @@ def test_a_rank_whose_own_errors_are_numbers_says_that_others_are_not(tmp_path: 
     found = report_non_finite(errors, batches, TASKS, 1, tmp_path / FILE)
     assert str(found) == "`td_error` must be finite on all ranks. Got others on another one."
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_gradient_that_is_no_number_is_told_where_all_errors_are_some(tmp_path: Path) -> None:
+    errors, file, norm = torch.ones(K, S, B), tmp_path / FILE, torch.tensor(math.inf)
+    found = report_non_finite(errors, _batches(torch.ones(K, S, B)), TASKS, 40, file, norm)
+    assert str(found) == (
+        "`gradient` must be finite. Got one of norm inf in update 42, whose errors are finite; the "
+        f"minibatch is in {file}."
+    )
+    assert torch.load(file, weights_only=True)["update"] == 42
+
+
+def test_only_updates_whose_losses_are_numbers_are_told_of() -> None:
+    batches = _batches(torch.arange(24.0).view(K, S, B))
+    losses = [Losses(torch.full((S, B), float(k)), torch.ones(S, B), {}, {}) for k in range(K)]
+    losses[1].td[1, 2] = math.inf
+    kept, of_them = of_finite_losses(batches, losses)
+    assert [int(batch.reward[0, 0]) for batch in kept] == [0, 16]
+    assert [float(entry.td[0, 0]) for entry in of_them] == [0.0, 2.0]

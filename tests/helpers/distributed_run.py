@@ -17,6 +17,7 @@ import lightning
 import torch
 from helpers.runs import NETWORK, quiet_trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import MixedPrecision
 
 from lit_mtdqn import DQN, PQN, PolicyDistillation, RolloutDataModule, TaskSpec
@@ -24,6 +25,7 @@ from lit_mtdqn.callbacks import (
     FisherInformation,
     GracefulStop,
     InitialEvaluation,
+    SkippedUpdates,
     TargetNetworkSync,
 )
 from lit_mtdqn.networks import MLPTorso
@@ -31,7 +33,7 @@ from lit_mtdqn.networks.flat import saved_from_flat
 from lit_mtdqn.objectives import FeatureRegression, Guidance, Match
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.replay import Prioritisation
-from lit_mtdqn.types import Clock, Phase
+from lit_mtdqn.types import Clock, Losses, Phase, Transition
 
 
 class Report(Callback):
@@ -110,6 +112,7 @@ def run(folder: Path) -> None:
     trainer.save_checkpoint(teacher)
     written["student"] = _student({"cartpole": str(teacher)}).state_dict()
     written["pqn"], written["prioritised"] = _pqn().state_dict(), _prioritised()
+    written["skipping"] = _skipping(folder)
     written["tests"] = _tests()
     torch.save(written, folder / f"rank_{trainer.global_rank}.pt")
     _interrupted(folder)
@@ -173,6 +176,31 @@ def _prioritised() -> dict[str, Any]:
         "updates": data.clock.updates,
         "steps": trainer.global_step,
         "importance": phase.transitions.weight,
+    }
+
+
+class HalfBroken(DQN):
+    """On the second rank alone, two of its minibatches have a reward that is no number."""
+
+    tried = 0
+
+    def update(self, batch: Transition, optimizer: LightningOptimizer) -> Losses:
+        self.tried += 1
+        if self.trainer.global_rank == 1 and self.tried in (2, 5):
+            batch = batch._replace(reward=torch.full_like(batch.reward, torch.nan))
+        return super().update(batch, optimizer)
+
+
+def _skipping(folder: Path) -> dict[str, Any]:
+    """Return what a learner has come to whose numbers fail on one rank."""
+    data, skipped = _data(total_env_steps=150), SkippedUpdates()
+    model = HalfBroken(data.task_infos, NETWORK)
+    _ranks(skipped, default_root_dir=folder).fit(model, data)
+    return {
+        "weights": model.state_dict(),
+        "updates": data.clock.updates,
+        "tried": model.tried,
+        "skipped": skipped.total,
     }
 
 

@@ -102,6 +102,13 @@ def test_ranks_leave_out_the_same_updates(ranks: list[Rank]) -> None:
     assert first["updates"] == second["updates"] == first["steps"] - 2
 
 
+def test_ranks_skip_the_updates_of_which_one_has_no_numbers(ranks: list[Rank]) -> None:
+    first, second = (rank["skipping"] for rank in ranks)
+    assert_equal_tensors(first, second)
+    assert first["skipped"] == first["tried"] - first["updates"] == 2
+    assert all(bool(weights.isfinite().all()) for weights in first["weights"].values())
+
+
 def test_all_ranks_stop_after_the_phase_in_which_one_was_told(ranks: list[Rank]) -> None:
     # Four updates a phase: the third one begins after eight.
     assert ranks[0]["stopped"] == [3, 3]
