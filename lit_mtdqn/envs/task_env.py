@@ -179,8 +179,9 @@ class TaskEnv:
         self.env.close()
 
     def _sign(self, error: Exception) -> None:
-        """Let an error of the environment say whose it is."""
-        error.add_note(f"This was an environment of task {self.task}.")
+        """Let an error of the environment say whose it is, if it does not."""
+        if f"`tasks.{self.task}." not in str(error):
+            error.add_note(f"This was an environment of task {self.task}.")
 
     def _cut(self, infos: dict[str, Any], truncated: Array) -> Array | None:
         """Return which copies have made no step because of a fault, [N]; None if none."""
