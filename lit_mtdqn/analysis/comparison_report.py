@@ -108,8 +108,9 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
     is_one = len(methods) == 1
     first = (
         f"{'Score' if is_one else f'Best: <b>{html.escape(best)}</b>'}, interquartile mean "
-        f"<b>{readable_value(standing.iqm)}</b> ({_between(standing.low, standing.high)}) over "
-        f"{_count(len(runs), 'run')} and {_count(len(tasks), 'task')}."
+        f"<b>{readable_value(standing.iqm)}</b> (95 % interval "
+        f"{_between(standing.low, standing.high)}) over {_count(len(runs), 'run')} and "
+        f"{_count(len(tasks), 'task')}."
     )
     if not is_one:
         second, next_best = list(order.items())[1]
@@ -118,10 +119,13 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
             f" {html.escape(second)} follows with {readable_value(next_best.iqm)}; the intervals "
             f"{'overlap: more seeds may turn them round' if overlap else 'do not overlap'}."
         )
-    sentences = [first]
+    by_run = score_matrix(runs, tasks).mean(1)
+    whose = "" if is_one else f" of {html.escape(best)}"
+    spread = f"from {_between(by_run.min(), by_run.max())}" if len(runs) > 1 else "unknown, of one"
+    sentences = [first, f"Spread of runs{whose}: {spread}."]
     if len(tasks) > 1:
         sentences.append(
-            f"Worst task: <b>{html.escape(worst)}</b>, {readable_value(by_task.min())}."
+            f"Worst task{whose}: <b>{html.escape(worst)}</b>, {readable_value(by_task.min())}."
         )
     budget = " to ".join(dict.fromkeys(map(_steps, (min(steps), max(steps)))))
     sentences.append(f"Budget: {budget} env steps a run, of all tasks together.")
@@ -130,7 +134,22 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
         sentences.append(
             f"{_count(going, 'run')} of {len(steps)} not finished: judged by the last evaluation."
         )
-    return sentences
+    return [*sentences, *_units(runs[0], tasks)]
+
+
+def _units(run: FoundRun, tasks: Sequence[str]) -> list[str]:
+    """Return what scores mean, by whether tasks have a range."""
+    ranged = [task for task in tasks if run.score_ranges[task] is not None]
+    others = [task for task in tasks if task not in ranged]
+    meanings = {
+        "0 is a random policy, 1 the reference of <code>score_range</code>": ranged,
+        "share of successes if the environment tells of them, or else the return": others,
+    }
+    return [
+        f"Scores of {html.escape(', '.join(named))}: {meaning}."
+        for meaning, named in meanings.items()
+        if named
+    ]
 
 
 def _method_table(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> str:
@@ -157,7 +176,7 @@ def _method_table(methods: Methods, tasks: Sequence[str], order: Mapping[str, St
         "IQM",
         "95 % interval",
         "mean",
-        "of runs",
+        "lowest to highest run",
         "worst task",
         "env steps",
     )

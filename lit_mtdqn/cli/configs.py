@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+import textwrap
+from itertools import takewhile
 from pathlib import Path
 
 from lit_mtdqn.cli.shipped import FOLDER, shipped_files, shipped_folder
 from lit_mtdqn.types import require
 
 COMMAND = "configs"
+# "et al. 2018" ends no sentence.
+SENTENCE = re.compile(r".*?\.(?=\s+[^\d\s]|\s*$)", re.DOTALL)
+NARROWEST = 30
 
 
 def run_configs(argv: list[str]) -> None:
@@ -29,15 +35,23 @@ def run_configs(argv: list[str]) -> None:
         return
     files = shipped_files()
     width = max(len(str(path)) for path in files)
+    # What is no terminal gets whole sentences.
+    left = max(NARROWEST, shutil.get_terminal_size((10_000, 24)).columns - width - 2)
     for path in files:
-        print(f"{path!s:{width}}  {headline(shipped_folder() / path)}".rstrip())  # noqa: T201
+        told = textwrap.shorten(headline(shipped_folder() / path), left, placeholder=" ...")
+        print(f"{path!s:{width}}  {told}".rstrip())  # noqa: T201
 
 
 def headline(path: Path) -> str:
-    """Return the first line of a configuration if it is a comment, without its mark."""
+    """Return the first sentence of the comment that a configuration begins with, as one line."""
     with path.open() as file:
-        first = file.readline().strip()
-    return first.lstrip("# ") if first.startswith("#") else ""
+        comment = "".join(line.lstrip("# ") for line in takewhile(_is_comment, file))
+    found = SENTENCE.match(comment)
+    return " ".join((found[0] if found else comment).split())
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith("#")
 
 
 def copy(name: str, folder: Path) -> list[Path]:
@@ -72,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"lit-mtdqn {COMMAND}",
         description="List the configurations that come with the package, each with what its first "
-        "line says. `--config` and `sequence` take them by these names wherever you are, unless "
-        "you have a file of that name.",
+        "sentence says. `--config` and `sequence` take them by these names wherever you are, "
+        "unless you have a file of that name.",
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(dest="action", metavar="copy")

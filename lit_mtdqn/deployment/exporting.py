@@ -118,6 +118,11 @@ def as_program(module: GreedyPolicy, layout: Any) -> ExportedProgram:
     fixed = [node.name for node in program.graph.nodes if node.name in NAMES and _is_fixed(node)]
     must = "work for any number of groups and rows; ask tensors for `shape`, not `len`"
     require(not fixed, "network", must, f"one number alone for {', '.join(fixed)}")
+    try:
+        # Sizes of 1 are what conditions on sizes leave out most often.
+        program.module()(example[0][:1, :1], example[1][:1], example[2][:1, :1])
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"`network` must {must}. Got, for one of each: {error}") from error
     return program
 
 

@@ -103,9 +103,10 @@ def compare(policy: ActionValues, exported: Acts, seen: Seen, task: str, index: 
     """
     same, ties, difference, largest = 0, 0, 0.0, 0.0
     number = np.array([index])
-    for start in range(0, len(seen.observation), AT_A_TIME):
-        observation = seen.observation[None, start : start + AT_A_TIME]
-        allowed = seen.allowed[None, start : start + AT_A_TIME]
+    # The first alone: one at a time is how policies are served.
+    edges = range(1, len(seen.observation), AT_A_TIME)
+    for rows in np.split(np.arange(len(seen.observation)), edges):
+        observation, allowed = seen.observation[None, rows], seen.allowed[None, rows]
         action, values = exported(observation, number, allowed)
         raw = policy.action_values(torch.from_numpy(observation), torch.from_numpy(number))
         wanted = np.where(allowed, raw.cpu().numpy(), -np.inf)

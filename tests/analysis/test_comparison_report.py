@@ -26,11 +26,15 @@ def test_the_page_answers_what_is_best_and_worst_and_at_what_cost(tmp_path: Path
     page = report_runs([str(_write(tmp_path))], None, "Two methods", "RUN")
     assert page == tmp_path / "report" / "report.html"
     words = _words(page)
-    assert "Best: better , interquartile mean 0.80 (0.80 to 0.80) over 3 runs and 2 tasks." in words
+    best = "Best: better , interquartile mean 0.80 (95 % interval 0.80 to 0.80) over 3 runs and 2"
+    assert f"{best} tasks." in words
+    assert "Spread of runs of better: from 0.80 to 0.80." in words
     assert "worse follows with 0.15; the intervals do not overlap." in words
-    assert "Worst task: b , 0.70." in words
+    assert "Worst task of better: b , 0.70." in words
     assert "Budget: 2k env steps a run, of all tasks together." in words
     assert f"lit-mtdqn fit --config {tmp_path}/worse/seed_2/config.yaml" in words
+    assert "Scores of a, b: 0 is a random policy, 1 the reference of score_range ." in words
+    assert "share of successes" not in words
     assert "not finished" not in words
 
 
@@ -45,7 +49,16 @@ def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
     assert page == run / "report" / "report.html"
     words = _words(page)
     assert words.startswith("One run Score, interquartile mean 0.40")
+    assert "Spread of runs: unknown, of one." in words
     assert "How sure is that?" not in words
+
+
+def test_scores_without_a_range_are_told_from_those_with_one(tmp_path: Path) -> None:
+    tasks = {"a": {"score_range": [0, 10]}, "b": {}}
+    run = write_run(tmp_path / "run", {"a": 0.4, "b": 7.0}, tasks=tasks)
+    words = _words(report_runs([str(run)], None, "One run", "RUN"))
+    assert "Scores of a: 0 is a random policy, 1 the reference" in words
+    assert "Scores of b: share of successes if the environment tells of them" in words
 
 
 def test_the_page_needs_nothing_else_and_shows_what_runs_have_drawn(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.configs import headline
 from lit_mtdqn.cli.main import rehearse
 from lit_mtdqn.cli.sequence_file import read_sequence
 from lit_mtdqn.cli.shipped import found_file, shipped_files, shipped_folder, with_found_configs
@@ -25,6 +26,20 @@ def test_every_configuration_is_listed_with_what_it_is(capsys: pytest.CaptureFix
     (own,) = [line for line in lines if line.startswith("dqn/cartpole.yaml ")]
     assert own.endswith("  CartPole-v1: Double DQN with 3-step returns.")
     assert [line for line in lines if len(line.split()) < 3] == []
+    assert [line for line in lines if not line.endswith(".")] == []
+
+
+def test_sentences_of_several_lines_are_shown_whole_or_cut_at_the_edge_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = shipped_folder() / "sequences" / "breakout_students.yaml"
+    sentence = "five distances to one teacher, and how small a student may be."
+    assert headline(name) == f"Students of MinAtar's Breakout: {sentence}"
+    monkeypatch.setenv("COLUMNS", "100")
+    main(["configs"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any(line.endswith(" ...") for line in lines)
 
 
 def test_one_or_a_folder_is_copied(capsys: pytest.CaptureFixture[str]) -> None:

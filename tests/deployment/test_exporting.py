@@ -158,6 +158,20 @@ def test_missing_packages_are_named_before_anything_is_played(
         export_policy(None, None, tmp_path)
 
 
+class Doubtful(MLPTorso):
+    """Compares numbers of groups and of rows, which are alike where both are 1."""
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, ...]:
+        different = observation.shape[1] != observation.shape[0]
+        return super().forward(observation if different else 2.0 * observation)
+
+
+def test_a_network_that_could_not_serve_one_observation_is_refused() -> None:
+    network = QNetwork(THREE, partial(Doubtful, hidden=(3,)))
+    with pytest.raises(ValueError, match=r"^`network` must work for any number of groups and rows"):
+        as_program(GreedyPolicy(network), LAYOUT)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARINGS)
 def test_every_way_of_sharing_can_be_exported(name: str, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_values_that_are_no_numbers_are_seen_where_the_action_is_right() -> None
     assert not compare(constant(1.0, 2.0), acts, SEEN, "task", 0).holds
 
 
+def test_one_observation_is_asked_alone_before_many_at_a_time() -> None:
+    asked: list[int] = []
+
+    def acts(observation: Any, task: Any, allowed: Any) -> Any:
+        asked.append(observation.shape[1])
+        return exported((1.0, 2.0))(observation, task, allowed)
+
+    seen = Seen(np.zeros((2500, 3), np.float32), np.ones((2500, 2), bool))
+    assert compare(constant(1.0, 2.0), acts, seen, "task", 0).same == 2500
+    assert asked == [1, 1000, 1000, 499]
+
+
 def test_forbidden_actions_are_never_equally_good() -> None:
     seen = SEEN._replace(allowed=np.tile([True, False], (4, 1)))
     found = compare(constant(2.0, 2.0), exported((2.0, 2.0), action=1), seen, "task", 0)

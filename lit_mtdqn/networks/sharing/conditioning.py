@@ -42,12 +42,11 @@ def modulate(output: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return `scale * output + shift` by unit or channel.
 
     Args:
-        output: [S * B, size, ...].
+        output: [S, B, size, ...].
         scale: [S, 1, size, 1].
         shift: [S, 1, size, 1].
     """
-    groups, size = scale.shape[0], scale.shape[2]
-    return (output.reshape(groups, -1, size, output[0, 0].numel()) * scale + shift).view_as(output)
+    return (output.reshape(*output.shape[:3], -1) * scale + shift).view_as(output)
 
 
 class AttentionMasks(nn.Module):

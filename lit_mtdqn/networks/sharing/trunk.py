@@ -131,7 +131,8 @@ class SharedTrunk(Sharing):
         for layer, (scale, shift) in zip(self._layers, changes, strict=True):
             for module in layer:
                 output = module(output)
-            output = modulate(output, scale, shift)
+            # By the shape of observations: exported programs must not tell [S * B] from [S].
+            output = modulate(output.unflatten(0, rows), scale, shift).flatten(0, 1)
             outputs.append(output.reshape(*rows, -1))
         return tuple(outputs)
 

@@ -7,15 +7,15 @@ from lit_mtdqn.networks.sharing.conditioning import AttentionMasks, FiLM, modula
 def test_each_group_is_scaled_and_shifted_unit_by_unit() -> None:
     scale = torch.tensor([[2.0, 1.0], [0.0, -1.0]]).view(2, 1, 2, 1)
     shift = torch.tensor([[0.0, 1.0], [5.0, 0.0]]).view(2, 1, 2, 1)
-    output = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [3.0, 4.0]])
-    expected = [[2.0, 3.0], [6.0, 5.0], [5.0, -2.0], [5.0, -4.0]]
+    output = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(2, 2, 2)
+    expected = [[[2.0, 3.0], [6.0, 5.0]], [[5.0, -2.0], [5.0, -4.0]]]
     assert_table(modulate(output, scale, shift), expected)
 
 
 def test_all_places_of_a_channel_have_one_scale() -> None:
     scale = torch.tensor([2.0, 3.0]).view(1, 1, 2, 1)
-    image = torch.ones(1, 2, 2, 2)
-    expected = [[[[2.0, 2.0], [2.0, 2.0]], [[3.0, 3.0], [3.0, 3.0]]]]
+    image = torch.ones(1, 1, 2, 2, 2)
+    expected = [[[[[2.0, 2.0], [2.0, 2.0]], [[3.0, 3.0], [3.0, 3.0]]]]]
     assert_table(modulate(image, scale, torch.zeros(1, 1, 1, 1)), expected)
 
 
