@@ -40,7 +40,8 @@ def _spoil(column: Tensor, number: float) -> Tensor:
 class Spoilt(MultiTaskDQN):
     """Finds numbers that are none in some of its minibatches, or in their gradients."""
 
-    column, number, places = "reward", math.nan, SPOILT
+    column, number = "reward", math.nan
+    places: tuple[int, ...] = SPOILT
     tried = 0
 
     def accumulate_gradients(self, losses: Losses, batch: Transition) -> None:
@@ -52,9 +53,8 @@ class Spoilt(MultiTaskDQN):
         """Compare all that updates change with what it was before."""
         bad = self.tried in self.places
         if bad and self.column != "gradient":
-            batch = batch._replace(
-                **{self.column: _spoil(getattr(batch, self.column), self.number)}
-            )
+            spoilt: Any = {self.column: _spoil(getattr(batch, self.column), self.number)}
+            batch = batch._replace(**spoilt)
         before = self._all_that_changes()
         losses = super().update(batch, optimizer)
         self.tried += 1

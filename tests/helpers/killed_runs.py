@@ -146,7 +146,7 @@ def _words(words: Connection) -> Iterator[tuple[float, Any]]:
 
 def _ended(process: Any, said: list[Any]) -> Ended:
     process.join(LONGEST_SECONDS)
-    finished = dict(word for word in said if isinstance(word, tuple))
+    finished: dict[Any, Any] = dict(word for word in said if isinstance(word, tuple))
     return Ended(process.exitcode, finished)
 
 

@@ -132,7 +132,8 @@ class SharedTrunk(Sharing):
             for module in layer:
                 output = module(output)
             # By the shape of observations: exported programs must not tell [S * B] from [S].
-            output = modulate(output.unflatten(0, rows), scale, shift).flatten(0, 1)
+            grouped = output.view(*rows, *output.shape[1:])
+            output = modulate(grouped, scale, shift).flatten(0, 1)
             outputs.append(output.reshape(*rows, -1))
         return tuple(outputs)
 
