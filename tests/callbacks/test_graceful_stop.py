@@ -36,7 +36,8 @@ def started() -> GracefulStop:
 
 @pytest.fixture(autouse=True)
 def _own_handler() -> Any:
-    before = signal.getsignal(signal.SIGINT)
+    # What is started in the background may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 

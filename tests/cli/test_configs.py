@@ -19,7 +19,10 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_configuration_is_listed_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_configuration_is_listed_with_what_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     main(["configs"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [str(path) for path in shipped_files()]
