@@ -257,11 +257,10 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     is_noticed = "the checkpoint before it" in said
     # Between the entries of the archive there is padding, of which nothing is read.
     assert is_noticed or how == "flip"
-    # The replays are those of the damaged one.
-    assert ("No replay of driving goes on" in said) == (is_noticed and name == "dqn")
+    # The checkpoint before has replays of its own.
+    assert "No replay" not in said
     assert run.data.clock.updates == 2 * PHASES
-    if name == "pqn" or not is_noticed:
-        assert_same(outcome_of(run), whole(name))
+    assert_same(outcome_of(run), whole(name))
 
 
 @SLOW
@@ -272,7 +271,9 @@ def test_a_replay_of_which_any_file_is_lost_or_damaged_is_not_read(
 ) -> None:
     draw = _draw(is_lost, moment)
     stop_in(tmp_path, "dqn", draw.randrange(2, PHASES))
-    files = sorted(path for path in (tmp_path / "replay").rglob("*") if path.is_file())
+    # Beside it may lie the replay of the checkpoint before, which is not read here.
+    folder = tmp_path / "replay" / "rank_0"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     chosen = draw.choice(files)
     if is_lost:
         chosen.unlink()
