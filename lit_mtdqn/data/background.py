@@ -11,7 +11,7 @@ from torch import nn
 from lit_mtdqn.data.slots import Slot, is_acting
 from lit_mtdqn.envs import Layout, TaskEnv
 from lit_mtdqn.rollout import BackgroundSteps, Collector, EpsilonGreedy
-from lit_mtdqn.types import ActionValues, Array, StepRow, TaskSpec, require
+from lit_mtdqn.types import ActionValues, Array, LabelsTransitions, StepRow, TaskSpec, require
 
 WHEN = "where `background` is true"
 
@@ -43,34 +43,26 @@ def background_steps(
         noise_seed: Of what a network draws.
 
     Raises:
-        ValueError: If others than one network act.
+        ValueError: If others than one network act, or transitions are to be stored with labels.
     """
     network: nn.Module | None = getattr(learner, "acting_network", None)
     must = f"act by its own network alone {WHEN}"
     require(network is not None, "model", must, type(learner).__name__)
     assert network is not None
+    labels = learner.label_sizes if isinstance(learner, LabelsTransitions) else {}
+    must = f"store nothing with transitions {WHEN}"
+    require(not labels, "model", must, sorted(labels))
     tasks = [(slot.task, slot.index, slot.spec) for slot in acting]
     make = partial(_played, tasks, layout, num_envs, action_mask, exploration_seeds, seeds)
     return BackgroundSteps(make, network, epsilon, block, noise_seed)
 
 
-def check_background(
-    tasks: Mapping[str, TaskSpec],
-    exploration: EpsilonGreedy,
-    steers: str,
-    keeps_replays: bool,
-    device_resident: bool,
-) -> None:
-    """Refuse what would have to know more than which network acts, or the network of now.
+def check_background(tasks: Mapping[str, TaskSpec]) -> None:
+    """Refuse tasks that no process of its own could play.
 
     Raises:
-        ValueError: If something does.
+        ValueError: If there is one.
     """
-    require(keeps_replays, "keeps_replays", f"be true {WHEN}", keeps_replays)
-    require(not device_resident, "device_resident", f"be false {WHEN}", device_resident)
-    is_plain = type(exploration) is EpsilonGreedy
-    require(is_plain, "boltzmann", f"be null {WHEN}", exploration)
-    require(steers == "updates", "sampler.steers", f"be updates {WHEN}", steers)
     for name, spec in tasks.items():
         # A process that ends with its parent may start none.
         is_free = spec.backend != "async" or not is_acting(spec)

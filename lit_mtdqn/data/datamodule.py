@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.data.background import WHEN as WHEN_BACKGROUND
 from lit_mtdqn.data.background import background_steps, check_background
 from lit_mtdqn.data.device import DeviceSource
 from lit_mtdqn.data.fragments import FragmentSource
@@ -475,8 +476,10 @@ class RolloutDataModule(lightning.LightningDataModule):
         if self.device_resident:
             self._check_on_device()
         if self.background:
-            flags = (self.keeps_replays, self.device_resident)
-            check_background(self.tasks, self.exploration, self._steers, *flags)
+            resident = self.device_resident
+            require(not resident, "device_resident", f"be false {WHEN_BACKGROUND}", resident)
+            self._check_plain_acting(WHEN_BACKGROUND)
+            check_background(self.tasks)
         self._check_budget()
 
     def _check_without_replays(self) -> None:
@@ -507,23 +510,21 @@ class RolloutDataModule(lightning.LightningDataModule):
     def _check_on_device(self) -> None:
         """Refuse what would have to look at rows while they are played."""
         when = "where `device_resident` is true"
-        storage, kept = self.replay_storage, self.keeps_replays
+        storage = self.replay_storage
         require(storage == "device", "replay_storage", f"be device {when}", storage)
-        require(kept, "keeps_replays", f"be true {when}", kept)
-        must = f"be null {when}"
-        is_plain = type(self.exploration) is EpsilonGreedy
-        require(is_plain, "boltzmann", must, self.exploration)
-        steers = self._steers
-        require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
+        self._check_plain_acting(when)
         acting = {name: spec for name, spec in self.tasks.items() if is_acting(spec)}
         require(bool(acting), "tasks", f"hold a task that acts {when}", list(self.tasks))
         for name, spec in acting.items():
             check_device_form(name, spec)
 
-    @property
-    def _steers(self) -> str:
-        """What the sampler shares out among tasks."""
-        return str(getattr(self.sampler, "steers", "updates"))
+    def _check_plain_acting(self, when: str) -> None:
+        """Refuse what acts by more than the largest value, or looks at rows as they are played."""
+        kept, is_plain = self.keeps_replays, type(self.exploration) is EpsilonGreedy
+        require(kept, "keeps_replays", f"be true {when}", kept)
+        require(is_plain, "boltzmann", f"be null {when}", self.exploration)
+        steers = getattr(self.sampler, "steers", "updates")
+        require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
 
     def _bind_sampler(self) -> None:
         learning = [name for name, spec in self.tasks.items() if spec.learns]

@@ -82,9 +82,10 @@ def test_what_needs_more_than_a_network_is_refused(settings: Any, name: str) -> 
         small_data(background=True, **settings)
 
 
-def test_teachers_that_act_are_refused() -> None:
+@pytest.mark.parametrize("options", [{"teacher_share": 0.5}, {"labels": "stored"}])
+def test_teachers_that_act_or_label_what_is_played_are_refused(options: Any) -> None:
     data = background_data()
-    student = PolicyDistillation(data.task_infos, network=NETWORK, teacher_share=0.5)
+    student = PolicyDistillation(data.task_infos, network=NETWORK, **options)
     student.use_teachers(dict.fromkeys(TASKS, small_model(data)))
     with pytest.raises(ValueError, match=complaint("model")):
         quiet_trainer().fit(student, data)
