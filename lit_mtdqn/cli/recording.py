@@ -93,6 +93,7 @@ class MetricsLogger(CSVLogger):
 
     def __init__(self, run_dir: str) -> None:
         super().__init__(save_dir=run_dir, name="", version="")
+        self._last_row: tuple[dict[str, Any], int | None] = ({}, None)
 
     @property
     @rank_zero_experiment
@@ -104,19 +105,33 @@ class MetricsLogger(CSVLogger):
         return self._experiment
 
     @rank_zero_only
-    def forget_after(self, env_steps: int) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Write a row, once: Lightning sends the last one again when training ends after it."""
+        if (metrics, step) != self._last_row:
+            super().log_metrics(metrics, step)
+            self._last_row = (dict(metrics), step)
+
+    @rank_zero_only
+    def forget_after(self, env_steps: int, evaluates_anew: bool = False) -> None:
         """Drop rows of later env steps: a run that was killed goes on from before them.
 
         Args:
             env_steps: Those of the checkpoint.
+            evaluates_anew: Whether the evaluation after these env steps is repeated, too.
         """
+
+        def is_made_again(row: dict[str, str]) -> bool:
+            steps = float(row.get("step") or 0.0)
+            is_evaluation = any(value for name, value in row.items() if name.startswith("val/"))
+            return steps > env_steps or (evaluates_anew and is_evaluation and steps == env_steps)
+
         path = Path(self.experiment.metrics_file_path)
         if not path.is_file():
             return
         with path.open(newline="") as file:
             table = csv.DictReader(file)
             rows, header = list(table), list(table.fieldnames or [])
-        kept = [row for row in rows if float(row.get("step") or 0.0) <= env_steps]
+        kept = [row for row in rows if not is_made_again(row)]
         if len(kept) < len(rows):
             write_csv(path, header, ([row.get(name) for name in header] for row in kept))
 
@@ -193,7 +208,9 @@ class RunCheckpoint(ModelCheckpoint):
         for logger in trainer.loggers:
             if trainer.ckpt_path and isinstance(logger, MetricsLogger):
                 data: Any = trainer.datamodule  # type: ignore[attr-defined]
-                logger.forget_after(data.clock.total_env_steps)
+                evaluation = trainer.fit_loop.epoch_loop.val_loop.batch_progress.current
+                is_cut_off = evaluation.ready > evaluation.completed
+                logger.forget_after(data.clock.total_env_steps, evaluates_anew=is_cut_off)
 
     def on_exception(
         self,

@@ -131,6 +131,30 @@ def test_a_metrics_file_that_was_cut_off_goes_on_after_its_last_whole_line(tmp_p
         assert [row["step"] for row in csv.DictReader(file)] == ["10", "20", "30"]
 
 
+def test_a_row_that_is_sent_twice_is_written_once(tmp_path: Path) -> None:
+    logger = MetricsLogger(str(tmp_path))
+    for step in (10, 20, 20):
+        logger.log_metrics({"a": 1.0}, step=step)
+    logger.save()
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["10", "20"]
+
+
+@pytest.mark.parametrize(("anew", "kept"), [(False, ["10", "20", "20"]), (True, ["10", "20"])])
+def test_rows_that_will_be_written_again_are_forgotten(
+    anew: bool, kept: list[str], tmp_path: Path
+) -> None:
+    logger = MetricsLogger(str(tmp_path))
+    for step in (10, 20, 30):
+        logger.log_metrics({"train/loss": 1.0}, step=step)
+        if step == 20:
+            logger.log_metrics({"val/score/mean": 1.0}, step=step)
+    logger.save()
+    logger.forget_after(20, evaluates_anew=anew)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == kept
+
+
 def test_a_metrics_file_without_a_whole_header_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("a,st")
     logger = MetricsLogger(str(tmp_path))
