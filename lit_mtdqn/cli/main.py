@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -292,12 +293,16 @@ def main(args: list[str] | None = None) -> None:
     try:
         if argv and argv[0] in COMMANDS:
             COMMANDS[argv[0]](argv)
+            sys.stdout.flush()
         elif argv[:1] == [COMMAND]:
             code = run_sequence(argv, rehearse)
             if code != 0:
                 raise SystemExit(code)
         else:
             RunCLI(args)
+    except BrokenPipeError:
+        # Who reads, such as `head`, has enough; what is left in the buffer has no reader either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         leave(exit_code_of(INTERRUPTED))
     except SIGTERMException:

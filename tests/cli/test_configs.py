@@ -1,5 +1,7 @@
 """Shipped configurations are listed, copied and found by name wherever one is."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def test_sentences_of_several_lines_are_shown_whole_or_cut_at_the_edge_of_a_term
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert any(line.endswith(" ...") for line in lines)
+
+
+def test_a_reader_that_has_enough_ends_the_list_in_silence() -> None:
+    command = [sys.executable, "-m", "lit_mtdqn", "configs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 0
 
 
 def test_one_or_a_folder_is_copied(capsys: pytest.CaptureFixture[str]) -> None:

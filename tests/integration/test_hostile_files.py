@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from helpers.hostile import (
     touching_module,
 )
 from helpers.runs import quiet_trainer, small_data, small_model
+from helpers.saved_runs import save_run as save_saved_run
 from helpers.sources import save_run
 
 from lit_mtdqn import DQN
@@ -63,10 +65,18 @@ def _command(path: Path, *command: str) -> None:
     main([*command, *CARTPOLE, f"--run_dir={path.parent / 'run'}", f"--ckpt_path={path}"])
 
 
+def _run_command(path: Path, command: str) -> None:
+    """Let a command read a checkpoint of a run whose configuration is as it was."""
+    run = save_saved_run(path.parent / "run", {"cartpole": {"env": "CartPole-v1"}})
+    main([command, str(shutil.copy(path, run / "checkpoints"))])
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "fit": lambda path: _command(path, "fit"),
     "validate": lambda path: _command(path, "validate"),
     "test": lambda path: _command(path, "test"),
+    "export": lambda path: _run_command(path, "export"),
+    "play": lambda path: _run_command(path, "play"),
     "weight transfer": _transfer,
     "teacher": lambda path: SavedPolicy(str(path), "teachers.count"),
     "from Python": DQN.load_from_checkpoint,
