@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -18,6 +21,7 @@ from helpers.stopped_runs import (
     CONTEXTS,
     NETWORK,
     PHASES,
+    PHASES_PER_EPOCH,
     Signalling,
     assert_same,
     data_of,
@@ -25,7 +29,7 @@ from helpers.stopped_runs import (
     run_in,
     stop_in,
 )
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Timer
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.cli.recording import CheckpointFiles
@@ -107,6 +111,29 @@ def test_a_run_that_was_killed_between_two_writes_has_the_replays_of_its_checkpo
     _killed(tmp_path / "run", tmp_path / "left", monkeypatch)
     assert_same(outcome_of(run_in(tmp_path / "left", "dqn", resumes=True)), whole("dqn"))
     assert sorted(path.name for path in (tmp_path / "left" / "replay").iterdir()) == ["rank_0"]
+
+
+@pytest.mark.parametrize("name", ["pqn", "dqn"])
+def test_a_run_whose_time_is_up_goes_on_with_more_of_it(
+    name: str,
+    whole: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
+    monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", clock)
+    first = run_in(tmp_path, name, Timer(timedelta(seconds=7)))
+    assert 0 < first.data.clock.phases < PHASES
+    # The stop is after the middle of an epoch, and evaluated nevertheless.
+    assert first.data.clock.phases % PHASES_PER_EPOCH != 0
+    assert "val/score/mean" in first.trainer.callback_metrics
+    timer = Timer(timedelta(seconds=1000))
+    run = run_in(tmp_path, name, timer, resumes=True)
+    assert timer.time_elapsed() > PHASES
+    # That evaluation has a row more.
+    found, expected = ({**outcome, "metrics": ""} for outcome in (outcome_of(run), whole(name)))
+    assert_same(found, expected)
 
 
 class Refill(Callback):
