@@ -19,6 +19,17 @@ from lit_mtdqn.analysis.whole_files import whole_file
 Array = np.ndarray
 Methods = Mapping[str, Sequence[FoundRun]]
 PAGE, SCORES = "report.html", "scores.csv"
+NAMED = 4  # methods or tasks of a headline, at most
+CURVES = (
+    "Evaluations while networks learned: median, range over runs and, thin, each run. Numbers "
+    "above a panel are medians of the last evaluation; those of the tables are of the test after it, "
+    "where there was one"
+)
+COMPARED = (
+    "Left: the mean of the middle half of all scores of runs and tasks. Right: the share of these "
+    "scores that is higher than the one below it. Scores are those of the tables, of the last "
+    "network of each run; bars and bands are 95 % bootstrap intervals over runs"
+)
 # Pictures that a run's own report may hold.
 PICTURES = {
     "gradient_agreement": "How the tasks' gradients of shared parameters agree",
@@ -26,7 +37,7 @@ PICTURES = {
 }
 
 
-def report_runs(sources: Sequence[str], folder: Path | None, title: str, name: str) -> Path:
+def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, name: str) -> Path:
     """Write `report.html` and `scores.csv` about runs and return the page's path.
 
     The page holds all it shows: what is best, by interquartile mean with an interval over runs;
@@ -36,7 +47,7 @@ def report_runs(sources: Sequence[str], folder: Path | None, title: str, name: s
     Args:
         sources: As `find_methods` takes them.
         folder: Where to write; None is `report` in the folder that all runs have in common.
-        title: Headline of the page.
+        title: Headline of the page; None names methods and tasks.
         name: What the user calls the sources, for complaints.
 
     Raises:
@@ -56,8 +67,15 @@ def report_runs(sources: Sequence[str], folder: Path | None, title: str, name: s
         target / SCORES, ("method", "run", "task", "score", "of"), _score_rows(methods, tasks)
     )
     with whole_file(target / PAGE) as fresh:
-        fresh.write_text(_page(title, methods, tasks, order), encoding="utf-8")
+        headline = _headline(methods, tasks) if title is None else title
+        fresh.write_text(_page(headline, methods, tasks, order), encoding="utf-8")
     return target / PAGE
+
+
+def _headline(methods: Methods, tasks: Sequence[str]) -> str:
+    compared = list(methods) if len(methods) <= NAMED else [_count(len(methods), "method")]
+    learned = tasks if len(tasks) <= NAMED else [_count(len(tasks), "task")]
+    return f"{_listed(compared)} on {_listed(learned)}"
 
 
 def _common_folder(methods: Methods) -> Path:
@@ -87,13 +105,12 @@ def _page(title: str, methods: Methods, tasks: Sequence[str], order: Mapping[str
         "<h2>Tasks: mean score, lowest to highest run</h2>",
         _task_table(methods, tasks),
         "<h2>Learning</h2>",
-        figure(method_curves(curves, ranges), "Evaluations: median and range over runs"),
+        figure(method_curves(curves, ranges), CURVES),
     ]
     if len(methods) > 1 or len(next(iter(methods.values()))) > 1:
-        caption = "Scores of the last networks; bars and bands are 95 % bootstrap intervals"
         parts += [
             "<h2>How sure is that?</h2>",
-            figure(compare_methods(scores, whole_runs=True), caption),
+            figure(compare_methods(scores, whole_runs=True), COMPARED),
         ]
     parts += [*_pictures(methods), "<h2>To repeat a run</h2>", _commands(methods)]
     return page(title, parts)
@@ -141,9 +158,11 @@ def _units(run: FoundRun, tasks: Sequence[str]) -> list[str]:
     """Return what scores mean, by whether tasks have a range."""
     ranged = [task for task in tasks if run.score_ranges[task] is not None]
     others = [task for task in tasks if task not in ranged]
+    successes = [task for task in others if f"val/success/{task}" in run.metrics]
     meanings = {
         "0 is a random policy, 1 the reference of <code>score_range</code>": ranged,
-        "share of successes if the environment tells of them, or else the return": others,
+        "the share of episodes that succeed": successes,
+        "the return": [task for task in others if task not in successes],
     }
     return [
         f"Scores of {html.escape(', '.join(named))}: {meaning}."
@@ -220,6 +239,11 @@ def _with_range(scores: Array) -> str:
 
 def _steps(count: int) -> str:
     return readable_steps(float(f"{count:.3g}"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _count(number: int, noun: str) -> str:

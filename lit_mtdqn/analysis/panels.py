@@ -80,7 +80,13 @@ def spread_of(curves: Sequence[Curve]) -> Spread:
 
 
 def draw_runs(
-    panel: Axes, curves: Sequence[Curve], colour: str, label: str, width: float = 2.2
+    panel: Axes,
+    curves: Sequence[Curve],
+    colour: str,
+    label: str,
+    width: float = 2.2,
+    *,
+    names_range: bool = True,
 ) -> float | None:
     """Draw one metric of all runs and return its final median.
 
@@ -90,6 +96,7 @@ def draw_runs(
         colour: Of the lines and of all between the lowest and the highest.
         label: What the line is called.
         width: Of the line, in points.
+        names_range: Whether a key says what the band is.
     """
     if not curves:
         return None
@@ -102,7 +109,7 @@ def draw_runs(
             color=colour,
             alpha=0.14,
             lw=0,
-            label=f"range of {len(curves)} runs",
+            label=f"range of {len(curves)} runs" if names_range else None,
         )
         for curve in curves:
             panel.plot(*curve, color=colour, alpha=0.35, lw=0.7)

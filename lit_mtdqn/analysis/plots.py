@@ -136,12 +136,14 @@ def method_curves(
     titles = []
     for panel, (name, quantity) in zip(panels, shown.items(), strict=True):
         finals = []
-        for (method, runs), colour in zip(methods.items(), COLOURS, strict=False):
-            final = draw_runs(panel, _curves(runs, quantity.evaluation), colour, method)
+        # The first one is drawn last, and so above the others.
+        for (method, runs), colour in reversed(list(zip(methods.items(), COLOURS, strict=False))):
+            curves = _curves(runs, quantity.evaluation)
+            final = draw_runs(panel, curves, colour, method, names_range=False)
             finals.append(("" if final is None else readable_value(final), colour))
         panel.set_ylabel(quantity.name, color=MUTED, fontproperties=font(9))
         style_panel(panel, quantity.in_unit_range)
-        titles.append(write_header(panel, name.replace("_", " "), finals[::-1]))
+        titles.append(write_header(panel, name.replace("_", " "), finals))
     longest = max(curve.env_steps[-1] for run in every for curve in run.values())
     add_key(panels[0])
     finish_figure(figure, panels, titles, longest)

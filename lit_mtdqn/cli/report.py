@@ -43,5 +43,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--folder", help="Where to write. Default: `report` in the folder that all runs share."
     )
-    parser.add_argument("--title", default="Runs", help="Headline of the page.")
+    parser.add_argument("--title", help="Headline of the page. Default: methods and tasks.")
     return parser
