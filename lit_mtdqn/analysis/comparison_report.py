@@ -22,8 +22,8 @@ PAGE, SCORES = "report.html", "scores.csv"
 NAMED = 4  # methods or tasks of a headline, at most
 CURVES = (
     "Evaluations while networks learned: median, range over runs and, thin, each run. Numbers "
-    "above a panel are medians of the last evaluation; those of the tables are of the test after it, "
-    "where there was one"
+    "above a panel are medians of the last evaluation; tables have the test after it, if there was "
+    "one"
 )
 COMPARED = (
     "Left: the mean of the middle half of all scores of runs and tasks. Right: the share of these "

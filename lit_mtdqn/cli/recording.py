@@ -185,6 +185,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue with what is known of the best network, wherever the run's folder lies now."""
+        # Lightning saves this one, too, and does not read it.
+        self.current_score = state_dict.get("current_score")
         old, new = Path(state_dict.get("dirpath") or ""), Path(str(self.dirpath))
         if old == new or not (new / f"{self.filename}{self.FILE_EXTENSION}").is_file():
             super().load_state_dict(state_dict)

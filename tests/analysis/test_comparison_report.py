@@ -56,9 +56,10 @@ def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
 def test_scores_without_a_range_are_told_from_those_with_one(tmp_path: Path) -> None:
     tasks = {"a": {"score_range": [0, 10]}, "b": {}}
     run = write_run(tmp_path / "run", {"a": 0.4, "b": 7.0}, tasks=tasks)
-    words = _words(report_runs([str(run)], None, "One run", "RUN"))
+    words = _words(report_runs([str(run)], None, None, "RUN"))
+    assert words.startswith("run on a and b Score, ")
     assert "Scores of a: 0 is a random policy, 1 the reference" in words
-    assert "Scores of b: share of successes if the environment tells of them" in words
+    assert "Scores of b: the return." in words
 
 
 def test_the_page_needs_nothing_else_and_shows_what_runs_have_drawn(tmp_path: Path) -> None:

@@ -111,6 +111,13 @@ def test_an_interruption_saves_only_what_was_learned(
     assert trainer.save_checkpoint.call_count == saves
 
 
+def test_a_resumed_run_knows_the_score_of_its_last_evaluation(tmp_path: Path) -> None:
+    first, second = (RunCheckpoint(tmp_path, "best", monitor="val/score/mean") for _ in range(2))
+    first.current_score = torch.tensor(0.5)
+    second.load_state_dict(first.state_dict())
+    assert second.current_score == 0.5
+
+
 def test_one_several_or_no_things_become_a_list() -> None:
     assert as_list(None) == []
     assert as_list("ab") == ["ab"]
