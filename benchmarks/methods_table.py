@@ -30,7 +30,7 @@ DEFAULTS = ("popart",)
 # Studies of overlays by the column that they fill.
 SUITES = {
     "noisy driving": ("multitask/noisy_driving", "multitask/noisy_driving_values"),
-    "classic control": ("multitask/classic_control",),
+    "short driving": ("multitask/driving_methods",),
 }
 SHIFTS = {
     "shifted driving": ("transfer/shifted_driving",),
