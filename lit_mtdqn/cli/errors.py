@@ -217,24 +217,32 @@ def _unusable(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def _unbuildable(error: BaseException) -> str:
     """Return a complaint about the innermost class of this package that could not be built.
 
-    Where it was none of them, about the keys whose values the parser was turning into something.
+    It names plain arguments of that class and of the one that it is for. Where it was none of them,
+    about the keys whose values the parser was turning into something.
     """
     while error.__cause__ is not None:
         error = error.__cause__
     keys: list[str] = []
-    name, arguments = "", ""
+    built: dict[str, str] = {}
     for frame, _ in walk_tb(error.__traceback__):
         code, known = frame.f_code, frame.f_locals
         module = str(frame.f_globals.get("__name__"))
         if module.startswith("jsonargparse.") and "component" in known:
             keys += [key for key in known["component"].dest.split(".") if key != "init_args"]
         if module.startswith("lit_mtdqn.") and code.co_name == "__init__" and "self" in known:
-            name = type(known["self"]).__name__
             taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-            arguments = ", ".join(
-                f"{key}={_flat(repr(known[key]), SHORT)}" for key in taken if key in known
-            )
+            plain = [key for key in taken if key in known and _is_plain(known[key])]
+            shown = ", ".join(f"`{key}`={_flat(repr(known[key]), SHORT)}" for key in plain)
+            built[type(known["self"]).__name__] = f" of {shown}" if shown else ""
     reason = one_sentence(str(error)) or "nothing"
-    given = f" with {arguments}" if arguments else ""
-    name = name or ".".join(keys) or "config"
-    return f"`{name}` must be buildable. Got {type(error).__name__}: {_flat(reason)}{given}."
+    (name, given), *holders = list(reversed(built.items())) or [(".".join(keys) or "config", "")]
+    place = "".join(f", for `{holder}`{own}" for holder, own in holders[:1])
+    must = f"be buildable{given}{place}"
+    return f"`{name}` must {must}. Got {type(error).__name__}: {_flat(reason)}."
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a configuration may have said so."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
