@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lit_mtdqn.analysis.scores import task_score
-from lit_mtdqn.data.background import WHEN as WHEN_BACKGROUND
-from lit_mtdqn.data.background import background_steps, check_background
+from lit_mtdqn.data.background import background_steps
+from lit_mtdqn.data.checks import check_settings
 from lit_mtdqn.data.device import DeviceSource
 from lit_mtdqn.data.fragments import FragmentSource
 from lit_mtdqn.data.loaders import ignore_loader_warnings, sized_loader
@@ -29,7 +29,7 @@ from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.data.sampling import EveryTask, TaskSampler
 from lit_mtdqn.data.slots import Slot, is_acting
 from lit_mtdqn.data.stream_state import BEHIND, continue_stream, stream_state
-from lit_mtdqn.envs import TaskEnv, TensorTaskEnv, check_device_form, probe_tasks
+from lit_mtdqn.envs import TaskEnv, TensorTaskEnv, probe_tasks
 from lit_mtdqn.functional.global_generators import (
     global_random_state,
     set_global_random_state_,
@@ -40,7 +40,6 @@ from lit_mtdqn.replay import (
     PrioritisedSampler,
     Replay,
     StorageKind,
-    check_folder,
     check_memory,
     fresh_folder,
     replay_bytes,
@@ -192,7 +191,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.device_resident = device_resident
         self.background = background
         require(len(self.tasks) >= 1, "tasks", "hold at least one task", self.tasks)
-        self._check(num_workers)
+        check_settings(self, num_workers)
         self.updates_per_phase = _whole_updates(replay_ratio, phase_vector_steps, num_envs)
         self.evaluate_every_env_steps = self._evaluation_interval(evaluate_every_env_steps)
         self.layout, self.task_infos = probe_tasks(self.tasks)
@@ -440,92 +439,6 @@ class RolloutDataModule(lightning.LightningDataModule):
             phase.rollout[f"rollout/epsilon/{slot.task}"] = self.epsilon_of(slot.task)
         return phase
 
-    def _check(self, num_workers: int) -> None:
-        require(
-            num_workers == 0,
-            "num_workers",
-            "be 0, because environments are played in this process",
-            num_workers,
-        )
-        for name in (
-            "num_envs",
-            "phase_vector_steps",
-            "batch_size",
-            "replay_capacity",
-            "eval_episodes",
-            "test_episodes",
-            "eval_max_steps",
-        ):
-            require(getattr(self, name) >= 1, name, "be at least 1", getattr(self, name))
-        epsilon = self.eval_epsilon
-        require(0.0 <= epsilon <= 1.0, "eval_epsilon", "lie in [0, 1]", epsilon)
-        require(
-            self.warmup_env_steps >= 0, "warmup_env_steps", "be at least 0", self.warmup_env_steps
-        )
-        require(self.replay_ratio > 0.0, "replay_ratio", "be above 0", self.replay_ratio)
-        capacity = self.replay_capacity
-        for name in ("warmup_env_steps", "batch_size"):
-            value = getattr(self, name)
-            require(
-                capacity >= value, "replay_capacity", f"be at least `{name}` = {value}", capacity
-            )
-        if self.replay_storage == "disk" and self.replay_folder is not None:
-            check_folder(self.replay_folder)
-        if not self.keeps_replays:
-            self._check_without_replays()
-        if self.device_resident:
-            self._check_on_device()
-        if self.background:
-            resident = self.device_resident
-            require(not resident, "device_resident", f"be false {WHEN_BACKGROUND}", resident)
-            self._check_plain_acting(WHEN_BACKGROUND)
-            check_background(self.tasks)
-        self._check_budget()
-
-    def _check_without_replays(self) -> None:
-        """Refuse what needs a replay, and updates that would leave something out."""
-        steps, why = self.phase_vector_steps, "where `keeps_replays` is false"
-        epochs = self.replay_ratio * self.batch_size
-        nearest = max(round(epochs), 1)
-        must = f"be {nearest / self.replay_ratio:g} or another whole multiple of 1 / `replay_ratio`"
-        is_whole = abs(epochs - nearest) < 1e-6 * nearest
-        require(is_whole, "batch_size", f"{must} {why}", self.batch_size)
-        # An environment's every other row may be a reset row.
-        require(steps >= 2, "phase_vector_steps", f"be at least 2 {why}", steps)
-        require(
-            self.prioritisation is None, "prioritisation", f"be null {why}", self.prioritisation
-        )
-        must = f"give every task its part {why}"
-        require(type(self.sampler) is EveryTask, "sampler", must, type(self.sampler).__name__)
-        for name, spec in self.tasks.items():
-            require(spec.replay is None, f"tasks.{name}.replay", f"be null {why}", spec.replay)
-            must = f"be 1 {why}, as returns are folded by the learner"
-            require(spec.n_step == 1 or not spec.acts, f"tasks.{name}.n_step", must, spec.n_step)
-            must = f"be {str(spec.learns).lower()}, as `learns` is, {why}"
-            require(spec.acts == spec.learns, f"tasks.{name}.acts", must, spec.acts)
-            must = f"be null {why}"
-            key = spec.cumulants_key
-            require(key is None, f"tasks.{name}.cumulants_key", must, key)
-
-    def _check_on_device(self) -> None:
-        """Refuse what would have to look at rows while they are played."""
-        when = "where `device_resident` is true"
-        storage = self.replay_storage
-        require(storage == "device", "replay_storage", f"be device {when}", storage)
-        self._check_plain_acting(when)
-        acting = {name: spec for name, spec in self.tasks.items() if is_acting(spec)}
-        require(bool(acting), "tasks", f"hold a task that acts {when}", list(self.tasks))
-        for name, spec in acting.items():
-            check_device_form(name, spec)
-
-    def _check_plain_acting(self, when: str) -> None:
-        """Refuse what acts by more than the largest value, or looks at rows as they are played."""
-        kept, is_plain = self.keeps_replays, type(self.exploration) is EpsilonGreedy
-        require(kept, "keeps_replays", f"be true {when}", kept)
-        require(is_plain, "boltzmann", f"be null {when}", self.exploration)
-        steers = getattr(self.sampler, "steers", "updates")
-        require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
-
     def _bind_sampler(self) -> None:
         learning = [name for name, spec in self.tasks.items() if spec.learns]
         acting = [name for name, spec in self.tasks.items() if is_acting(spec)]
@@ -548,40 +461,6 @@ class RolloutDataModule(lightning.LightningDataModule):
             spec = self.tasks[name]
             has_score = spec.score_range is not None or spec.success_key is not None
             require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
-
-    def _check_budget(self) -> None:
-        steps, updates = self.total_env_steps, self.total_updates
-        require(
-            steps is not None or updates is not None,
-            "total_env_steps",
-            "be set, or `total_updates`",
-            steps,
-        )
-        require(updates is None or updates >= 1, "total_updates", "be at least 1", updates)
-        acting = sum(is_acting(spec) for spec in self.tasks.values())
-        warmup = self.warmup_env_steps * acting
-        require(
-            steps is None or steps > warmup,
-            "total_env_steps",
-            f"exceed the warm-up of {warmup} env steps over {acting} task(s)",
-            steps,
-        )
-        if acting == 0:
-            require(updates is not None, "total_updates", "be set where no task acts", updates)
-            require(steps is None, "total_env_steps", "be null where no task acts", steps)
-        for name, spec in self.tasks.items():
-            require(
-                not spec.learns or spec.acts or spec.replay is not None,
-                f"tasks.{name}.replay",
-                "be a folder where a task learns but does not act",
-                spec.replay,
-            )
-        learning = [name for name, spec in self.tasks.items() if spec.learns]
-        require(bool(learning), "tasks", "hold a task that learns", list(self.tasks))
-        used = {name: spec for name, spec in self.tasks.items() if spec.learns or is_acting(spec)}
-        keys = {name: spec.cumulants_key for name, spec in used.items()}
-        has_all = None not in keys.values() or set(keys.values()) == {None}
-        require(has_all, "tasks", "all have a `cumulants_key`, or none", keys)
 
     def _evaluation_interval(self, interval: int | None) -> int:
         if interval is not None:
