@@ -36,6 +36,11 @@ SHIFTS = {
     "shifted driving": ("transfer/shifted_driving",),
     "longer pole": ("transfer/shifted_cartpole",),
 }
+# Outside of what DQN and its family are known by, and no better than their control on any suite.
+TRIED = {
+    "aligned_mtl": "Gradients made orthogonal and equally long (Aligned-MTL, Senushkin et al. "
+    "2023), which a class path still names: `torchjd.aggregation.AlignedMTL`.",
+}
 # Stages that show what a method is worth where it needs an earlier run.
 STAGES = {
     "ewc": ("forgetting", "ewc_light"),
@@ -174,7 +179,18 @@ def table() -> list[str]:
     named = [f"| `--{argument}` | {method} |" for argument, method in BY_TASK.items()]
     header = "| argument | method |"
     lines += ["## What is said of single tasks", "", header, "|---|---|", *named, ""]
-    return [*lines, *sequence_rows()]
+    return [*lines, *tried_rows(), *sequence_rows()]
+
+
+def tried_rows() -> list[str]:
+    """Return the section of what has gained nothing."""
+    rows = []
+    for name, method in TRIED.items():
+        found = [measured_in(studies, name) for studies in SUITES.values()]
+        rows.append(f"| {method} | {' | '.join(found)} |")
+    header = f"| method | {' | '.join(SUITES)} |"
+    line = "|" + "---|" * (1 + len(SUITES))
+    return ["## What has been tried and left out", "", header, line, *rows, ""]
 
 
 def sequence_rows() -> list[str]:

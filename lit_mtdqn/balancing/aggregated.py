@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torchjd.aggregation import Aggregator
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
@@ -33,6 +34,7 @@ class Aggregated(Balancer):
     Raises:
         ValueError: If there is no such aggregator or its arguments do not fit; at an update that
             lacks a learning task, under several ranks or an aggregator that remembers tasks.
+        RuntimeError: At an update whose gradients the aggregator's solver finds no combination of.
     """
 
     by_task = True
@@ -54,11 +56,21 @@ class Aggregated(Balancer):
         if learner.world_size > 1 or self._remembers_tasks:
             self.require_every_task(losses)
         gradients = learner.backpropagate_by_task(losses)
-        combined = self.aggregator(gradients.by_task)
+        combined = self._combined(gradients.by_task)
         if learner.world_size > 1:
             # Some aggregators draw at random, on each rank for itself.
             combined = learner.mean_over_ranks(combined)
         learner.fill_shared(gradients.complete(combined))
+
+    def _combined(self, gradients: Tensor) -> Tensor:
+        """Return one gradient [P] of those of tasks [S, P]; solvers may not find any."""
+        try:
+            combined: Tensor = self.aggregator(gradients)
+        except Exception as error:
+            must = "must find a combination of the tasks' gradients"
+            reason = f"{type(error).__name__} of {self.aggregator}: {error}"
+            raise RuntimeError(f"`balancer.aggregator` {must}. Got {reason}") from error
+        return combined
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what the aggregator remembers of earlier updates."""

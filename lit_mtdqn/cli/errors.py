@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any, NoReturn
 
+import torch
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
@@ -50,8 +51,8 @@ def complaint_of(error: Exception) -> str | None:
     ours = complaint(str(error))
     if ours is None and isinstance(error, MisconfigurationException):
         return _flat(str(error))
-    if isinstance(error, MemoryError):
-        names = "`data.num_envs`, `data.batch_size` and `data.phase_vector_steps`"
+    if _is_out_of_memory(error):
+        names = "`data.num_envs`, `data.batch_size`, `data.phase_vector_steps` and `model.network`"
         return f"{names} must leave room in memory. Got {_flat(str(error))}."
     if isinstance(error, OSError) and error.errno in UNWRITABLE:
         must = "be a folder that can be written to, with room for what a run leaves"
@@ -61,7 +62,13 @@ def complaint_of(error: Exception) -> str | None:
 
 def exit_code_for(error: Exception) -> int:
     """Return the exit code of a command that ends with an error: 2 where an argument is wrong."""
-    return 2 if isinstance(error, OF_ARGUMENTS) else 1
+    return 2 if isinstance(error, OF_ARGUMENTS) or _is_out_of_memory(error) else 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # PyTorch has a class of its own for devices only.
+    is_told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return is_told or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def leave(code: int, sentence: str | None = None) -> NoReturn:
@@ -245,4 +252,6 @@ def _is_plain(value: Any) -> bool:
     """Return whether a configuration may have said so."""
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
     return value is None or isinstance(value, bool | int | float | str)

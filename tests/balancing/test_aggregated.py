@@ -146,3 +146,13 @@ def test_one_that_remembers_tasks_refuses_a_batch_without_one_and_others_do_not(
     remembers = built(partial(Aggregated, aggregator=aggregation.GradVac), 3)
     with pytest.raises(ValueError, match=r"^`data.sampler` must fill every update"):
         remembers.accumulate(learner.losses(), learner)
+
+
+def test_an_aggregator_that_finds_no_combination_is_named() -> None:
+    class Helpless(aggregation.Mean):
+        def forward(self, matrix: Tensor) -> Tensor:
+            raise ArithmeticError("infeasible")
+
+    said = r"`balancer.aggregator` must find .* Got ArithmeticError of Helpless: infeasible"
+    with pytest.raises(RuntimeError, match=said):
+        _combined(Helpless, CONFLICT)

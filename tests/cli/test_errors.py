@@ -1,8 +1,13 @@
 import errno
+from functools import partial
 
 import pytest
+import torch
+from helpers.runs import small_data
 
-from lit_mtdqn.cli.errors import complaint, complaint_of, one_sentence
+from lit_mtdqn import DQN
+from lit_mtdqn.cli.errors import building, complaint, complaint_of, exit_code_for, one_sentence
+from lit_mtdqn.networks import MLPTorso, QNetwork
 
 
 def test_a_sentence_of_ours_is_found_in_the_middle_of_a_wrapped_message() -> None:
@@ -61,3 +66,26 @@ def test_a_full_or_read_only_folder_is_told_in_one_sentence(number: int) -> None
 
 def test_other_errors_of_the_system_are_no_complaints() -> None:
     assert complaint_of(FileNotFoundError(errno.ENOENT, "No such file", "a.csv")) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("of 256000000000 bytes"),
+        torch.OutOfMemoryError("of 256000000000 bytes"),
+        RuntimeError("can't allocate memory: you tried to allocate 256000000000 bytes"),
+    ],
+)
+def test_what_does_not_fit_into_memory_is_told_in_one_sentence(error: Exception) -> None:
+    said = complaint_of(error)
+    assert said is not None
+    assert said.startswith("`data.num_envs`, ")
+    assert "256000000000 bytes" in said
+    assert exit_code_for(error) == 2
+
+
+def test_what_cannot_be_built_is_named_with_what_it_is_for_and_their_plain_arguments() -> None:
+    torso = partial(MLPTorso, hidden=[8, None])  # type: ignore[list-item]
+    said = r"`MLPTorso` must be .* of .*`hidden`=\[8, None\].*, for `QNetwork`.* Got TypeError: "
+    with pytest.raises(ValueError, match=said), building():
+        DQN(small_data().task_infos, network=partial(QNetwork, torso=torso))
