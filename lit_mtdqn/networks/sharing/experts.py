@@ -40,6 +40,7 @@ from lit_mtdqn.types import (
 )
 
 ROUTERS = ("softmax", "gumbel", "attention", "linear")
+MOST_EXPERTS = 1024  # each is a trunk, built one after the other
 
 
 class Experts(Sharing):
@@ -51,7 +52,7 @@ class Experts(Sharing):
     Args:
         tasks: The tasks; given by the learner.
         torso: Makes one expert; given by the network.
-        num_experts: Number of experts, E. More can keep more apart.
+        num_experts: Number of experts, E, in [2, 1024]. More can keep more apart.
         router: What the weights are. `softmax`: a gate per task on the observation (mixture of
             experts with several gates). `gumbel`: one expert per task; in training each update
             draws it from the task's logits, else it is the likeliest. `attention`: the task's
@@ -100,7 +101,8 @@ class Experts(Sharing):
         balance_weight: float = 0.01,
     ) -> None:
         super().__init__()
-        require(num_experts >= 2, "num_experts", "be at least 2", num_experts)
+        must = f"lie in [2, {MOST_EXPERTS}]"
+        require(2 <= num_experts <= MOST_EXPERTS, "num_experts", must, num_experts)
         require(router in ROUTERS, "router", f"be one of {', '.join(ROUTERS)}", router)
         require(balance_weight >= 0.0, "balance_weight", "be at least 0", balance_weight)
         infos = as_task_infos(tasks)
