@@ -34,6 +34,8 @@ def exported(values: Any, action: int | None = None) -> Any:
         ((2.0, 2.0), (2.0, 2.00001), 0, 4, True),  # equal to within rounding
         ((2.0, 1.99), (2.0, 2.00001), 0, 0, False),
         ((1.0, 2.0), (np.nan, np.nan), 0, 0, False),
+        ((1.0, 2.0), (1.0005, 2.001), 4, 0, True),
+        ((1.0, 2.0), (100.0, 200.0), 4, 0, False),  # a scale that was lost
     ],
 )
 def test_actions_are_compared_and_rounding_is_told_from_difference(
