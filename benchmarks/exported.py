@@ -108,6 +108,8 @@ def main() -> None:
     configure_process()
     table = []
     for network in options.networks:
+        # Else a network is taken for another size of the ones before it, and not compiled.
+        torch.compiler.reset()
         learner, data = built(SETTINGS[network])
         with tempfile.TemporaryDirectory() as folder:
             written = export_policy(learner, data, folder, observations=options.compared)

@@ -7,6 +7,8 @@ import torch
 from lit_mtdqn.scaling.base import ReturnScale
 from lit_mtdqn.types import TaskInfos, require
 
+LARGEST = 1e6  # beyond it float32 does not tell values apart that differ by a tenth
+
 
 class ReturnNormaliser(ReturnScale):
     """Divides each task's rewards so that its largest absolute return so far becomes `v_max`.
@@ -16,12 +18,12 @@ class ReturnNormaliser(ReturnScale):
 
     Args:
         tasks: The tasks; given by the learner.
-        v_max: Size of the largest return in the networks' unit, above 0; for categorical heads at
-            most the end of their support. Larger lets losses weigh more against weight decay and
+        v_max: Size of the largest return in the networks' unit, in (0, 1e6]; for categorical heads
+            at most the end of their support. Larger lets losses weigh more against weight decay and
             clipping.
 
     Raises:
-        ValueError: If `v_max` is not above 0.
+        ValueError: If `v_max` is out of range.
 
     References:
         Nauman et al. 2025, "Bigger, Regularized, Categorical: High-Capacity Value Functions are
@@ -31,7 +33,7 @@ class ReturnNormaliser(ReturnScale):
     keeps_values = False
 
     def __init__(self, tasks: TaskInfos, v_max: float = 10.0) -> None:
-        require(v_max > 0.0, "v_max", "be above 0", v_max)
+        require(0.0 < v_max <= LARGEST, "v_max", f"lie in (0, {LARGEST:g}]", v_max)
         super().__init__(tasks)
         self.v_max = v_max
 
