@@ -17,6 +17,14 @@ from lit_mtdqn.functional.td import follow, td_target
 from lit_mtdqn.networks.heads.base import LayeredHead
 from lit_mtdqn.types import Prediction, TaskInfos, require
 
+LARGEST = 1e6  # beyond it float32 does not tell values apart that differ by a tenth
+
+
+def _require_support(v_min: float, v_max: float) -> None:
+    must = f"be below v_max, {v_max}, and at least {-LARGEST:g}"
+    require(-LARGEST <= v_min < v_max, "v_min", must, v_min)
+    require(v_max <= LARGEST, "v_max", f"be at most {LARGEST:g}", v_max)
+
 
 class _CategoricalHead(LayeredHead):
     """Logits of Z values per action."""
@@ -56,7 +64,7 @@ class C51Head(_CategoricalHead):
         tasks: The tasks; given by the learner.
         in_features: Size of the features; given by the network.
         num_atoms: Number of atoms, at least 2. More resolve finer and cost more.
-        v_min: Smallest atom, in units of the return; smaller returns count as this one.
+        v_min: Smallest atom, in units of the return, at least -1e6; smaller returns count as it.
         v_max: Largest atom. A support wider than the returns wastes atoms, a narrower one cuts
             values off and is the graver error.
         dueling: Whether logits are those of a state plus centred ones of actions.
@@ -89,7 +97,7 @@ class C51Head(_CategoricalHead):
         noisy_sigma: float | None = None,
     ) -> None:
         require(num_atoms >= 2, "num_atoms", "be at least 2", num_atoms)
-        require(v_min < v_max, "v_min", f"be below v_max, {v_max}", v_min)
+        _require_support(v_min, v_max)
         super().__init__(
             tasks,
             in_features,
@@ -126,8 +134,9 @@ class HLGaussHead(_CategoricalHead):
         tasks: The tasks; given by the learner.
         in_features: Size of the features; given by the network.
         num_bins: Number of bins, at least 2. More resolve finer and cost more.
-        v_min: Lower edge of the first bin, in units of the return; smaller targets count as this.
-        v_max: Upper edge of the last bin.
+        v_min: Lower edge of the first bin, in units of the return, at least -1e6; smaller targets
+            count as this.
+        v_max: Upper edge of the last bin, at most 1e6.
         sigma_ratio: Standard deviation of a target in widths of a bin, above 0. Larger smooths
             more; 0.75 spreads a target over about six bins.
         dueling: Whether logits are those of a state plus centred ones of actions.
@@ -162,7 +171,7 @@ class HLGaussHead(_CategoricalHead):
         noisy_sigma: float | None = None,
     ) -> None:
         require(num_bins >= 2, "num_bins", "be at least 2", num_bins)
-        require(v_min < v_max, "v_min", f"be below v_max, {v_max}", v_min)
+        _require_support(v_min, v_max)
         require(sigma_ratio > 0.0, "sigma_ratio", "be above 0", sigma_ratio)
         edges = torch.linspace(v_min, v_max, num_bins + 1)
         super().__init__(
