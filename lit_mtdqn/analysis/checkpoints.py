@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import ZIP_STORED, ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_mtdqn.analysis.metrics_file import read_metrics
+from lit_mtdqn.functional.archives import refuse_inflation
 from lit_mtdqn.types import as_task_infos, require
 
 CHECKPOINTS = "checkpoints"
@@ -126,17 +127,17 @@ def whole_checkpoint(path: Path, name: str) -> Path:
     Raises:
         ValueError: If it is damaged and so is the one before it, or there is none.
     """
-    damage = _damage(path)
+    damage = damage_of(path)
     if damage is None:
         return path
     previous = previous_checkpoint(path)
-    has_previous = previous.is_file() and _damage(previous) is None
+    has_previous = previous.is_file() and damage_of(previous) is None
     require(has_previous, name, "be a checkpoint of this package, and whole", f"{path}: {damage}")
     rank_zero_warn(f"{path} is damaged ({damage}): taking {previous}, the checkpoint before it.")
     return previous
 
 
-def _damage(path: Path) -> str | None:
+def damage_of(path: Path) -> str | None:
     """Return what is wrong with a checkpoint's bytes, or None.
 
     A checkpoint is a zip file, whose table of contents comes last and has a checksum of each
@@ -145,20 +146,11 @@ def _damage(path: Path) -> str | None:
     """
     try:
         with ZipFile(path) as file:
-            _refuse_inflation(file, path)
+            refuse_inflation(path)
             damaged = file.testzip()
     except Exception as error:  # Damaged bytes may raise anything.
         return str(error)
     return None if damaged is None else f"{damaged} does not have its checksum"
-
-
-def _refuse_inflation(file: ZipFile, path: Path) -> None:
-    """Refuse records that would take more memory than there are bytes in the file."""
-    records = file.infolist()
-    if any(record.compress_type != ZIP_STORED for record in records):
-        raise ValueError("its records are compressed")
-    if sum(record.file_size for record in records) > path.stat().st_size:
-        raise ValueError("its records are larger than the file")
 
 
 def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
@@ -203,9 +195,7 @@ def load_plain(path: Path, name: str) -> Any:
         ValueError: If it cannot be read, or holds anything else.
     """
     try:
-        if is_zipfile(path):
-            with ZipFile(path) as file:
-                _refuse_inflation(file, path)
+        refuse_inflation(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # Unpickling what is no checkpoint may raise anything.
         named = FOUND.search(str(error))

@@ -74,7 +74,7 @@ class RunCLI(LightningCLI):
             RolloutDataModule,
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             parser_kwargs={

@@ -21,7 +21,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_mtdqn.algorithms.numbers import NonFiniteError
-from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, previous_checkpoint
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, damage_of, previous_checkpoint
 from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, ReplayCheckpoint, RunReport
@@ -41,15 +41,21 @@ class SaveRunConfig(SaveConfigCallback):
     def save_config(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Send `config.yaml` to the loggers.
+        """Write `config.yaml`, if it is not there already, and send it to the loggers.
 
         A fit also makes the folder by which that file is told from others of its name.
         """
         folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self.config_filename
+        text = self.parser.dump(self.config, skip_none=False)
+        if not path.is_file() or path.read_text() != text:
+            with whole_file(path) as fresh:
+                fresh.write_text(text)
         if stage == "fit":
             (folder / CHECKPOINTS).mkdir(exist_ok=True)
         if len(trainer.loggers) > 1:
-            configuration = yaml.safe_load((folder / self.config_filename).read_text())
+            configuration = yaml.safe_load(text)
             for logger in trainer.loggers:
                 logger.log_hyperparams(configuration)
             # Lightning would send the model's part again, under other names.
@@ -166,7 +172,8 @@ class CheckpointFiles(TorchCheckpointIO):
         torch.save(checkpoint, content)
         with whole_file(file) as fresh:
             fresh.write_bytes(content.getbuffer())
-            if file.is_file():
+            # A damaged one would take the place of what a run can go on from.
+            if file.is_file() and damage_of(file) is None:
                 previous = previous_checkpoint(file)
                 previous.parent.mkdir(exist_ok=True)
                 with whole_file(previous) as copy:

@@ -7,9 +7,11 @@ import math
 import pickletools
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 
+from lit_mtdqn.functional.archives import refuse_inflation
 from lit_mtdqn.types import require
 
 # Numbers, what they are, and the state of a sampler, which is read as tensors alone. TensorDict
@@ -28,15 +30,28 @@ def check_stored_files(folder: Path) -> None:
         folder: Where a replay was written to.
 
     Raises:
-        ValueError: If it holds files of other kinds, or columns larger than their files.
+        ValueError: If it holds links or files of other kinds, or columns larger than their files.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = sorted(folder.rglob("*"))
+    # What they lead to has not been looked at, and TensorDict would follow them.
+    links = [path.name for path in found if path.is_symlink()]
+    require(not links, "replay", "hold no links", f"{folder} with {links}")
+    files = [path for path in found if path.is_file()]
     others = [path.name for path in files if path.suffix not in KINDS and not _is_plain(path)]
     must = f"hold nothing but files that replays write, {', '.join(KINDS)}"
     require(not others, "replay", must, f"{folder} with {others}")
     for path in files:
         if path.name == DESCRIPTION:
             _check_columns(path.parent, read_json(path))
+        if path.suffix == ".pt":
+            _check_archive(path)
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        refuse_inflation(path)
+    except (ValueError, BadZipFile) as error:
+        raise ValueError(f"`replay` must be undamaged files. Got {path}: {error}.") from error
 
 
 def _is_plain(path: Path) -> bool:

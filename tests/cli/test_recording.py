@@ -198,6 +198,31 @@ def test_the_checkpoint_before_each_is_kept(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == ["last.ckpt"] * 2
 
 
+def test_a_damaged_checkpoint_does_not_replace_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.ckpt"
+    files = CheckpointFiles()
+    for number in (1, 2):
+        files.save_checkpoint({"number": number, "weight": torch.full((100,), number)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    # Killed in the next save, before the fresh file takes its name.
+    rename = Path.replace
+
+    def killed(file: Path, target: Path) -> Path:
+        if target == path:
+            raise KeyboardInterrupt
+        return rename(file, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        files.save_checkpoint({"number": 3}, path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert torch.load(whole_checkpoint(path, "ckpt_path"))["number"] == 1
+
+
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -175,6 +176,23 @@ def _pickled_column(folder: Path, canary: Path) -> None:
     described.write_text(described.read_text().replace("{", "{" + entry, 1))
 
 
+def _linked_column(folder: Path, canary: Path) -> None:
+    """A column whose folder lies elsewhere, where the replay's files are not looked for."""
+    _pickled_column(folder, canary)
+    (own,) = folder.rglob("hostile")
+    own.rename(folder.parent / "elsewhere")
+    own.symlink_to(folder.parent / "elsewhere")
+
+
+def _inflated_priorities(folder: Path, canary: Path) -> None:
+    (state,) = folder.rglob("*.pt")
+    with ZipFile(state) as file:
+        records = {name: file.read(name) for name in file.namelist()}
+    with ZipFile(state, "w", ZIP_DEFLATED) as file:
+        for name, content in records.items():
+            file.writestr(name, content)
+
+
 def _pickled_queue(folder: Path, canary: Path) -> None:
     (folder / "prefetch.pkl").write_bytes(pickle.dumps(Canary(canary)))
 
@@ -199,7 +217,16 @@ def _odd_manifest(folder: Path, canary: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [_pickled_column, _pickled_queue, _pickled_priorities, _terabytes, _no_json, _odd_manifest],
+    [
+        _pickled_column,
+        _linked_column,
+        _pickled_queue,
+        _pickled_priorities,
+        _inflated_priorities,
+        _terabytes,
+        _no_json,
+        _odd_manifest,
+    ],
 )
 def test_a_hostile_replay_runs_nothing(
     spoil: Callable[[Path, Path], None], tmp_path: Path, canary: Path
