@@ -16,6 +16,8 @@ from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser
 
+from lit_mtdqn.types import TaskInfo
+
 COMPLAINT = re.compile(r"`[^`\n]+`[^\n]* must [^\n]+? Got [^\n]+")
 KEY = re.compile(r'Parser key "([^"]+)"')
 REASON = re.compile(
@@ -224,8 +226,8 @@ def _unusable(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def _unbuildable(error: BaseException) -> str:
     """Return a complaint about the innermost class of this package that could not be built.
 
-    It names plain arguments of that class and of the one that it is for. Where it was none of them,
-    about the keys whose values the parser was turning into something.
+    It names arguments of that class and of the one that it is for. Where it was none of them, about
+    the keys whose values the parser was turning into something.
     """
     while error.__cause__ is not None:
         error = error.__cause__
@@ -235,11 +237,12 @@ def _unbuildable(error: BaseException) -> str:
         code, known = frame.f_code, frame.f_locals
         module = str(frame.f_globals.get("__name__"))
         if module.startswith("jsonargparse.") and "component" in known:
-            keys += [key for key in known["component"].dest.split(".") if key != "init_args"]
+            place = str(getattr(known["component"], "dest", ""))
+            keys += [key for key in place.split(".") if key not in ("", "init_args")]
         if module.startswith("lit_mtdqn.") and code.co_name == "__init__" and "self" in known:
             taken = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-            plain = [key for key in taken if key in known and _is_plain(known[key])]
-            shown = ", ".join(f"`{key}`={_flat(repr(known[key]), SHORT)}" for key in plain)
+            own = [key for key in taken if key in known and not _is_of_learner(known[key])]
+            shown = ", ".join(f"`{key}`={_flat(repr(known[key]), SHORT)}" for key in own)
             built[type(known["self"]).__name__] = f" of {shown}" if shown else ""
     reason = one_sentence(str(error)) or "nothing"
     (name, given), *holders = list(reversed(built.items())) or [(".".join(keys) or "config", "")]
@@ -248,10 +251,7 @@ def _unbuildable(error: BaseException) -> str:
     return f"`{name}` must {must}. Got {type(error).__name__}: {_flat(reason)}."
 
 
-def _is_plain(value: Any) -> bool:
-    """Return whether a configuration may have said so."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    return value is None or isinstance(value, bool | int | float | str)
+def _is_of_learner(value: Any) -> bool:
+    """Return whether an argument is one that no configuration gives: the network, the tasks."""
+    is_tasks = isinstance(value, list | tuple) and any(isinstance(v, TaskInfo) for v in value)
+    return is_tasks or isinstance(value, torch.nn.Module)

@@ -142,7 +142,9 @@ class TransitionAccumulator:
             n_step=self._n_step,
             horizon=self._carry + 1,
         )
-        folded = fold(xp.clip(rows.reward, self._low, self._high))
+        clipped = xp.clip(rows.reward, self._low, self._high)
+        # An infinite reward is a fault, which no bound may hide.
+        folded = fold(xp.where(xp.isfinite(rows.reward), clipped, xp.nan))
         cumulants = None
         if CUMULANTS in rows.extra:
             each = xp.moveaxis(rows.extra[CUMULANTS], -1, 0)

@@ -191,6 +191,15 @@ def test_rewards_are_clipped_one_by_one_before_they_are_folded() -> None:
     assert emitted["reward"].tolist() == [0.5]
 
 
+@pytest.mark.parametrize("reward", [np.inf, -np.inf, np.nan])
+def test_no_bound_hides_a_reward_that_is_no_number(reward: float) -> None:
+    accumulator = TransitionAccumulator([TaskSpec(env="count", reward_clip=(-1.0, 1.0))])
+    accumulator.add(_row(0, reward))
+    (emitted,) = accumulator.emit()
+    assert np.isnan(emitted["reward"]).all()
+    assert emitted["reward"].dtype == np.float32
+
+
 def test_transitions_have_the_types_that_replay_keeps() -> None:
     accumulator = TransitionAccumulator([TaskSpec(env="count", gamma=0.9)])
     accumulator.add(_row(0, 1.0))
