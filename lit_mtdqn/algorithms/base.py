@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
+from lit_mtdqn.algorithms.filling import build_to_hold
 from lit_mtdqn.algorithms.numbers import NonFiniteError, of_finite_losses, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.checkpoints import read_checkpoint
@@ -670,7 +671,8 @@ class ValueLearner(lightning.LightningModule, ABC):
 
         Raises:
             TypeError: If a part is not of this package and was not passed; it says which one.
-            ValueError: If the file is no checkpoint of this package.
+            ValueError: If the file is no checkpoint of this package, or its weights are not those
+                of the learner that it describes.
         """
         checkpoint = read_checkpoint(Path(checkpoint_path), "checkpoint_path")
         saved = {
@@ -679,8 +681,13 @@ class ValueLearner(lightning.LightningModule, ABC):
             if not name.startswith("_") and name not in arguments
         }
         built = {name: from_plain(value, name) for name, value in saved.items()}
-        learner = cls(**built, **arguments)
-        learner.load_state_dict(checkpoint["state_dict"], strict=strict)
+        learner = build_to_hold(
+            lambda: cls(**built, **arguments),
+            checkpoint["state_dict"],
+            "checkpoint_path",
+            checkpoint_path,
+            strict=strict,
+        )
         return learner.to(map_location or "cpu")
 
     def _save_plain_hyperparameters(self) -> None:

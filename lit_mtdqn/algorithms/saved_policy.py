@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.algorithms.factories import from_plain
+from lit_mtdqn.algorithms.filling import build_to_hold
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import freeze_
 from lit_mtdqn.networks import QNetwork
@@ -43,8 +44,9 @@ class SavedPolicy:
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])
         self.predicts_values = says_values(given)
-        self.network: QNetwork = _factory(given["network"], "network", own)(self.tasks)
-        self.network.load_state_dict(online_weights(saved["state_dict"]))
+        factory = _factory(given["network"], "network", own)
+        weights = online_weights(saved["state_dict"])
+        self.network: QNetwork = build_to_hold(lambda: factory(self.tasks), weights, name, path)
         freeze_(self.network)
         self.scale: Scale | None = None
         if given.get("scale") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 import shutil
@@ -99,6 +100,32 @@ def test_a_hostile_checkpoint_runs_nothing_and_is_refused_in_one_sentence(
         assert refused.value.code == 2
         assert "\n" not in str(refused.value)
     assert not canary.exists()
+
+
+def _huge(sound: dict[str, Any]) -> dict[str, Any]:
+    described = copy.deepcopy(sound)
+    torso = described["hyper_parameters"]["network"]["init_args"]["torso"]
+    torso["init_args"]["hidden"] = [400_000, 400_000]
+    return described
+
+
+def _of_other_shapes(sound: dict[str, Any]) -> dict[str, Any]:
+    weights = {n: w[:1] if w.ndim > 1 else w for n, w in sound["state_dict"].items()}
+    return {**sound, "state_dict": weights}
+
+
+@pytest.mark.parametrize("reader", ["export", "play", "teacher", "from Python"])
+@pytest.mark.parametrize("spoil", [_huge, _of_other_shapes])
+def test_a_network_that_its_weights_do_not_fill_is_not_built(
+    spoil: Callable[[dict[str, Any]], dict[str, Any]],
+    reader: str,
+    sound: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "hostile.ckpt"
+    torch.save(spoil(sound), path)
+    with pytest.raises((ValueError, SystemExit), match=r"must hold the weights of .*hostile\.ckpt"):
+        READERS[reader](path)
 
 
 def test_a_careless_load_would_have_run_the_code(
