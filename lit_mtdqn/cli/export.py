@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from lit_mtdqn.deployment import FORMATS, Exported, export_policy, read_run
+from lit_mtdqn.deployment import FORMATS, Exported, check_export, export_policy, read_run
 
 COMMAND = "export"
 SOURCE = "RUN_OR_CHECKPOINT"
@@ -23,6 +23,7 @@ def run_export(argv: list[str]) -> None:
         SystemExit: If an argument does not fit.
     """
     options = _parser().parse_args(argv[1:])
+    check_export(options.formats, options.observations, dashes="--")
     run = read_run(options.RUN_OR_CHECKPOINT, SOURCE)
     folder = Path(options.folder or run.folder / "export")
     name = run.checkpoint.stem

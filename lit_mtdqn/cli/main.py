@@ -21,6 +21,7 @@ from lit_mtdqn.cli.configs import run_configs
 from lit_mtdqn.cli.errors import RunParser, building, complaint_of, exit_code_for, leave
 from lit_mtdqn.cli.export import COMMAND as EXPORT
 from lit_mtdqn.cli.export import run_export
+from lit_mtdqn.cli.overview import HELP, overview
 from lit_mtdqn.cli.play import COMMAND as PLAY
 from lit_mtdqn.cli.play import run_play
 from lit_mtdqn.cli.quiet import quieten
@@ -55,12 +56,6 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
 }
 # Commands of their own, which this parser knows nothing of.
-OTHERS = (
-    f"lit-mtdqn {COMMAND} FILE runs several fits, each from what earlier ones have learned; "
-    f"lit-mtdqn {REPORT} RUN... writes one page about runs, {PLAY} RUN plays and films episodes, "
-    f"{EXPORT} RUN writes a policy for other programs, {CONFIGS} lists the configurations that "
-    "come with the package; see their --help."
-)
 COMMANDS = {REPORT: run_report, PLAY: run_play, EXPORT: run_export, CONFIGS: run_configs}
 
 
@@ -79,7 +74,6 @@ class RunCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 **parser_kwargs,
-                "epilog": OTHERS,
                 **dict.fromkeys(self.subcommands(), parser_kwargs),
             },
             auto_configure_optimizers=False,
@@ -291,7 +285,9 @@ def main(args: list[str] | None = None) -> None:
         sys.path.insert(0, str(Path.cwd()))
     argv = sys.argv[1:] if args is None else args
     try:
-        if argv and argv[0] in COMMANDS:
+        if argv and argv[0] in HELP:
+            print(overview())  # noqa: T201
+        elif argv and argv[0] in COMMANDS:
             COMMANDS[argv[0]](argv)
             sys.stdout.flush()
         elif argv[:1] == [COMMAND]:

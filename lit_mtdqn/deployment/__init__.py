@@ -1,7 +1,7 @@
 """From a trained network to something that acts elsewhere: saved runs, exported policies."""
 
 from lit_mtdqn.deployment.description import KEY
-from lit_mtdqn.deployment.exporting import FORMATS, Exported, export_policy
+from lit_mtdqn.deployment.exporting import FORMATS, Exported, check_export, export_policy
 from lit_mtdqn.deployment.greedy_policy import GreedyPolicy
 from lit_mtdqn.deployment.parity import Parity
 from lit_mtdqn.deployment.saved_run import SavedRun, SavedTasks, read_run
@@ -15,6 +15,7 @@ __all__ = [
     "Parity",
     "SavedRun",
     "SavedTasks",
+    "check_export",
     "export_policy",
     "read_run",
     "watch",

@@ -71,7 +71,7 @@ def export_policy(
     Raises:
         ValueError: If packages are missing, or a file does not act as the network does.
     """
-    _check(formats, observations)
+    check_export(formats, observations)
     # Copies, because device and mode of the network are those of whoever goes on with it.
     network, scale = deepcopy((policy.network, policy.scale))
     module = GreedyPolicy(network.cpu(), None if scale is None else scale.cpu())
@@ -180,14 +180,24 @@ def _write(kind: str, program: ExportedProgram, path: Path, text: str) -> None:
     made.save(str(path), external_data=False)
 
 
-def _check(formats: Sequence[str], observations: int) -> None:
+def check_export(formats: Sequence[str], observations: int, dashes: str = "") -> None:
+    """Refuse what cannot be exported, before anything is played.
+
+    Args:
+        formats: Kinds of files.
+        observations: Observations per task.
+        dashes: What stands before the arguments' names where they are options.
+
+    Raises:
+        ValueError: If an argument does not fit, or packages are missing.
+    """
     known = set(formats) <= set(FORMATS) and len(formats) > 0
-    require(known, "formats", f"be some of {', '.join(FORMATS)}", list(formats))
-    require(observations >= 2, "observations", "be at least 2", observations)
+    require(known, f"{dashes}formats", f"be some of {', '.join(FORMATS)}", list(formats))
+    require(observations >= 2, f"{dashes}observations", "be at least 2", observations)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if "onnx" in formats and missing:
         raise ValueError(
-            "`formats` must have their packages installed. Got 'onnx' without "
+            f"`{dashes}formats` must have their packages installed. Got 'onnx' without "
             f"{', '.join(missing)}: run `pip install 'lit-mtdqn[export]'`, or take pt2 alone."
         )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +92,8 @@ class WandbRun(WandbLogger):
 
         os.environ.setdefault("WANDB_INIT_TIMEOUT", INIT_TIMEOUT)
         try:
-            return super().experiment
+            with _unattended():
+                return super().experiment
         except wandb.Error as error:
             reason = str(error).splitlines()[0].rstrip(".")
             rank_zero_warn(
@@ -112,3 +116,16 @@ class WandbRun(WandbLogger):
             file = Path(self.run_dir) / ID_FILE
             file.parent.mkdir(exist_ok=True)
             file.write_text(run_id)
+
+
+@contextmanager
+def _unattended() -> Iterator[None]:
+    """Let W&B raise where it would ask a terminal for a key, and a run would wait for ever.
+
+    `wandb.login(prompt=False)` is of 0.31 only.
+    """
+    terminal, sys.stdin = sys.stdin, StringIO()
+    try:
+        yield
+    finally:
+        sys.stdin = terminal

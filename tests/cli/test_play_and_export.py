@@ -97,6 +97,16 @@ def test_an_export_says_what_it_compared_and_where_it_lies(
     assert (run / "export" / "last.pt2").is_file()
 
 
+def test_an_option_of_an_export_is_named_as_it_was_typed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SystemExit, match=r"^error: `--observations` must be at least 2. Got 1\.$"):
+        main(["export", "nowhere", "--observations", "1"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"^error: `--formats` must have their packages"):
+        main(["export", "nowhere"])
+
+
 def test_what_is_no_run_ends_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^error: `RUN_OR_CHECKPOINT` must be a checkpoint, or"):
         main(["export", str(tmp_path)])

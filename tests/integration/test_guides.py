@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from helpers.counting_env import SINGLE
+from helpers.documents import blocks
+from helpers.failing_env import FAILING
 from helpers.runs import fit, small_data
 from helpers.saved_runs import save_run
 
@@ -51,11 +53,6 @@ def test_faults_are_shown_by_tests() -> None:
 
 
 GUIDES = [page for page in PAGES if page.parent.name == "docs" and "```python" in page.read_text()]
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=str)
@@ -63,7 +60,7 @@ def test_the_python_of_a_guide_runs_in_its_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What needs no PyTorch is run where there is something to serve."""
-    codes = [code for code in blocks(page, "python") if "InferenceSession" not in code]
+    codes = [code for code in blocks(page.read_text(), "python") if "InferenceSession" not in code]
     save_run(tmp_path / "runs" / "cartpole", {"cartpole": {"env": "CartPole-v1"}})
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -81,8 +78,8 @@ def test_the_configuration_of_a_guide_is_one(
     page: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = Path(f"docs/{page}.md")
-    (tmp_path / f"{module}.py").write_text(blocks(guide, "python")[0])
-    (tmp_path / "mine.yaml").write_text(blocks(guide, "yaml")[0])
+    (tmp_path / f"{module}.py").write_text(blocks(guide.read_text(), "python")[0])
+    (tmp_path / "mine.yaml").write_text(blocks(guide.read_text(), "yaml")[0])
     monkeypatch.syspath_prepend(tmp_path)
     base = ["--config=configs/multitask/classic_control.yaml"] if "objective" in page else []
     config = rehearse(["fit", *base, f"--config={tmp_path / 'mine.yaml'}"], builds=False)
@@ -101,6 +98,10 @@ def documented() -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
 
 
+BREAKS = {"how": "raise", "when": "step", "only_in": None, "parent": 0, "after": 5}
+
+
+@pytest.mark.filterwarnings("ignore:.*broken")
 def test_every_metric_that_a_run_logs_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: set[str] = set()
     log_dict = MultiTaskDQN.log_dict
@@ -114,6 +115,9 @@ def test_every_metric_that_a_run_logs_is_explained(monkeypatch: pytest.MonkeyPat
         "left": TaskSpec(env=SINGLE, success_key="success", score_range=(0, 9)),
         "right": TaskSpec(env=SINGLE),
         "held": TaskSpec(env=SINGLE, acts=False, learns=False, head="left"),
+        "broken": TaskSpec(
+            env=FAILING, kwargs=BREAKS, backend="sync", restarts=1000, evaluates=False
+        ),
     }
     data = small_data(tasks, total_env_steps=240)
     torso, sharing = partial(MLPTorso, hidden=[8, 8]), partial(Experts, num_experts=2)
@@ -125,6 +129,7 @@ def test_every_metric_that_a_run_logs_is_explained(monkeypatch: pytest.MonkeyPat
     expected = {"rollout", "train", "val", "scale", "gradients", "affinity", "health"}
     assert expected <= kinds
     assert {"train/task_weight/left", "train/expert_usage/left/1", "val/score/held_out"} <= logged
+    assert "rollout/restarts/broken" in logged
     pattern = documented()
     assert sorted(name for name in logged if not pattern.fullmatch(name)) == []
     assert not pattern.fullmatch("train/unheard_of")

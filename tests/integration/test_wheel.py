@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lit_mtdqn.cli.shipped import shipped_files
 
 ROOT = Path(__file__).parents[2]
 BUILD = "from hatchling.build import build_wheel; import sys; build_wheel(sys.argv[1])"
+BUILD_SOURCE = BUILD.replace("build_wheel", "build_sdist")
 pytestmark = pytest.mark.slow
 
 
@@ -49,6 +51,21 @@ def test_a_wheel_holds_the_configurations_and_trains_with_them(tmp_path: Path) -
     configs = ("--config", "dqn/cartpole.yaml", "--config", "configs/overlays/smoke.yaml")
     run("-m", "lit_mtdqn", "fit", *configs, "--run_dir=run", cwd=elsewhere, path=installed)
     assert (elsewhere / "run" / "report" / "test_scores.csv").is_file()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="needs hatchling")
+def test_a_source_distribution_holds_what_its_documents_name(tmp_path: Path) -> None:
+    run("-c", BUILD_SOURCE, str(tmp_path), cwd=ROOT)
+    (source,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(source) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    assert {"CONTRIBUTING.md", "CITATION.cff", "Makefile", "LICENSE"} <= names
+    for folder in ("notebooks", "benchmarks", "docs", "configs", "lit_mtdqn", "tests"):
+        # Git ignores benchmarks whose names begin with an underscore.
+        kept = [path for path in (ROOT / folder).glob("*.*") if not path.name.startswith("_")]
+        files = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()}
+        assert files <= names
+        assert any(name.startswith(f"{folder}/") for name in names)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pdoc") is None, reason="needs lit-mtdqn[docs]")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,27 @@ def test_without_a_service_a_run_is_logged_offline_with_one_warning(
     assert len(warned) == 1
     assert asked == ["online", "offline"]
     assert written_to(tmp_path).curve("x") == [(5, 1.0)]
+
+
+ALONE = """
+from lit_mtdqn.loggers import WandbRun
+WandbRun("run", project="test").log_metrics({"x": 1.0}, step=5)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_on_a_terminal_without_a_login_nobody_is_asked_for_a_key(tmp_path: Path) -> None:
+    from helpers.terminal import run_on_terminal
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    # Where W&B looks for keys, and what tells it a terminal that can ask.
+    environment = {**kept, "HOME": str(tmp_path), "NETRC": str(tmp_path / "none"), "TERM": "xterm"}
+    command = [sys.executable, "-c", ALONE]
+    code, output = run_on_terminal(command, tmp_path, environment, limit=120)
+    assert code == 0, output
+    assert output.count("Weights & Biases is out of reach, and this run is logged offline") == 1
+    assert "Enter your choice" not in output
+    assert read_wandb_file(tmp_path / "run").curve("x") == [(5, 1.0)]
 
 
 def test_the_best_checkpoint_is_an_artifact_where_that_is_asked(tmp_path: Path) -> None:
