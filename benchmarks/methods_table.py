@@ -31,6 +31,7 @@ DEFAULTS = ("popart",)
 SUITES = {
     "noisy driving": ("multitask/noisy_driving", "multitask/noisy_driving_values"),
     "short driving": ("multitask/driving_methods",),
+    "the same, fresh seeds": ("multitask/driving_methods_again",),
 }
 SHIFTS = {
     "shifted driving": ("transfer/shifted_driving",),
