@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.telling_env import Telling
 
 from lit_mtdqn.cli import main
 
@@ -27,11 +28,42 @@ def test_ctrl_c_leaves_a_checkpoint_within_thirty_seconds(tmp_path: Path) -> Non
         process.wait(timeout=STOP_SECONDS)
     finally:
         process.kill()
-    assert process.returncode != 0
+    assert process.returncode == 130
     checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     (clock,) = [state["clock"] for state in checkpoint.values() if _has_clock(state)]
     # 16 updates per phase: a multiple says that it was saved between two phases.
     assert clock["updates"] == clock["phases"] * 16
+
+
+# In the warm-up, in an evaluation and in the final test.
+@pytest.mark.parametrize("hook", ["on_train_start", "on_validation_start", "on_fit_end"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_what_is_played_at_once_where_nothing_is_lost(
+    hook: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is started in the background may have been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(Telling, "armed", None)
+    monkeypatch.setattr(Telling, "steps_since", 0)
+    arming = (
+        f"{{class_path: helpers.telling_env.Arming, init_args: {{hook: {hook}, number: {number}}}}}"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *("fit", "--config=configs/dqn/cartpole.yaml"),
+                *("--config=configs/overlays/smoke.yaml", f"--run_dir={tmp_path / 'run'}"),
+                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
+                f"--trainer.callbacks+={arming}",
+                "--trainer.enable_progress_bar=false",
+            ]
+        )
+    assert ended.value.code == code
+    assert Telling.steps_since == 0
+    # Where something was learned, it is kept.
+    saved = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    assert saved == (hook != "on_train_start")
+    assert not (tmp_path / "run" / "report" / "test_scores.csv").exists()
 
 
 def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> None:
