@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import quiet_trainer, small_data, small_model
+from helpers.stopped_runs import Signalling
 from helpers.telling_env import Telling
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.recording import MetricsLogger, run_callbacks
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -89,6 +93,39 @@ def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> No
     batch = torch.load(run_dir / "non_finite_batch.pt", weights_only=True)
     assert batch["reward"].isinf().any()
     assert batch["update"] > clock["updates"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_has_its_checkpoint_before_its_curves_and_without_them(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def draw(*_: object) -> None:
+        saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+        found.append(saved["RolloutDataModule"]["clock"]["phases"])
+        raise OSError("report is in the way")
+
+    monkeypatch.setattr("lit_mtdqn.callbacks.run_report._draw_figures", draw)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    data = small_data(total_env_steps=400)
+    # The third phase of the five before an evaluation.
+    callbacks = [Signalling("on_train_batch_start", 3, number)]
+    trainer = quiet_trainer(
+        *callbacks,
+        *run_callbacks(str(tmp_path), callbacks, True, True),
+        default_root_dir=tmp_path,
+        enable_checkpointing=True,
+        logger=MetricsLogger(str(tmp_path)),
+    )
+    with (
+        pytest.raises(SystemExit) as ended,
+        pytest.warns(UserWarning, match=r"No learning curves in .*report: report is in the way"),
+    ):
+        trainer.fit(small_model(data), data)
+    assert isinstance(ended.value, SIGTERMException) == (number == signal.SIGTERM)
+    assert found == [3]
+    assert (tmp_path / "replay" / "rank_0" / "count").is_dir()
 
 
 def _has_clock(state: object) -> bool:
