@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lit_mtdqn.analysis.whole_files import whole_file
 from lit_mtdqn.types import Losses, TaskInfo, Transition
 
 
@@ -26,7 +28,7 @@ def report_non_finite(
     """Save the first minibatch whose errors are no numbers, and return an error that says so.
 
     Where all errors are numbers, it is the last one's gradient. A rank whose own errors and
-    gradient are numbers has nothing to save.
+    gradient are numbers has nothing to save. Where the file cannot be written, the error says so.
 
     Args:
         errors: [K, S, B].
@@ -43,22 +45,22 @@ def report_non_finite(
                 "`td_error` must be finite on all ranks. Got others on another one."
             )
         update = first_update + len(batches) - 1
-        _save(batches[-1], errors[-1], update, file)
+        place_of_batch = _save(batches[-1], errors[-1], update, file)
         return NonFiniteError(
             f"`gradient` must be finite. Got one of norm {float(grad_norm)} in update {update}, "
-            f"whose errors are finite; the minibatch is in {file}."
+            f"whose errors are finite; {place_of_batch}."
         )
     k, group = (int(place) for place in groups.nonzero()[0])
     batch, update = batches[k], first_update + k
     task = tasks[int(batch.task[group])].name
-    _save(batch, errors[k], update, file)
+    place_of_batch = _save(batch, errors[k], update, file)
     columns = ("reward", "observation", "next_observation")
     wrong = [name for name in columns if _is_wrong(getattr(batch, name))]
     cause = f"{' and '.join(wrong)} of its minibatch" if wrong else "the networks, not the data"
     value = float(errors[k, group][~errors[k, group].isfinite()][0])
     return NonFiniteError(
         f"`td_error` of task {task} must be finite. Got {value} in update {update}, from {cause}; "
-        f"the minibatch is in {file}."
+        f"{place_of_batch}."
     )
 
 
@@ -71,12 +73,21 @@ def of_finite_losses(
     return [batch for batch, _ in kept], [entry for _, entry in kept]
 
 
-def _save(batch: Transition, errors: Tensor, update: int, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _save(batch: Transition, errors: Tensor, update: int, file: Path) -> str:
+    """Return where the minibatch is, or why it is nowhere."""
     saved = batch._asdict() | {"error": errors, "update": update}
     # Of views all that they are views of would be saved.
     own = {n: value.detach().cpu().clone() for n, value in saved.items() if torch.is_tensor(value)}
-    torch.save({**saved, **own}, file)
+    # By way of the memory: PyTorch's own writer does not say that a disk is full.
+    content = BytesIO()
+    torch.save({**saved, **own}, content)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as fresh:
+            fresh.write_bytes(content.getbuffer())
+    except OSError as error:
+        return f"the minibatch cannot be written to {file} ({error.strerror})"
+    return f"the minibatch is in {file}"
 
 
 def _is_wrong(column: Tensor) -> bool:

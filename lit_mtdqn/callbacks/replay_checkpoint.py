@@ -107,8 +107,9 @@ class ReplayCheckpoint(Callback):
         self._dump(trainer)
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Write the replays of an interrupted run."""
-        self._dump(trainer)
+        """Write the replays of a run that was interrupted between two phases."""
+        if trainer.datamodule.is_between_phases:  # type: ignore[attr-defined]
+            self._dump(trainer)
 
     def _dump(self, trainer: lightning.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

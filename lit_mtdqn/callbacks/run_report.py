@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.heat_maps import gradient_agreement, task_affinity
@@ -70,7 +71,13 @@ class RunReport(Callback):
     def setup(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Read the reports of specialists, which may be missing, before anything is learned."""
+        """Read the reports of specialists, which may be missing, before anything is learned.
+
+        Of a run that is stopped, checkpoints come before what is drawn: Lightning has put them
+        last, and this callback goes behind them.
+        """
+        others = [one for one in trainer.callbacks if one is not self]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
         if stage == "fit" and self.specialists:
             infos = trainer.datamodule.task_infos  # type: ignore[attr-defined]
             name = "RunReport.specialists"
@@ -92,10 +99,13 @@ class RunReport(Callback):
             pl_module.cpu()
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Draw the curves so far."""
+        """Draw the curves so far; if they cannot be drawn, what has ended the run is told still."""
         folder = _report_folder(trainer)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.FITTING and folder is not None:
-            _draw_figures(_read_metrics(folder), _infos(trainer), folder)
+            try:
+                _draw_figures(_read_metrics(folder), _infos(trainer), folder)
+            except Exception as error:
+                rank_zero_warn(f"No learning curves in {folder}: {error}")
 
     def _report(
         self,

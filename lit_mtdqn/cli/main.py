@@ -304,6 +304,11 @@ def main(args: list[str] | None = None) -> None:
     except SIGTERMException:
         # It has no exit code of its own, and so would be taken for success.
         leave(exit_code_of(TERMINATED))
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C in a run into the exit code of a failure.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            leave(exit_code_of(INTERRUPTED))
+        raise
     except Exception as error:
         sentence = complaint_of(error)
         if sentence is None:

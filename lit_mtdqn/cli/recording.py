@@ -20,7 +20,6 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_mtdqn.algorithms.numbers import NonFiniteError
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, damage_of, previous_checkpoint
 from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
@@ -183,8 +182,9 @@ class CheckpointFiles(TorchCheckpointIO):
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's, under a name of its own, so that its state is not taken for a user's.
 
-    An interruption before this run's first update saves nothing: a resumed run's checkpoint stays
-    as it is. An evaluation that was cut off is made anew by the run that goes on.
+    An interruption before this run's first update, or in the middle of a phase, saves nothing: the
+    checkpoint before stays as it is. An evaluation that was cut off is made anew by the run that
+    goes on.
     """
 
     _first_step: int | None = None
@@ -227,9 +227,10 @@ class RunCheckpoint(ModelCheckpoint):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Save what was learned, if anything was and its numbers are numbers still."""
-        is_sound = not isinstance(exception, NonFiniteError)
-        if is_sound and self._first_step not in (None, trainer.global_step):
+        """Save what was learned, if anything was; in the middle of a phase, nothing."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        has_learned = self._first_step not in (None, trainer.global_step)
+        if has_learned and data.is_between_phases:
             self._cuts_evaluation = trainer.validating
             super().on_exception(trainer, pl_module, exception)
             self._cuts_evaluation = False

@@ -205,6 +205,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self._training_envs: list[TaskEnv] = []
         self._evaluation_envs: dict[tuple[str, int], TaskEnv] = {}
         self._is_resumed = False
+        self._begins_phase = True
         self._random_state: dict[str, Any] | None = None
         self._label_sizes: dict[str, int] | None = None
 
@@ -215,6 +216,14 @@ class RolloutDataModule(lightning.LightningDataModule):
         return (steps is not None and self.clock.total_env_steps >= steps) or (
             updates is not None and self.clock.updates >= updates
         )
+
+    @property
+    def is_between_phases(self) -> bool:
+        """Whether all of the last phase is done and logged, and nothing of the next.
+
+        Only then a run that goes on from a checkpoint is the one that was never stopped.
+        """
+        return self._begins_phase or (self.trainer is not None and self.trainer.validating)
 
     @property
     def phases_per_evaluation(self) -> int:
@@ -427,10 +436,12 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     def _next_phase(self) -> Phase:
         assert self.source is not None, "`setup('fit')` comes first"
+        self._begins_phase = True
         if self.trainer is not None:
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, PhaseCallback):
                     callback.on_phase_start(self.trainer)
+        self._begins_phase = False
         if self._random_state is not None:
             set_global_random_state_(self._random_state)
             self._random_state = None

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -50,6 +53,29 @@ def test_the_minibatch_is_saved_by_itself(tmp_path: Path) -> None:
     assert torch.equal(saved["task"], torch.tensor([2, 0]))
     assert saved["update"] == 2
     assert saved["reward"].untyped_storage().nbytes() == 4 * S * B
+
+
+def test_a_minibatch_that_cannot_be_saved_takes_the_place_of_no_error(tmp_path: Path) -> None:
+    errors = torch.full((K, S, B), math.nan)
+    (tmp_path / "run").write_text("in the way")
+    file = tmp_path / "run" / FILE
+    found = report_non_finite(errors, _batches(torch.ones(K, S, B)), TASKS, 1, file)
+    assert "of task c must be finite. Got nan in update 1" in str(found)
+    assert str(found).endswith(f"the minibatch cannot be written to {file} (File exists).")
+
+
+def test_a_disk_without_room_leaves_no_half_of_a_minibatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, content: Any) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    errors = torch.full((K, S, B), math.nan)
+    found = report_non_finite(errors, _batches(torch.ones(K, S, B)), TASKS, 1, tmp_path / FILE)
+    assert "(No space left on device)" in str(found)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rank_whose_own_errors_are_numbers_says_that_others_are_not(tmp_path: Path) -> None:

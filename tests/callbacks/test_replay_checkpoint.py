@@ -70,13 +70,17 @@ def test_without_a_checkpoint_nothing_is_read(tmp_path: Path) -> None:
 
 
 class Failing(Callback):
-    """Ends a run in a hook, and from then on has no folder to tell."""
+    """Ends a run in the n-th call of a hook, and from then on has no folder to tell."""
 
-    def __init__(self, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.monkeypatch = monkeypatch
+    def __init__(self, hook: str, monkeypatch: pytest.MonkeyPatch, calls: int = 1) -> None:
+        self.monkeypatch, self.calls = monkeypatch, calls
         setattr(self, hook, self.fail)
 
     def fail(self, *_: Any) -> None:
+        self.calls -= 1
+        if self.calls > 0:
+            return
+
         def gone(_: Any) -> None:
             raise AssertionError("the other ranks are gone")
 
@@ -90,6 +94,14 @@ def test_an_interrupted_run_writes_its_replay_without_asking_other_ranks(
     with pytest.raises(RuntimeError, match="no more"):
         _fit(tmp_path, 600, None, Failing("on_validation_end", monkeypatch))
     assert (tmp_path / "replay" / "rank_0" / "cartpole").is_dir()
+
+
+def test_in_the_middle_of_a_phase_an_interruption_writes_no_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RuntimeError, match="no more"):
+        _fit(tmp_path, 600, None, Failing("on_train_batch_end", monkeypatch, calls=3))
+    assert not (tmp_path / "replay").exists()
 
 
 @pytest.mark.parametrize("hook", ["on_train_start", "on_train_batch_start"])

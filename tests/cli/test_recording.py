@@ -97,13 +97,16 @@ def test_the_state_of_a_checkpoint_is_not_taken_for_a_users(tmp_path: Path) -> N
     assert len({key for key in keys if "Checkpoint" in key}) == 3
 
 
-@pytest.mark.parametrize(("updates", "saves"), [(0, 0), (1, 1)])
-def test_an_interruption_saves_only_what_was_learned(
-    updates: int, saves: int, tmp_path: Path
+@pytest.mark.parametrize(
+    ("updates", "is_between_phases", "saves"), [(0, True, 0), (1, True, 1), (1, False, 0)]
+)
+def test_an_interruption_saves_only_what_was_learned_by_the_end_of_a_phase(
+    updates: int, is_between_phases: bool, saves: int, tmp_path: Path
 ) -> None:
     checkpoint = RunCheckpoint(tmp_path, "last", save_on_exception=True)
     trainer = Mock(global_step=100, current_epoch=1, callback_metrics={}, loggers=[])
     trainer.fast_dev_run = trainer.sanity_checking = False
+    trainer.datamodule.is_between_phases = is_between_phases
     checkpoint.on_exception(trainer, Mock(), KeyboardInterrupt())
     checkpoint.on_train_start(trainer, Mock())
     trainer.global_step += updates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 import signal
@@ -73,15 +74,54 @@ def test_a_run_may_be_stopped_again_and_again(
     assert_same(outcome_of(run_in(tmp_path, "multitask", resumes=True)), whole("multitask"))
 
 
-@pytest.mark.parametrize(
-    ("hook", "number"),
-    [("on_validation_batch_start", signal.SIGINT), ("on_validation_start", signal.SIGTERM)],
-)
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_validation_batch_start"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_evaluation_that_was_cut_off_is_made_anew(
     hook: str, number: int, whole: Callable[[str], dict[str, Any]], tmp_path: Path
 ) -> None:
     stop_in(tmp_path, "pqn", 8, hook, number)
     assert_same(outcome_of(run_in(tmp_path, "pqn", resumes=True)), whole("pqn"))
+
+
+class Aborting(Callback):
+    """Aborts a run in the middle of its sixth phase: by two presses of Ctrl-C, or an error."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def on_update_end(self, trainer: lightning.Trainer, learner: Any, clock: Any) -> None:
+        # The first of its two updates.
+        if clock.updates == 11 and self.how == "between updates":
+            self.press_twice()
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if _clock(trainer).phases == 6 and self.how == "before updates":
+            self.press_twice()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        # The row of metrics is written after this.
+        if _clock(trainer).phases == 6 and self.how == "after updates":
+            raise KeyboardInterrupt
+
+    def press_twice(self) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def _clock(trainer: lightning.Trainer) -> Any:
+    return trainer.datamodule.clock  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["before updates", "between updates", "after updates"])
+@pytest.mark.parametrize("name", ["dqn", "pqn"])
+def test_a_run_that_is_aborted_in_the_middle_of_a_phase_goes_on_from_the_checkpoint_before(
+    how: str, name: str, whole: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        run_in(tmp_path, name, Aborting(how))
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["RolloutDataModule"]["clock"]["phases"] == PHASES_PER_EPOCH
+    assert_same(outcome_of(run_in(tmp_path, name, resumes=True)), whole(name))
 
 
 class Killed(BaseException):

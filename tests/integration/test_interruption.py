@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import quiet_trainer, small_data, small_model
+from helpers.stopped_runs import Signalling
+from helpers.telling_env import Telling
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.cli import main
+from lit_mtdqn.cli.recording import MetricsLogger, run_callbacks
 
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -27,11 +32,42 @@ def test_ctrl_c_leaves_a_checkpoint_within_thirty_seconds(tmp_path: Path) -> Non
         process.wait(timeout=STOP_SECONDS)
     finally:
         process.kill()
-    assert process.returncode != 0
+    assert process.returncode == 130
     checkpoint = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     (clock,) = [state["clock"] for state in checkpoint.values() if _has_clock(state)]
     # 16 updates per phase: a multiple says that it was saved between two phases.
     assert clock["updates"] == clock["phases"] * 16
+
+
+# In the warm-up, in an evaluation and in the final test.
+@pytest.mark.parametrize("hook", ["on_train_start", "on_validation_start", "on_fit_end"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_what_is_played_at_once_where_nothing_is_lost(
+    hook: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is started in the background may have been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(Telling, "armed", None)
+    monkeypatch.setattr(Telling, "steps_since", 0)
+    arming = (
+        f"{{class_path: helpers.telling_env.Arming, init_args: {{hook: {hook}, number: {number}}}}}"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *("fit", "--config=configs/dqn/cartpole.yaml"),
+                *("--config=configs/overlays/smoke.yaml", f"--run_dir={tmp_path / 'run'}"),
+                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
+                f"--trainer.callbacks+={arming}",
+                "--trainer.enable_progress_bar=false",
+            ]
+        )
+    assert ended.value.code == code
+    assert Telling.steps_since == 0
+    # Where something was learned, it is kept.
+    saved = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+    assert saved == (hook != "on_train_start")
+    assert not (tmp_path / "run" / "report" / "test_scores.csv").exists()
 
 
 def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> None:
@@ -57,6 +93,39 @@ def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> No
     batch = torch.load(run_dir / "non_finite_batch.pt", weights_only=True)
     assert batch["reward"].isinf().any()
     assert batch["update"] > clock["updates"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_has_its_checkpoint_before_its_curves_and_without_them(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def draw(*_: object) -> None:
+        saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+        found.append(saved["RolloutDataModule"]["clock"]["phases"])
+        raise OSError("report is in the way")
+
+    monkeypatch.setattr("lit_mtdqn.callbacks.run_report._draw_figures", draw)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    data = small_data(total_env_steps=400)
+    # The third phase of the five before an evaluation.
+    callbacks = [Signalling("on_train_batch_start", 3, number)]
+    trainer = quiet_trainer(
+        *callbacks,
+        *run_callbacks(str(tmp_path), callbacks, True, True),
+        default_root_dir=tmp_path,
+        enable_checkpointing=True,
+        logger=MetricsLogger(str(tmp_path)),
+    )
+    with (
+        pytest.raises(SystemExit) as ended,
+        pytest.warns(UserWarning, match=r"No learning curves in .*report: report is in the way"),
+    ):
+        trainer.fit(small_model(data), data)
+    assert isinstance(ended.value, SIGTERMException) == (number == signal.SIGTERM)
+    assert found == [3]
+    assert (tmp_path / "replay" / "rank_0" / "count").is_dir()
 
 
 def _has_clock(state: object) -> bool:
