@@ -144,7 +144,7 @@ class TransitionAccumulator:
         )
         clipped = xp.clip(rows.reward, self._low, self._high)
         # An infinite reward is a fault, which no bound may hide.
-        folded = fold(xp.where(xp.isfinite(rows.reward), clipped, xp.nan))
+        folded = fold(xp.where(xp.isfinite(rows.reward), clipped, rows.reward))
         cumulants = None
         if CUMULANTS in rows.extra:
             each = xp.moveaxis(rows.extra[CUMULANTS], -1, 0)
