@@ -12,12 +12,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from lit_mtdqn.analysis.panels import (
-    COLOURS,
     FONT,
     GRID,
+    HANDLE_LENGTH,
     INK,
+    LOOKS,
     MUTED,
     TITLE_SIZE,
+    Look,
     font,
     readable_value,
 )
@@ -92,8 +94,8 @@ def compare_methods(
     References:
         Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
     """
-    must = f"hold 1 to {len(COLOURS)} methods"
-    require(1 <= len(scores) <= len(COLOURS), "scores", must, list(scores))
+    must = f"hold 1 to {len(LOOKS)} methods"
+    require(1 <= len(scores) <= len(LOOKS), "scores", must, list(scores))
     generator = np.random.default_rng(seed)
     order = standings(scores, generator, whole_runs=whole_runs)
     height = max(ROW * len(scores) + 1.1, SMALLEST) + (0.35 if title else 0.0)
@@ -102,17 +104,18 @@ def compare_methods(
     if title:
         figure.suptitle(title, x=0.01, ha="left", color=INK, fontproperties=font(13, bold=True))
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    colours = dict(zip(scores, COLOURS, strict=False))
-    _draw_standings(left, order, colours)
-    _draw_profiles(right, {m: scores[m] for m in order}, colours, generator, whole_runs)
+    looks = dict(zip(scores, LOOKS, strict=False))
+    _draw_standings(left, order, looks)
+    _draw_profiles(right, {m: scores[m] for m in order}, looks, generator, whole_runs)
     return figure
 
 
-def _draw_standings(panel: Axes, order: Mapping[str, Standing], colours: Mapping[str, str]) -> None:
+def _draw_standings(panel: Axes, order: Mapping[str, Standing], looks: Mapping[str, Look]) -> None:
     for row, (method, standing) in enumerate(order.items()):
         ends = (standing.low, standing.high)
-        panel.plot(ends, (row, row), color=colours[method], lw=7, alpha=0.3, solid_capstyle="butt")
-        panel.plot(standing.iqm, row, "|", color=colours[method], ms=13, mew=2.5)
+        colour = looks[method].colour
+        panel.plot(ends, (row, row), color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
+        panel.plot(standing.iqm, row, "|", color=colour, ms=13, mew=2.5)
     panel.set_yticks(range(len(order)), list(order))
     panel.set_ylim(len(order) - 0.5, -0.5)
     panel.tick_params(axis="y", labelcolor=INK)
@@ -127,7 +130,7 @@ def _draw_standings(panel: Axes, order: Mapping[str, Standing], colours: Mapping
 def _draw_profiles(
     panel: Axes,
     scores: Mapping[str, Array],
-    colours: Mapping[str, str],
+    looks: Mapping[str, Look],
     generator: np.random.Generator,
     whole_runs: bool,
 ) -> None:
@@ -137,10 +140,10 @@ def _draw_profiles(
         drawn = resampled_scores(np.asarray(own), generator, RESAMPLES, whole_runs=whole_runs)
         profiles = [performance_profile(sample, thresholds) for sample in drawn]
         low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
-        colour = colours[method]
+        colour, style = looks[method]
         panel.fill_between(thresholds, low, high, color=colour, alpha=0.12, lw=0, step="post")
         profile = performance_profile(own, thresholds)
-        panel.step(thresholds, profile, where="post", color=colour, lw=1.8, label=method)
+        panel.step(thresholds, profile, where="post", color=colour, ls=style, lw=1.8, label=method)
     panel.tick_params(axis="y", labelcolor=MUTED)
     panel.set_ylim(-0.02, 1.02)
     margin = 0.02 * (thresholds[-1] - thresholds[0])
@@ -148,7 +151,9 @@ def _draw_profiles(
     panel.set_ylabel("share above score", color=MUTED, fontproperties=font(9))
     _style(panel, "Performance profile", "score")
     panel.grid(color=GRID, lw=0.8)
-    panel.legend(frameon=False, loc="lower left", prop=font(8), labelcolor=INK)
+    panel.legend(
+        frameon=False, loc="lower left", prop=font(8), labelcolor=INK, handlelength=HANDLE_LENGTH
+    )
 
 
 def _style(panel: Axes, title: str, axis: str) -> None:

@@ -25,6 +25,7 @@ def test_a_figure_shows_each_method_in_one_colour_in_both_panels() -> None:
         m: bar.get_color() for m, bar in bars.items()
     }
     assert len({line.get_color() for line in profiles.values()}) == 2
+    assert {m: line.is_dashed() for m, line in profiles.items()} == {"plain": False, "better": True}
 
 
 def test_a_profile_falls_from_all_to_none_where_scores_lie() -> None:
