@@ -44,11 +44,18 @@ class Standing(NamedTuple):
         iqm: Interquartile mean of all scores.
         low: Lower end of its 95 % bootstrap interval.
         high: Upper end.
+        runs: How many runs that is of; one alone says nothing of others, and its ends are its IQM.
     """
 
     iqm: float
     low: float
     high: float
+    runs: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are runs to draw from."""
+        return self.runs > 1
 
 
 def standings(
@@ -65,6 +72,7 @@ def standings(
         method: Standing(
             interquartile_mean(own),
             *stratified_bootstrap_interval(own, generator, whole_runs=whole_runs),
+            len(own),
         )
         for method, own in scores.items()
     }
@@ -80,7 +88,7 @@ def compare_methods(
 ) -> Figure:
     """Return a figure of methods: interquartile means with intervals, and performance profiles.
 
-    Bands and bars are 95 % bootstrap intervals over runs.
+    Bands and bars are 95 % bootstrap intervals over runs; a single run has none.
 
     Args:
         scores: By method, [runs, tasks]; 0 a random policy and 1 the reference.
@@ -114,7 +122,8 @@ def _draw_standings(panel: Axes, order: Mapping[str, Standing], looks: Mapping[s
     for row, (method, standing) in enumerate(order.items()):
         ends = (standing.low, standing.high)
         colour = looks[method].colour
-        panel.plot(ends, (row, row), color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
+        if standing.has_interval:
+            panel.plot(ends, (row, row), color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
         panel.plot(standing.iqm, row, "|", color=colour, ms=13, mew=2.5)
     panel.set_yticks(range(len(order)), list(order))
     panel.set_ylim(len(order) - 0.5, -0.5)
@@ -137,11 +146,12 @@ def _draw_profiles(
     every = np.concatenate([np.ravel(own) for own in scores.values()])
     thresholds = np.linspace(min(0.0, every.min()), max(1.0, every.max()), POINTS)
     for method, own in scores.items():
-        drawn = resampled_scores(np.asarray(own), generator, RESAMPLES, whole_runs=whole_runs)
-        profiles = [performance_profile(sample, thresholds) for sample in drawn]
-        low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
         colour, style = looks[method]
-        panel.fill_between(thresholds, low, high, color=colour, alpha=0.12, lw=0, step="post")
+        if len(own) > 1:
+            drawn = resampled_scores(np.asarray(own), generator, RESAMPLES, whole_runs=whole_runs)
+            profiles = [performance_profile(sample, thresholds) for sample in drawn]
+            low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
+            panel.fill_between(thresholds, low, high, color=colour, alpha=0.12, lw=0, step="post")
         profile = performance_profile(own, thresholds)
         panel.step(thresholds, profile, where="post", color=colour, ls=style, lw=1.8, label=method)
     panel.tick_params(axis="y", labelcolor=MUTED)
