@@ -10,7 +10,8 @@ import numpy as np
 
 from lit_mtdqn.analysis.comparison import Standing, compare_methods, standings
 from lit_mtdqn.analysis.csv_file import write_csv
-from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, find_methods, score_matrix
+from lit_mtdqn.analysis.found_methods import find_methods
+from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, score_matrix
 from lit_mtdqn.analysis.html_page import figure, image, page, table
 from lit_mtdqn.analysis.panels import COLOURS, readable_steps, readable_value
 from lit_mtdqn.analysis.plots import method_curves
@@ -59,19 +60,20 @@ def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, 
     References:
         Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
     """
-    methods = find_methods(sources, name)
+    methods, left_out = find_methods(sources, name)
     tasks = common_tasks(methods, name)
     scores = {method: score_matrix(runs, tasks) for method, runs in methods.items()}
     order = standings(scores, np.random.default_rng(0), whole_runs=True)
     methods = {method: methods[method] for method in order}
-    target = _common_folder(methods) / "report" if folder is None else folder
+    every = [*left_out, *(run for runs in methods.values() for run in runs)]
+    target = _common_folder(every) / "report" if folder is None else folder
     target.mkdir(parents=True, exist_ok=True)
     write_csv(
         target / SCORES, ("method", "run", "task", "score", "of"), _score_rows(methods, tasks)
     )
     with whole_file(target / PAGE) as fresh:
         headline = _headline(methods, tasks) if title is None else title
-        fresh.write_text(_page(headline, methods, tasks, order), encoding="utf-8")
+        fresh.write_text(_page(headline, methods, tasks, order, left_out), encoding="utf-8")
     return target / PAGE
 
 
@@ -81,9 +83,8 @@ def _headline(methods: Methods, tasks: Sequence[str]) -> str:
     return f"{listed(compared)} on {listed(learned)}"
 
 
-def _common_folder(methods: Methods) -> Path:
-    folders = [run.folder.resolve() for runs in methods.values() for run in runs]
-    first, *others = folders
+def _common_folder(runs: Sequence[FoundRun]) -> Path:
+    first, *others = [run.folder.resolve() for run in runs]
     return next(
         path for path in (first, *first.parents) if all(o.is_relative_to(path) for o in others)
     )
@@ -96,13 +97,20 @@ def _score_rows(methods: Methods, tasks: Sequence[str]) -> Iterable[Sequence[obj
             yield from ((method, run.folder, task, run.scores[task], of) for task in tasks)
 
 
-def _page(title: str, methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> str:
+def _page(
+    title: str,
+    methods: Methods,
+    tasks: Sequence[str],
+    order: Mapping[str, Standing],
+    left_out: Sequence[FoundRun],
+) -> str:
     shown = dict(list(methods.items())[: len(COLOURS)])
     scores = {method: score_matrix(runs, tasks) for method, runs in shown.items()}
     ranges = {t: r for t, r in next(iter(methods.values()))[0].score_ranges.items() if t in tasks}
     curves = {method: [run.metrics for run in runs] for method, runs in shown.items()}
     parts = [
         *(f"<p>{sentence}</p>" for sentence in _answers(methods, tasks, order)),
+        _left_out(left_out),
         "<h2>Methods</h2>",
         _method_table(methods, tasks, order),
         "<h2>Tasks: mean score, lowest to highest run</h2>",
@@ -151,6 +159,13 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
             f"{_count(going, 'run')} of {len(steps)} not finished: judged by the last evaluation."
         )
     return [*sentences, *_units(runs[0], tasks)]
+
+
+def _left_out(runs: Sequence[FoundRun]) -> str:
+    if not runs:
+        return ""
+    folders = ", ".join(str(run.folder) for run in runs)
+    return f"<p>Left out, not evaluated yet: {html.escape(folders)}.</p>"
 
 
 def _units(run: FoundRun, tasks: Sequence[str]) -> list[str]:

@@ -55,6 +55,18 @@ def test_runs_that_go_on_are_said_to_be_judged_by_evaluations(tmp_path: Path) ->
     assert "3 runs of 6 not finished: judged by the last evaluation." in words
 
 
+def test_runs_that_have_not_been_evaluated_are_named_and_count_for_the_folder(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path / "seed_0", HIGH)
+    waiting = tmp_path / "seed_1"
+    waiting.mkdir()
+    (waiting / "metrics.csv").write_text("step,env_steps\n100,100\n")
+    page = report_runs([str(tmp_path)], None, "Runs", "RUN")
+    assert page == tmp_path / "report" / "report.html"
+    assert f"Left out, not evaluated yet: {waiting}." in _words(page)
+
+
 def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", {"a": 0.4})
     page = report_runs([str(run)], None, "One run", "RUN")
