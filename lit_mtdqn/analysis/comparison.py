@@ -12,12 +12,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from lit_mtdqn.analysis.panels import (
-    COLOURS,
     FONT,
     GRID,
+    HANDLE_LENGTH,
     INK,
+    LOOKS,
     MUTED,
     TITLE_SIZE,
+    Look,
     font,
     readable_value,
 )
@@ -42,11 +44,18 @@ class Standing(NamedTuple):
         iqm: Interquartile mean of all scores.
         low: Lower end of its 95 % bootstrap interval.
         high: Upper end.
+        runs: How many runs that is of; one alone says nothing of others, and its ends are its IQM.
     """
 
     iqm: float
     low: float
     high: float
+    runs: int
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there are runs to draw from."""
+        return self.runs > 1
 
 
 def standings(
@@ -63,6 +72,7 @@ def standings(
         method: Standing(
             interquartile_mean(own),
             *stratified_bootstrap_interval(own, generator, whole_runs=whole_runs),
+            len(own),
         )
         for method, own in scores.items()
     }
@@ -78,7 +88,7 @@ def compare_methods(
 ) -> Figure:
     """Return a figure of methods: interquartile means with intervals, and performance profiles.
 
-    Bands and bars are 95 % bootstrap intervals over runs.
+    Bands and bars are 95 % bootstrap intervals over runs; a single run has none.
 
     Args:
         scores: By method, [runs, tasks]; 0 a random policy and 1 the reference.
@@ -92,8 +102,8 @@ def compare_methods(
     References:
         Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
     """
-    must = f"hold 1 to {len(COLOURS)} methods"
-    require(1 <= len(scores) <= len(COLOURS), "scores", must, list(scores))
+    must = f"hold 1 to {len(LOOKS)} methods"
+    require(1 <= len(scores) <= len(LOOKS), "scores", must, list(scores))
     generator = np.random.default_rng(seed)
     order = standings(scores, generator, whole_runs=whole_runs)
     height = max(ROW * len(scores) + 1.1, SMALLEST) + (0.35 if title else 0.0)
@@ -102,17 +112,19 @@ def compare_methods(
     if title:
         figure.suptitle(title, x=0.01, ha="left", color=INK, fontproperties=font(13, bold=True))
     left, right = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    colours = dict(zip(scores, COLOURS, strict=False))
-    _draw_standings(left, order, colours)
-    _draw_profiles(right, {m: scores[m] for m in order}, colours, generator, whole_runs)
+    looks = dict(zip(scores, LOOKS, strict=False))
+    _draw_standings(left, order, looks)
+    _draw_profiles(right, {m: scores[m] for m in order}, looks, generator, whole_runs)
     return figure
 
 
-def _draw_standings(panel: Axes, order: Mapping[str, Standing], colours: Mapping[str, str]) -> None:
+def _draw_standings(panel: Axes, order: Mapping[str, Standing], looks: Mapping[str, Look]) -> None:
     for row, (method, standing) in enumerate(order.items()):
         ends = (standing.low, standing.high)
-        panel.plot(ends, (row, row), color=colours[method], lw=7, alpha=0.3, solid_capstyle="butt")
-        panel.plot(standing.iqm, row, "|", color=colours[method], ms=13, mew=2.5)
+        colour = looks[method].colour
+        if standing.has_interval:
+            panel.plot(ends, (row, row), color=colour, lw=7, alpha=0.3, solid_capstyle="butt")
+        panel.plot(standing.iqm, row, "|", color=colour, ms=13, mew=2.5)
     panel.set_yticks(range(len(order)), list(order))
     panel.set_ylim(len(order) - 0.5, -0.5)
     panel.tick_params(axis="y", labelcolor=INK)
@@ -127,20 +139,21 @@ def _draw_standings(panel: Axes, order: Mapping[str, Standing], colours: Mapping
 def _draw_profiles(
     panel: Axes,
     scores: Mapping[str, Array],
-    colours: Mapping[str, str],
+    looks: Mapping[str, Look],
     generator: np.random.Generator,
     whole_runs: bool,
 ) -> None:
     every = np.concatenate([np.ravel(own) for own in scores.values()])
     thresholds = np.linspace(min(0.0, every.min()), max(1.0, every.max()), POINTS)
     for method, own in scores.items():
-        drawn = resampled_scores(np.asarray(own), generator, RESAMPLES, whole_runs=whole_runs)
-        profiles = [performance_profile(sample, thresholds) for sample in drawn]
-        low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
-        colour = colours[method]
-        panel.fill_between(thresholds, low, high, color=colour, alpha=0.12, lw=0, step="post")
+        colour, style = looks[method]
+        if len(own) > 1:
+            drawn = resampled_scores(np.asarray(own), generator, RESAMPLES, whole_runs=whole_runs)
+            profiles = [performance_profile(sample, thresholds) for sample in drawn]
+            low, high = np.quantile(profiles, [0.025, 0.975], axis=0)
+            panel.fill_between(thresholds, low, high, color=colour, alpha=0.12, lw=0, step="post")
         profile = performance_profile(own, thresholds)
-        panel.step(thresholds, profile, where="post", color=colour, lw=1.8, label=method)
+        panel.step(thresholds, profile, where="post", color=colour, ls=style, lw=1.8, label=method)
     panel.tick_params(axis="y", labelcolor=MUTED)
     panel.set_ylim(-0.02, 1.02)
     margin = 0.02 * (thresholds[-1] - thresholds[0])
@@ -148,7 +161,9 @@ def _draw_profiles(
     panel.set_ylabel("share above score", color=MUTED, fontproperties=font(9))
     _style(panel, "Performance profile", "score")
     panel.grid(color=GRID, lw=0.8)
-    panel.legend(frameon=False, loc="lower left", prop=font(8), labelcolor=INK)
+    panel.legend(
+        frameon=False, loc="lower left", prop=font(8), labelcolor=INK, handlelength=HANDLE_LENGTH
+    )
 
 
 def _style(panel: Axes, title: str, axis: str) -> None:

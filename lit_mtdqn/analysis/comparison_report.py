@@ -10,15 +10,18 @@ import numpy as np
 
 from lit_mtdqn.analysis.comparison import Standing, compare_methods, standings
 from lit_mtdqn.analysis.csv_file import write_csv
-from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, find_methods, score_matrix
+from lit_mtdqn.analysis.found_methods import find_methods
+from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, score_matrix
 from lit_mtdqn.analysis.html_page import figure, image, page, table
 from lit_mtdqn.analysis.panels import COLOURS, readable_steps, readable_value
 from lit_mtdqn.analysis.plots import method_curves
+from lit_mtdqn.analysis.verdicts import interval_text, listed, span, verdict, warnings
 from lit_mtdqn.analysis.whole_files import whole_file
 
 Array = np.ndarray
 Methods = Mapping[str, Sequence[FoundRun]]
 PAGE, SCORES = "report.html", "scores.csv"
+ONE_RUN = "one run"
 NAMED = 4  # methods or tasks of a headline, at most
 CURVES = (
     "Evaluations while networks learned: median, range over runs and, thin, each run. Numbers "
@@ -28,7 +31,8 @@ CURVES = (
 COMPARED = (
     "Left: the mean of the middle half of all scores of runs and tasks. Right: the share of these "
     "scores that is higher than the one below it. Scores are those of the tables, of the last "
-    "network of each run; bars and bands are 95 % bootstrap intervals over runs"
+    "network of each run; bars and bands are 95 % bootstrap intervals over runs, of which a single "
+    "run has none"
 )
 # Pictures that a run's own report may hold.
 PICTURES = {
@@ -56,31 +60,31 @@ def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, 
     References:
         Agarwal et al. 2021, "Deep RL at the Edge of the Statistical Precipice".
     """
-    methods = find_methods(sources, name)
+    methods, left_out = find_methods(sources, name)
     tasks = common_tasks(methods, name)
     scores = {method: score_matrix(runs, tasks) for method, runs in methods.items()}
     order = standings(scores, np.random.default_rng(0), whole_runs=True)
     methods = {method: methods[method] for method in order}
-    target = _common_folder(methods) / "report" if folder is None else folder
+    every = [*left_out, *(run for runs in methods.values() for run in runs)]
+    target = _common_folder(every) / "report" if folder is None else folder
     target.mkdir(parents=True, exist_ok=True)
     write_csv(
         target / SCORES, ("method", "run", "task", "score", "of"), _score_rows(methods, tasks)
     )
     with whole_file(target / PAGE) as fresh:
         headline = _headline(methods, tasks) if title is None else title
-        fresh.write_text(_page(headline, methods, tasks, order), encoding="utf-8")
+        fresh.write_text(_page(headline, methods, tasks, order, left_out), encoding="utf-8")
     return target / PAGE
 
 
 def _headline(methods: Methods, tasks: Sequence[str]) -> str:
     compared = list(methods) if len(methods) <= NAMED else [_count(len(methods), "method")]
     learned = tasks if len(tasks) <= NAMED else [_count(len(tasks), "task")]
-    return f"{_listed(compared)} on {_listed(learned)}"
+    return f"{listed(compared)} on {listed(learned)}"
 
 
-def _common_folder(methods: Methods) -> Path:
-    folders = [run.folder.resolve() for runs in methods.values() for run in runs]
-    first, *others = folders
+def _common_folder(runs: Sequence[FoundRun]) -> Path:
+    first, *others = [run.folder.resolve() for run in runs]
     return next(
         path for path in (first, *first.parents) if all(o.is_relative_to(path) for o in others)
     )
@@ -93,13 +97,20 @@ def _score_rows(methods: Methods, tasks: Sequence[str]) -> Iterable[Sequence[obj
             yield from ((method, run.folder, task, run.scores[task], of) for task in tasks)
 
 
-def _page(title: str, methods: Methods, tasks: Sequence[str], order: Mapping[str, Standing]) -> str:
+def _page(
+    title: str,
+    methods: Methods,
+    tasks: Sequence[str],
+    order: Mapping[str, Standing],
+    left_out: Sequence[FoundRun],
+) -> str:
     shown = dict(list(methods.items())[: len(COLOURS)])
     scores = {method: score_matrix(runs, tasks) for method, runs in shown.items()}
     ranges = {t: r for t, r in next(iter(methods.values()))[0].score_ranges.items() if t in tasks}
     curves = {method: [run.metrics for run in runs] for method, runs in shown.items()}
     parts = [
         *(f"<p>{sentence}</p>" for sentence in _answers(methods, tasks, order)),
+        _left_out(left_out),
         "<h2>Methods</h2>",
         _method_table(methods, tasks, order),
         "<h2>Tasks: mean score, lowest to highest run</h2>",
@@ -125,21 +136,17 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
     is_one = len(methods) == 1
     first = (
         f"{'Score' if is_one else f'Best: <b>{html.escape(best)}</b>'}, interquartile mean "
-        f"<b>{readable_value(standing.iqm)}</b> (95 % interval "
-        f"{_between(standing.low, standing.high)}) over {_count(len(runs), 'run')} and "
-        f"{_count(len(tasks), 'task')}."
+        f"<b>{readable_value(standing.iqm)}</b> ({interval_text(standing)}) over "
+        f"{_count(len(runs), 'run')} and {_count(len(tasks), 'task')}."
     )
     if not is_one:
         second, next_best = list(order.items())[1]
-        overlap = next_best.high >= standing.low
-        first += (
-            f" {html.escape(second)} follows with {readable_value(next_best.iqm)}; the intervals "
-            f"{'overlap: more seeds may turn them round' if overlap else 'do not overlap'}."
-        )
+        follows = f"{html.escape(second)} follows with {readable_value(next_best.iqm)}"
+        first += f" {follows}; {verdict(standing, next_best)}."
     by_run = score_matrix(runs, tasks).mean(1)
     whose = "" if is_one else f" of {html.escape(best)}"
-    spread = f"from {_between(by_run.min(), by_run.max())}" if len(runs) > 1 else "unknown, of one"
-    sentences = [first, f"Spread of runs{whose}: {spread}."]
+    spread = f"from {span(by_run.min(), by_run.max())}" if len(runs) > 1 else "unknown, of one"
+    sentences = [first, *map(html.escape, warnings(order)), f"Spread of runs{whose}: {spread}."]
     if len(tasks) > 1:
         sentences.append(
             f"Worst task{whose}: <b>{html.escape(worst)}</b>, {readable_value(by_task.min())}."
@@ -152,6 +159,13 @@ def _answers(methods: Methods, tasks: Sequence[str], order: Mapping[str, Standin
             f"{_count(going, 'run')} of {len(steps)} not finished: judged by the last evaluation."
         )
     return [*sentences, *_units(runs[0], tasks)]
+
+
+def _left_out(runs: Sequence[FoundRun]) -> str:
+    if not runs:
+        return ""
+    folders = ", ".join(str(run.folder) for run in runs)
+    return f"<p>Left out, not evaluated yet: {html.escape(folders)}.</p>"
 
 
 def _units(run: FoundRun, tasks: Sequence[str]) -> list[str]:
@@ -182,9 +196,9 @@ def _method_table(methods: Methods, tasks: Sequence[str], order: Mapping[str, St
                 method,
                 len(runs),
                 readable_value(standing.iqm),
-                _between(standing.low, standing.high),
+                span(standing.low, standing.high) if standing.has_interval else ONE_RUN,
                 readable_value(by_run.mean()),
-                _between(by_run.min(), by_run.max()),
+                span(by_run.min(), by_run.max()) if len(runs) > 1 else ONE_RUN,
                 worst,
                 _steps(max(run.env_steps for run in runs)),
             )
@@ -228,22 +242,13 @@ def _commands(methods: Methods) -> str:
     return f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""
 
 
-def _between(low: float, high: float) -> str:
-    return f"{readable_value(low)} to {readable_value(high)}"
-
-
 def _with_range(scores: Array) -> str:
     text = readable_value(scores.mean())
-    return text if len(scores) == 1 else f"{text} ({_between(scores.min(), scores.max())})"
+    return text if len(scores) == 1 else f"{text} ({span(scores.min(), scores.max())})"
 
 
 def _steps(count: int) -> str:
     return readable_steps(float(f"{count:.3g}"))
-
-
-def _listed(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _count(number: int, noun: str) -> str:

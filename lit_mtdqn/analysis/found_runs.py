@@ -1,4 +1,4 @@
-"""Runs on disk, by the method that they belong to; finished, going on or cut off."""
+"""Runs on disk, finished, going on or cut off."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import yaml
 
 from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
+from lit_mtdqn.analysis.run_search import CONFIG, METRICS
 from lit_mtdqn.analysis.specialists import is_tested, read_tests
 from lit_mtdqn.types import require
 
 Array = np.ndarray
-METRICS, CONFIG = "metrics.csv", "config.yaml"
 EVALUATED = "val/score/"
 OVERALL = ("mean", "worst", "held_out")
 
@@ -58,42 +58,11 @@ class FoundRun(NamedTuple):
         return shlex.join(["lit-mtdqn", "fit", "--config", str(self.folder / CONFIG)])
 
 
-def find_methods(sources: Sequence[str], name: str) -> dict[str, list[FoundRun]]:
-    """Return the runs of each method.
-
-    Args:
-        sources: Folders, each after `<method>=` or named as the method: of a run, of runs that
-            differ in their seeds (`seed_<n>`), or of several such folders.
-        name: What the user calls them, for complaints.
-
-    Raises:
-        ValueError: If a folder holds no run, no run has been evaluated, or two methods have one
-            name.
-    """
-    found: dict[str, list[FoundRun]] = {}
-    for source in sources:
-        label, given, path = source.rpartition("=")
-        folder = Path(path)
-        methods = _folders(folder)
-        require(bool(methods), name, f"be folders of runs, each with {METRICS}", path)
-        if given:
-            require(len(methods) == 1, name, "give one method the name of one", source)
-            methods = {label: next(iter(methods.values()))}
-        for method, runs in methods.items():
-            require(method not in found, name, "be methods of different names", method)
-            read = (_read(run, name) for run in runs)
-            found[method] = [run for run in read if run.scores]
-    evaluated = {method: runs for method, runs in found.items() if runs}
-    must = "hold runs that have been evaluated"
-    require(bool(evaluated), name, must, list(sources))
-    return evaluated
-
-
 def common_tasks(methods: Mapping[str, Sequence[FoundRun]], name: str) -> list[str]:
     """Return the tasks that all runs have learned, in the order of the first.
 
     Args:
-        methods: As `find_methods` returns them.
+        methods: Runs by method, as `find_methods` returns them.
         name: What the user calls them, for complaints.
 
     Raises:
@@ -113,27 +82,6 @@ def common_tasks(methods: Mapping[str, Sequence[FoundRun]], name: str) -> list[s
 def score_matrix(runs: Sequence[FoundRun], tasks: Sequence[str]) -> Array:
     """Return the scores of runs, [runs, tasks]."""
     return np.array([[run.scores[task] for task in tasks] for run in runs])
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / METRICS).is_file()
-
-
-def _seeds(folder: Path) -> list[Path]:
-    return sorted(filter(_is_run, folder.glob("seed_*")), key=lambda path: (len(path.name), path))
-
-
-def _folders(folder: Path) -> dict[str, list[Path]]:
-    """Return the folders of the runs of each method in a folder."""
-    # `.` has no name.
-    named = folder.resolve().name
-    if _is_run(folder):
-        return {named: [folder]}
-    if _seeds(folder):
-        return {named: _seeds(folder)}
-    within = sorted(path for path in folder.glob("*") if path.is_dir())
-    methods = {path.name: [path] if _is_run(path) else _seeds(path) for path in within}
-    return {method: runs for method, runs in methods.items() if runs}
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -162,7 +110,16 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     return config or {}
 
 
-def _read(folder: Path, name: str) -> FoundRun:
+def read_run(folder: Path, name: str) -> FoundRun:
+    """Return a run.
+
+    Args:
+        folder: Its folder, with what it logged.
+        name: What the user calls it, for complaints.
+
+    Raises:
+        ValueError: If its files are not as a run leaves them.
+    """
     config = read_config(folder, name)
     try:
         return _run(folder, config)

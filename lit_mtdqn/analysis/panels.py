@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +20,33 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from lit_mtdqn.analysis.metrics_file import Curve
 
 Array = np.ndarray
+LineStyle = str | tuple[float, Sequence[float]]
 MAX_COLUMNS = 4
 PANEL_SIZE = (3.1, 2.5)  # inches
 TITLE_SIZE, SMALLEST_TITLE, HEADER_SIZE, HEADER_GAP = 11.0, 7.0, 9.0, 8.0  # points
 FONT, ELLIPSIS = "DejaVu Sans", "\N{HORIZONTAL ELLIPSIS}"
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
-COLOURS = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#db2777", "#0891b2", "#ca8a04", "#64748b")
+# After Okabe and Ito, darkened where they are faint on white. Those of one line style, four apart,
+# and the first four are far apart for colour-blind readers, too.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#b07d00", "#c46fa0", "#1b9fc0", "#7a4a1e")
+STYLES: tuple[LineStyle, ...] = ("-", (0, (6, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+HANDLE_LENGTH = 2.6  # of a key, in font sizes: as long as its dashes take
 ROUND_STEPS = (1, 2, 2.5, 5, 10)
+
+
+class Look(NamedTuple):
+    """How the lines of one method are told from those of others.
+
+    Attributes:
+        colour: Their colour.
+        style: Their dashes, as Matplotlib takes them.
+    """
+
+    colour: str
+    style: LineStyle
+
+
+LOOKS = tuple(map(Look, COLOURS, itertools.cycle(STYLES)))
 
 
 class Spread(NamedTuple):
@@ -87,6 +108,7 @@ def draw_runs(
     width: float = 2.2,
     *,
     names_range: bool = True,
+    style: LineStyle = "-",
 ) -> float | None:
     """Draw one metric of all runs and return its final median.
 
@@ -97,6 +119,7 @@ def draw_runs(
         label: What the line is called.
         width: Of the line, in points.
         names_range: Whether a key says what the band is.
+        style: Dashes of the line of the median.
     """
     if not curves:
         return None
@@ -114,7 +137,15 @@ def draw_runs(
         for curve in curves:
             panel.plot(*curve, color=colour, alpha=0.35, lw=0.7)
     marker = "o" if len(spread.env_steps) == 1 else None
-    panel.plot(spread.env_steps, spread.median, color=colour, lw=width, marker=marker, label=label)
+    panel.plot(
+        spread.env_steps,
+        spread.median,
+        color=colour,
+        ls=style,
+        lw=width,
+        marker=marker,
+        label=label,
+    )
     return float(spread.median[-1]) if len(spread.median) else None
 
 
@@ -212,5 +243,5 @@ def add_key(panel: Axes) -> None:
             frameon=False,
             prop=font(8),
             labelcolor=MUTED,
-            handlelength=1.4,
+            handlelength=HANDLE_LENGTH,
         )

@@ -14,6 +14,7 @@ from lit_mtdqn.analysis.metrics_file import Curve
 from lit_mtdqn.analysis.panels import (
     COLOURS,
     INK,
+    LOOKS,
     MUTED,
     add_key,
     draw_runs,
@@ -104,7 +105,7 @@ def method_curves(
     score_ranges: Mapping[str, tuple[float, float] | None] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Return a figure with one panel per task, in which each method has a colour.
+    """Return a figure with one panel per task, in which each method has a colour and dashes.
 
     A panel shows every evaluation of what `learning_curves` would show, by method the median over
     runs and all that lies between the lowest and the highest; of several tasks there is a panel of
@@ -120,8 +121,8 @@ def method_curves(
         ValueError: If there are more methods than colours to tell them apart, or none has logged
             anything of a task.
     """
-    must = f"hold 1 to {len(COLOURS)} methods"
-    require(1 <= len(methods) <= len(COLOURS), "methods", must, list(methods))
+    must = f"hold 1 to {len(LOOKS)} methods"
+    require(1 <= len(methods) <= len(LOOKS), "methods", must, list(methods))
     every = [run for runs in methods.values() for run in runs]
     logged = logged_tasks(every)
     require(bool(logged), "methods", "hold episodes of a task", logged)
@@ -137,9 +138,11 @@ def method_curves(
     for panel, (name, quantity) in zip(panels, shown.items(), strict=True):
         finals = []
         # The first one is drawn last, and so above the others.
-        for (method, runs), colour in reversed(list(zip(methods.items(), COLOURS, strict=False))):
+        for (method, runs), (colour, style) in reversed(
+            list(zip(methods.items(), LOOKS, strict=False))
+        ):
             curves = _curves(runs, quantity.evaluation)
-            final = draw_runs(panel, curves, colour, method, names_range=False)
+            final = draw_runs(panel, curves, colour, method, names_range=False, style=style)
             finals.append(("" if final is None else readable_value(final), colour))
         panel.set_ylabel(quantity.name, color=MUTED, fontproperties=font(9))
         style_panel(panel, quantity.in_unit_range)

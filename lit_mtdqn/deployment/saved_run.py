@@ -14,7 +14,7 @@ import yaml
 from lit_mtdqn.algorithms.factories import trusted_class
 from lit_mtdqn.algorithms.saved_policy import SavedPolicy
 from lit_mtdqn.analysis.checkpoints import find_checkpoint
-from lit_mtdqn.analysis.found_runs import CONFIG
+from lit_mtdqn.analysis.run_search import CONFIG
 from lit_mtdqn.envs import Layout, probe_tasks
 from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_specs, require
 

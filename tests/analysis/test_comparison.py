@@ -25,6 +25,16 @@ def test_a_figure_shows_each_method_in_one_colour_in_both_panels() -> None:
         m: bar.get_color() for m, bar in bars.items()
     }
     assert len({line.get_color() for line in profiles.values()}) == 2
+    assert {m: line.is_dashed() for m, line in profiles.items()} == {"plain": False, "better": True}
+
+
+def test_a_single_run_has_neither_bar_nor_band() -> None:
+    figure = compare_methods({"one": WORSE[:1] + 0.5, "several": WORSE})
+    left, right = figure.axes[:2]
+    widths = [line.get_linewidth() for line in left.get_lines() if np.size(line.get_xdata()) == 2]
+    assert len(widths) == 1
+    assert len(left.get_yticklabels()) == 2
+    assert len(right.collections) == 1
 
 
 def test_a_profile_falls_from_all_to_none_where_scores_lie() -> None:

@@ -38,9 +38,33 @@ def test_the_page_answers_what_is_best_and_worst_and_at_what_cost(tmp_path: Path
     assert "not finished" not in words
 
 
+def test_a_method_of_one_run_has_no_interval_and_no_verdict(tmp_path: Path) -> None:
+    write_run(tmp_path / "better", HIGH)
+    for seed in range(2):
+        write_run(tmp_path / "worse" / f"seed_{seed}", LOW)
+    page = report_runs([str(tmp_path)], None, "Runs", "RUN")
+    words = _words(page)
+    assert "interquartile mean 0.80 (one run, no interval) over 1 run" in words
+    assert "worse follows with 0.15; a single run does not say whether" in words
+    assert "Intervals of worse are too narrow" in words
+    assert page.read_text().count("<td>one run</td>") == 2
+
+
 def test_runs_that_go_on_are_said_to_be_judged_by_evaluations(tmp_path: Path) -> None:
     words = _words(report_runs([str(_write(tmp_path, tested=False))], None, "Runs", "RUN"))
     assert "3 runs of 6 not finished: judged by the last evaluation." in words
+
+
+def test_runs_that_have_not_been_evaluated_are_named_and_count_for_the_folder(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path / "seed_0", HIGH)
+    waiting = tmp_path / "seed_1"
+    waiting.mkdir()
+    (waiting / "metrics.csv").write_text("step,env_steps\n100,100\n")
+    page = report_runs([str(tmp_path)], None, "Runs", "RUN")
+    assert page == tmp_path / "report" / "report.html"
+    assert f"Left out, not evaluated yet: {waiting}." in _words(page)
 
 
 def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
@@ -48,7 +72,7 @@ def test_a_single_run_has_a_page_without_comparisons(tmp_path: Path) -> None:
     page = report_runs([str(run)], None, "One run", "RUN")
     assert page == run / "report" / "report.html"
     words = _words(page)
-    assert words.startswith("One run Score, interquartile mean 0.40")
+    assert words.startswith("One run Score, interquartile mean 0.40 (one run, no interval)")
     assert "Spread of runs: unknown, of one." in words
     assert "How sure is that?" not in words
 

@@ -313,6 +313,8 @@ def test_methods_share_a_panel_each_in_its_colour() -> None:
     assert line(panel, "better") == {50: 50.0, 100: 100.0}
     colours = {str(drawn.get_label()): drawn.get_color() for drawn in panel.get_lines()}
     assert colours["plain"] != colours["better"]
+    dashed = {str(drawn.get_label()): drawn.is_dashed() for drawn in panel.get_lines()}
+    assert (dashed["plain"], dashed["better"]) == (False, True)
     assert panel.get_ylabel() == "return"
     assert header(panel) == ["a", "100", "40"]
 

@@ -8,6 +8,7 @@ import pytest
 from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 
+from lit_mtdqn.analysis.run_search import is_repeat
 from lit_mtdqn.cli.run_folder import (
     check_run_dir,
     choose_run_dir,
@@ -45,6 +46,7 @@ def test_the_default_folder_is_named_after_the_configuration() -> None:
     folder = Path(choose_run_dir(_options("configs/dqn/cartpole.yaml"), "fit"))
     assert folder.parent == Path("runs/dqn/cartpole")
     datetime.strptime(folder.name, "%Y-%m-%d_%H-%M-%S")
+    assert is_repeat(folder)
     assert Path(choose_run_dir(_options("/elsewhere/mine.yaml"), "fit")).parent == Path("runs/mine")
     assert Path(choose_run_dir(_options(), "fit")).parent == Path("runs/run")
 
