@@ -29,6 +29,7 @@ from lit_mtdqn.replay.folders import (
 )
 from lit_mtdqn.replay.stored_files import check_stored_files, read_json
 from lit_mtdqn.types import Array, require
+from lit_mtdqn.types.syncing import sync_tree
 
 MANIFEST = "replay.json"
 StorageKind = Literal["ram", "disk", "device"]
@@ -185,8 +186,8 @@ class Replay:
     def dump(self, folder: str | Path, moment: Mapping[str, Any] | None = None) -> None:
         """Write everything, the sampler's generator included, in place of what a folder holds.
 
-        The old files stay until the new ones are complete: this replay may be reading from them,
-        and a killed process leaves them.
+        The old files stay until the new ones are complete and on the disk: this replay may be
+        reading from them, and a killed process or a machine that stops leaves them.
 
         Args:
             folder: Where to.
@@ -207,6 +208,7 @@ class Replay:
             "checksums": checksums(fresh),
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest))
+        sync_tree(fresh)
         take_place(fresh, target)
         shutil.rmtree(set_aside(target), ignore_errors=True)
 

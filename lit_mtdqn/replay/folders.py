@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from lit_mtdqn.types.syncing import sync_folder
+
 CHECKED_AT_ONCE = 2**24  # bytes
 
 
@@ -26,12 +28,13 @@ def set_aside(target: Path) -> Path:
 
 
 def take_place(fresh: Path, target: Path) -> None:
-    """Give a complete folder its path; what was there is set aside."""
+    """Give a complete folder, which is on the disk, its path; what was there is set aside."""
     if target.is_dir():
         old = set_aside(target)
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     fresh.rename(target)
+    sync_folder(target.absolute().parent)
 
 
 def complete_folder(folder: str | Path) -> Path:

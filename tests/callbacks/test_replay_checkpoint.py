@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -127,3 +128,37 @@ def test_replays_of_another_moment_are_not_read(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="No replay of cartpole goes on: that in"):
         data = _fit(tmp_path, 1800, ckpt_path=str(tmp_path / "last.ckpt"))
     assert len(data.slots[0].replay) < 1000
+
+
+def test_replays_are_on_the_disk_before_those_of_the_checkpoint_before_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of new replays is synced before they are renamed, and the new name after."""
+    _fit(tmp_path, 600)
+    synced: list[int] = []
+    seen: list[str] = []
+    sync, rename, remove = os.fsync, Path.rename, shutil.rmtree
+
+    def told_sync(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        sync(file)
+
+    def told_rename(path: Path, target: Path) -> Path:
+        if path.name == "rank_0.new":
+            files = [path, *path.rglob("*")]
+            assert {file.stat().st_ino for file in files} <= set(synced)
+            synced.clear()
+            seen.append("renamed")
+        return rename(path, target)
+
+    def told_remove(path: Path, **options: Any) -> None:
+        if path.name == "rank_0.old" and path.exists():
+            assert path.parent.stat().st_ino in synced
+            seen.append("removed")
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "fsync", told_sync)
+    monkeypatch.setattr(Path, "rename", told_rename)
+    monkeypatch.setattr(shutil, "rmtree", told_remove)
+    _fit(tmp_path, 1200, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert seen == ["renamed", "removed"]
