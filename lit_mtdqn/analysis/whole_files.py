@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from lit_mtdqn.types.syncing import sync_folder
+
 
 def unfinished(path: Path) -> Path:
     """Return where a file, or a folder, is written before it takes its name."""
@@ -34,17 +36,6 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Let names that were given in a folder outlive a crash of the machine."""
-    if os.name == "nt":  # Windows opens no folders, and keeps names by itself.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def cut_unfinished_line(file: BinaryIO) -> None:

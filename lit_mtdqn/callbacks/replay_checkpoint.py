@@ -10,7 +10,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lit_mtdqn.replay import Replay, set_aside
+from lit_mtdqn.replay import Replay, is_out_of_room, set_aside
 from lit_mtdqn.types import Clock, require
 
 
@@ -21,7 +21,8 @@ class ReplayCheckpoint(Callback):
     before are removed only when the next phase begins: whenever a run is killed, its last
     checkpoint has its own replays. Others are never read. A resumed run without its replays plays
     its warm-up again, with the policy it has learned, before updates go on, and says so. Present in
-    runs of the command line, unless `--save_replays=false`. In YAML:
+    runs of the command line, unless `--save_replays=false`. A disk without room costs the replays
+    and not the run, which a warning says. In YAML:
 
         trainer:
           callbacks+:
@@ -36,6 +37,7 @@ class ReplayCheckpoint(Callback):
         self._rank_folder = Path()
         self._has_trained = False
         self._has_replaced = False
+        self._has_warned = False
         self._written: dict[str, Any] | None = None
 
     def setup(
@@ -50,7 +52,7 @@ class ReplayCheckpoint(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Read the replays if this is a resumed run that has them."""
-        self._has_trained = False
+        self._has_trained, self._has_warned = False, False
         # `log_dir` waits for the other ranks, which after an exception may be gone.
         base = self.folder or Path(trainer.log_dir or trainer.default_root_dir) / "replay"
         self._rank_folder = Path(base) / f"rank_{trainer.global_rank}"
@@ -116,15 +118,29 @@ class ReplayCheckpoint(Callback):
         clock: Clock = data.clock
         if not self._has_trained or self._written == clock.state_dict():
             return
-        self._written = clock.state_dict()
         folder = self._rank_folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         needed, free = data.stored_bytes, shutil.disk_usage(folder.parent).free
         if needed >= free:
-            rank_zero_warn(
-                f"Replays are not written to {folder}: they take {needed / 2**30:.1f} GiB, of "
-                f"which {free / 2**30:.1f} GiB are free. `--save_replays=false` does without."
-            )
+            self._warn_once(needed, f"of which {free / 2**30:.1f} GiB are free")
             return
-        data.dump_replay(folder)
-        self._has_replaced = True
+        try:
+            data.dump_replay(folder)
+        except Exception as error:
+            # What is free is not all that is granted, and others write there, too.
+            if not is_out_of_room(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            self._warn_once(needed, f"for which there is no room ({reason})")
+            return
+        self._written = clock.state_dict()
+        self._has_replaced, self._has_warned = True, False
+
+    def _warn_once(self, needed: int, reason: str) -> None:
+        """Tell of the first of several times in a row that replays are not written."""
+        if not self._has_warned:
+            rank_zero_warn(
+                f"Replays are not written to {self._rank_folder}: they take "
+                f"{needed / 2**30:.1f} GiB, {reason}. `--save_replays=false` does without."
+            )
+        self._has_warned = True

@@ -41,9 +41,8 @@ from lit_mtdqn.replay import (
     Replay,
     StorageKind,
     check_memory,
-    fresh_folder,
     replay_bytes,
-    take_place,
+    whole_folder,
 )
 from lit_mtdqn.rollout import (
     BackgroundSteps,
@@ -326,13 +325,12 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Write every replay into a folder of its task's name.
 
         What was in `folder` before is set aside as a whole, for as long as checkpoints of that time
-        may be needed.
+        may be needed. An error while they are written leaves it in its place.
         """
-        target, moment = Path(folder), self.clock.state_dict()
-        fresh = fresh_folder(target)
-        for slot in self.slots:
-            slot.replay.dump(fresh / slot.task, moment)
-        take_place(fresh, target)
+        moment = self.clock.state_dict()
+        with whole_folder(Path(folder)) as fresh:
+            for slot in self.slots:
+                slot.replay.dump(fresh / slot.task, moment)
 
     def load_replay(self, folder: str | Path, *, of_now: bool = False) -> dict[str, str]:
         """Read back what `dump_replay` wrote.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lit_mtdqn import __version__
-from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.envs import TaskEnv, without_processes
 from lit_mtdqn.types import TaskInfo, TaskSpec
 
 # Under which the description lies in the metadata of an ONNX file.
@@ -56,7 +56,7 @@ def describe(
 
 
 def _task(info: TaskInfo, spec: TaskSpec, layout: Any) -> dict[str, Any]:
-    env = TaskEnv(info.name, spec, 1, layout)
+    env = TaskEnv(info.name, without_processes(spec), 1, layout)
     try:
         return {
             "name": info.name,

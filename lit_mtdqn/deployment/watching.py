@@ -6,7 +6,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
-from lit_mtdqn.envs import TaskEnv
+from lit_mtdqn.envs import TaskEnv, without_processes
 from lit_mtdqn.rollout import play_episodes
 from lit_mtdqn.types import ActionValues, Episodes
 
@@ -24,7 +24,7 @@ def watch(policy: ActionValues, data: Any, task: str, *, seed: int, window: bool
     Raises:
         ValueError: If a window is asked for and the environment has none.
     """
-    spec, index = data.tasks[task], list(data.tasks).index(task)
+    spec, index = without_processes(data.tasks[task]), list(data.tasks).index(task)
     env = _shown(task, spec, data.layout) if window else TaskEnv(task, spec, 1, data.layout)
     try:
         return play_episodes(
@@ -42,7 +42,7 @@ def watch(policy: ActionValues, data: Any, task: str, *, seed: int, window: bool
 
 def _shown(task: str, spec: Any, layout: Any) -> TaskEnv:
     # Batched forms have no windows.
-    backend = "sync" if spec.backend in ("auto", "async", "vector") else spec.backend
+    backend = "sync" if spec.backend in ("auto", "vector") else spec.backend
     problem, modes = "", []
     try:
         with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from lit_mtdqn.envs.making import make_vector_env
+from lit_mtdqn.envs.making import make_vector_env, without_processes
 from lit_mtdqn.envs.observations import ObservationAdapter, adapter_for
 from lit_mtdqn.types import TaskInfo, TaskSpec, require
 
@@ -66,7 +66,7 @@ def probe_tasks(tasks: Mapping[str, TaskSpec]) -> tuple[Layout, list[TaskInfo]]:
         require(
             isinstance(name, str) and name.isidentifier(), "tasks", "have identifiers as keys", name
         )
-        env = make_vector_env(name, spec, 1)
+        env = make_vector_env(name, without_processes(spec), 1)
         try:
             adapters[name] = adapter_for(env.single_observation_space, name)
             actions[name] = int(checked_action_space(env.single_action_space, name).n)

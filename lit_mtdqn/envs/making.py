@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -85,17 +86,26 @@ def make_vector_env(task: str, spec: TaskSpec, num_envs: int, **kwargs: Any) -> 
             f"`tasks.{task}.backend` must be sync or auto: {spec.env} has no batched form with "
             "next-step autoreset, or wrappers or a time limit rule it out. Got 'vector'."
         )
-    if spec.backend == "async" and num_envs > 1:
+    if spec.backend == "async":
         source = find_environment(task, spec.env)
         copy = _restarting(partial(_make_elsewhere, source, task, spec, **kwargs), spec)
         if spec.restarts:
             return RestartingVectorEnv(task, copy, num_envs, spec.step_timeout)
-        processes: Vector = ProcessVectorEnv(task, copy, num_envs)
+        processes: Vector = ProcessVectorEnv(task, copy, num_envs, spec.step_timeout)
         return processes
     make = _restarting(partial(make_single_env, task, spec, **kwargs), spec)
     env = make()
     rest = [make] * (num_envs - 1)
     return SyncVectorEnv([lambda: env, *rest], autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def without_processes(spec: TaskSpec) -> TaskSpec:
+    """Return a task whose copies are stepped in this process, if it would have others for them.
+
+    For a look at a copy, which is not worth the start of a process.
+    """
+    is_elsewhere = spec.backend == "async"
+    return replace(spec, backend="sync", step_timeout=None) if is_elsewhere else spec
 
 
 def _restarting(make: Callable[[], Env], spec: TaskSpec) -> Callable[[], Env]:

@@ -19,6 +19,9 @@ Env = gymnasium.Env[Any, Any]
 
 SERVER = "forkserver"
 PATIENCE = 5.0  # s that the processes have to end in when they are asked to
+# s that a process has at least to import, build and reset its copy. Simulators take tens of seconds
+# for what comes before their first step, on a busy machine the more.
+STARTING = 60.0
 
 
 class ProcessVectorEnv(AsyncVectorEnv):
@@ -32,16 +35,26 @@ class ProcessVectorEnv(AsyncVectorEnv):
         task: Name used in complaints.
         make: Makes one copy; it is called here once, so that it fails here, and in every process.
         num_envs: Number of processes.
+        timeout: Seconds that a step may take; a `reset` of all has 60 if that is more. None waits
+            for ever.
         shared_memory: Whether observations lie in memory that processes share; else they are sent.
 
     Raises:
-        RuntimeError: If a copy raises an error or ends its process; the message names the task.
+        RuntimeError: If a copy raises an error, hangs or ends its process; the message names the
+            task.
     """
 
     def __init__(
-        self, task: str, make: Callable[[], Env], num_envs: int, *, shared_memory: bool = True
+        self,
+        task: str,
+        make: Callable[[], Env],
+        num_envs: int,
+        timeout: float | None = None,
+        *,
+        shared_memory: bool = True,
     ) -> None:
         self._task = task
+        self._timeout = timeout
         with self._all_or_none():
             super().__init__(
                 [process_maker(make)] * num_envs,
@@ -53,14 +66,17 @@ class ProcessVectorEnv(AsyncVectorEnv):
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
         """Start an episode in every copy; arguments are those of every Gymnasium `reset`."""
-        with self._all_or_none():
-            result: tuple[Any, dict[str, Any]] = super().reset(**kwargs)
+        limit = starting_time(self._timeout)
+        with self._all_or_none(limit):
+            self.reset_async(**kwargs)
+            result: tuple[Any, dict[str, Any]] = self.reset_wait(limit)
         return result
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every copy; those that just ended start anew and ignore their action."""
-        with self._all_or_none():
-            result: tuple[Any, Any, Any, Any, dict[str, Any]] = super().step(actions)
+        with self._all_or_none(self._timeout):
+            self.step_async(actions)
+            result: tuple[Any, Any, Any, Any, dict[str, Any]] = self.step_wait(self._timeout)
         return result
 
     def render(self) -> tuple[RenderFrame, ...] | None:
@@ -91,8 +107,12 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 pipe.close()
 
     @contextmanager
-    def _all_or_none(self) -> Iterator[None]:
-        """End all processes if one fails, and tell whose they were."""
+    def _all_or_none(self, limit: float | None = None) -> Iterator[None]:
+        """End all processes if one fails, and tell whose they were.
+
+        Args:
+            limit: Seconds that they have; None is for ever.
+        """
         try:
             yield
         except gymnasium.error.ClosedEnvironmentError:
@@ -100,8 +120,10 @@ class ProcessVectorEnv(AsyncVectorEnv):
         except Exception as error:
             if not hasattr(self, "processes"):
                 raise  # the copy that is made here failed
-            self.close()
-            reason = str(error)
+            # One that hangs would not close, either.
+            is_late = isinstance(error, multiprocessing.TimeoutError)
+            self.close(terminate=is_late)
+            reason = f"no answer within {limit} s (`step_timeout`)" if is_late else str(error)
             if isinstance(error, EOFError | OSError):
                 codes = [process.exitcode for process in self.processes if process.exitcode]
                 reason = f"exit codes {codes}"
@@ -134,6 +156,11 @@ def _in_plain_text() -> Iterator[None]:
     except Exception as error:
         text = " ".join(str(error).split())
         raise RuntimeError(f"{type(error).__name__}: {text}") from error
+
+
+def starting_time(timeout: float | None) -> float | None:
+    """Return how many seconds a copy has for its start, of which each step may take so many."""
+    return None if timeout is None else max(timeout, STARTING)
 
 
 def process_maker(make: Callable[[], Env]) -> Callable[[], Env]:

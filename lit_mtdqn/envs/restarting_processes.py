@@ -13,7 +13,12 @@ import numpy as np
 from gymnasium.vector.async_vector_env import _async_worker
 from gymnasium.vector.utils import CloudpickleWrapper, concatenate, iterate
 
-from lit_mtdqn.envs.processes import ProcessVectorEnv, process_maker, process_start_method
+from lit_mtdqn.envs.processes import (
+    ProcessVectorEnv,
+    process_maker,
+    process_start_method,
+    starting_time,
+)
 from lit_mtdqn.envs.restarting import FAULT, SEED_STEP, waiting_time
 
 Row = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -29,7 +34,7 @@ class RestartingVectorEnv(ProcessVectorEnv):
         task: Name used in complaints.
         make: Makes one copy.
         num_envs: Number of processes.
-        timeout: Seconds that a step or reset may take; None waits for ever.
+        timeout: Seconds that a step may take; a start has 60 if that is more. None waits for ever.
     """
 
     def __init__(
@@ -40,9 +45,8 @@ class RestartingVectorEnv(ProcessVectorEnv):
         timeout: float | None,
     ) -> None:
         self._copy = process_maker(make)
-        self._timeout = timeout
         # What a process that died wrote last may be half an observation.
-        super().__init__(task, make, num_envs, shared_memory=False)
+        super().__init__(task, make, num_envs, timeout, shared_memory=False)
         self._is_new = [False] * num_envs
         self._in_a_row = [0] * num_envs
         self._built = [1] * num_envs
@@ -61,9 +65,9 @@ class RestartingVectorEnv(ProcessVectorEnv):
         """Step every copy; those that just ended, or were replaced, start anew."""
         for index, action in enumerate(iterate(self.action_space, actions)):
             self._send(index, action)
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        sent = time.monotonic()
         with self._all_or_none():
-            rows = [self._receive(index, deadline) for index in range(self.num_envs)]
+            rows = [self._receive(index, sent) for index in range(self.num_envs)]
         self._last = [(row[0], row[4]) for row in rows]
         infos: dict[str, Any] = {}
         for index, row in enumerate(rows):
@@ -84,12 +88,13 @@ class RestartingVectorEnv(ProcessVectorEnv):
         except OSError:
             return  # nobody is left at its other end, as `_receive` will find
 
-    def _receive(self, index: int, deadline: float | None) -> Row:
+    def _receive(self, index: int, sent: float) -> Row:
         pipe = self.parent_pipes[index]
+        limit = starting_time(self._timeout) if self._is_new[index] else self._timeout
         try:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            left = None if limit is None else max(sent + limit - time.monotonic(), 0.0)
             if not pipe.poll(left):
-                raise TimeoutError(f"no answer within `step_timeout` = {self._timeout} s")
+                raise TimeoutError(f"no answer within {limit} s (`step_timeout`)")
             answer, success = pipe.recv()
         except (EOFError, OSError) as error:
             return self._cut(index, error)

@@ -2,10 +2,11 @@
 
 from lit_mtdqn.replay.accumulator import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.replay.buffer import Replay, StorageKind
-from lit_mtdqn.replay.folders import fresh_folder, set_aside, take_place
+from lit_mtdqn.replay.folders import set_aside, whole_folder
 from lit_mtdqn.replay.fragments import FragmentAccumulator
 from lit_mtdqn.replay.memory import check_folder, check_memory, replay_bytes
 from lit_mtdqn.replay.prioritised import Prioritisation, PrioritisedSampler
+from lit_mtdqn.replay.room import is_out_of_room
 
 __all__ = [
     "CUMULANTS",
@@ -18,8 +19,8 @@ __all__ = [
     "TransitionAccumulator",
     "check_folder",
     "check_memory",
-    "fresh_folder",
+    "is_out_of_room",
     "replay_bytes",
     "set_aside",
-    "take_place",
+    "whole_folder",
 ]

@@ -23,14 +23,17 @@ from lit_mtdqn.replay.folders import (
     checksums,
     complete_folder,
     damaged_files,
-    fresh_folder,
     set_aside,
-    take_place,
+    whole_folder,
 )
+from lit_mtdqn.replay.room import reserve
 from lit_mtdqn.replay.stored_files import check_stored_files, read_json
 from lit_mtdqn.types import Array, require
+from lit_mtdqn.types.syncing import sync_tree
 
 MANIFEST = "replay.json"
+COLUMNS = "storage"  # torchrl's folder of them, each in `<name>.memmap`
+SMALL_FILES = 2**20  # bytes, more than all take that are no columns or priorities
 StorageKind = Literal["ram", "disk", "device"]
 
 
@@ -177,24 +180,38 @@ class Replay:
     @property
     def stored_bytes(self) -> int:
         """Size of what `dump` writes, but for what takes kilobytes."""
+        return sum(self._column_bytes().values()) + self._sampler_bytes()
+
+    def _column_bytes(self) -> dict[str, int]:
         if not len(self):
-            return 0
-        columns = self._storage.get(slice(None)).values()
-        return sum(self.capacity * column[0].nbytes for column in columns)
+            return {}
+        columns = self._storage.get(slice(None)).items()
+        return {name: self.capacity * column[0].nbytes for name, column in columns}
+
+    def _sampler_bytes(self) -> int:
+        return int(getattr(self._sampler, "stored_bytes", 0)) if len(self) else 0
 
     def dump(self, folder: str | Path, moment: Mapping[str, Any] | None = None) -> None:
         """Write everything, the sampler's generator included, in place of what a folder holds.
 
-        The old files stay until the new ones are complete: this replay may be reading from them,
-        and a killed process leaves them.
+        The old files stay until the new ones are complete and on the disk: this replay may be
+        reading from them, and a killed process or a machine that stops leaves them.
 
         Args:
             folder: Where to.
             moment: When that is, plain values, for `stored_moment`.
+
+        Raises:
+            OSError: If there is no room for it; what the folder holds stays.
         """
         target = Path(folder)
-        fresh = fresh_folder(target)
+        with whole_folder(target) as fresh:
+            self._write(fresh, moment)
+        shutil.rmtree(set_aside(target), ignore_errors=True)
+
+    def _write(self, fresh: Path, moment: Mapping[str, Any] | None) -> None:
         if len(self):
+            self._reserve(fresh)
             with warnings.catch_warnings():
                 # Of a replay that was loaded and not extended since; nothing needs that cursor.
                 warnings.filterwarnings("ignore", message="last_cursor is None")
@@ -207,8 +224,16 @@ class Replay:
             "checksums": checksums(fresh),
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest))
-        take_place(fresh, target)
-        shutil.rmtree(set_aside(target), ignore_errors=True)
+        sync_tree(fresh)
+
+    def _reserve(self, fresh: Path) -> None:
+        columns = self._column_bytes().items()
+        rest = fresh / "rest"
+        reserve(
+            {fresh / COLUMNS / f"{name}.memmap": size for name, size in columns}
+            | {rest: self._sampler_bytes() + SMALL_FILES}
+        )
+        rest.unlink()
 
     @staticmethod
     def stored_moment(folder: str | Path) -> dict[str, Any] | None:

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from lit_mtdqn.types.syncing import sync_folder
 
 CHECKED_AT_ONCE = 2**24  # bytes
 
 
-def fresh_folder(target: Path) -> Path:
-    """Make the empty folder in which what will be at a path is written."""
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to write to, which takes a path when the block ends without an error.
+
+    What was there is set aside; an error leaves it, and nothing of the unfinished folder.
+
+    Args:
+        target: The path. What the block writes, it also syncs.
+    """
     fresh = target.with_name(f"{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    return fresh
+    try:
+        yield fresh
+        _take_place(fresh, target)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
 
 
 def set_aside(target: Path) -> Path:
@@ -25,13 +40,13 @@ def set_aside(target: Path) -> Path:
     return target.with_name(f"{target.name}.old")
 
 
-def take_place(fresh: Path, target: Path) -> None:
-    """Give a complete folder its path; what was there is set aside."""
+def _take_place(fresh: Path, target: Path) -> None:
     if target.is_dir():
         old = set_aside(target)
         shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     fresh.rename(target)
+    sync_folder(target.absolute().parent)
 
 
 def complete_folder(folder: str | Path) -> Path:

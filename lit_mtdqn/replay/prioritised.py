@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ class PrioritisedSampler(Sampler):  # type: ignore[misc]
         self._largest: float | None = None
 
     @property
+    def stored_bytes(self) -> int:
+        """Size of what `dumps` writes, but for what takes kilobytes."""
+        return self._priority.nbytes
+
+    @property
     def default_priority(self) -> float:
         """Priority of a new row."""
         return 1.0 if self._largest is None else float(self._power(torch.tensor(self._largest)))
@@ -132,7 +138,10 @@ class PrioritisedSampler(Sampler):  # type: ignore[misc]
     def dumps(self, path: str | Path) -> None:
         """Write all priorities into a folder."""
         Path(path).mkdir(parents=True, exist_ok=True)
-        torch.save(self.state_dict(), Path(path) / STATE_FILE)
+        # Into a file, `torch.save` does not tell why it could not be written.
+        content = io.BytesIO()
+        torch.save(self.state_dict(), content)
+        (Path(path) / STATE_FILE).write_bytes(content.getbuffer())
 
     def loads(self, path: str | Path) -> None:
         """Read what `dumps` wrote; the rows of a replay without priorities are new ones."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lit_mtdqn.envs import Layout, TaskEnv
+from lit_mtdqn.envs import STARTING, Layout, TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
 from lit_mtdqn.types import ActionValues, Episodes, StepRow, TaskSpec
 
@@ -96,6 +96,8 @@ def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout
 
     These are as many as there are episodes where they are stepped together. Single copies take time
     and memory each, so that there are at most 32, in rounds of one size as nearly as possible.
+    None is restarted after a fault, which ends the evaluation by an error; where the task has a
+    `step_timeout`, so does one that hangs.
 
     Args:
         task: Name of the task.
@@ -103,8 +105,10 @@ def make_evaluation_env(task: str, spec: TaskSpec, episodes: int, layout: Layout
         episodes: Number of episodes.
         layout: Padded shapes of the run.
     """
+    # There may be many more copies than in training, and an error ends the run.
+    patience = None if spec.step_timeout is None else max(spec.step_timeout, STARTING)
     # An episode that a fault has cut off would count as it stands.
-    spec = replace(spec, restarts=0, step_timeout=None)
+    spec = replace(spec, restarts=0, step_timeout=patience)
     rounds = most_rounds(episodes)
     env = TaskEnv(task, spec, math.ceil(episodes / rounds), layout)
     if rounds == 1 or env.steps_single_copies:

@@ -41,8 +41,10 @@ class TaskSpec:
             traceback. 0, the default, ends it at the first one: most faults are mistakes, and each
             restart takes what follows them out of the data. For simulators that are known to fail
             now and then; it needs `backend: sync` or `async`, and evaluation has none.
-        step_timeout: Seconds after which a copy counts as hanging, with `backend: async` and
-            `restarts`; None waits for ever.
+        step_timeout: Seconds that a step may take, with `backend: async`, before its copy counts as
+            hanging. It is replaced where the task has `restarts`; else the run ends. Starts of a
+            copy, and steps of an evaluation, which restarts none, have at least 60 seconds. None
+            waits for ever.
         time_limit: Env steps after which an episode is truncated; None keeps the environment's own
             limit.
         reward_clip: Bounds of each single reward as the learner sees it, as (low, high); episode
@@ -102,9 +104,8 @@ class TaskSpec:
         require(self.weight > 0.0, "weight", "be above 0", self.weight)
         require(self.restarts >= 0, "restarts", "be at least 0", self.restarts)
         patience = self.step_timeout
-        must = "be above 0 seconds, with `backend: async` and `restarts` above 0, or null"
-        can_wait = self.backend == "async" and self.restarts > 0
-        fits = patience is None or (patience > 0.0 and can_wait)
+        must = "be above 0 seconds, with `backend: async`, or null"
+        fits = patience is None or (patience > 0.0 and self.backend == "async")
         require(fits, "step_timeout", must, patience)
         limit = self.time_limit
         require(limit is None or limit >= 1, "time_limit", "be at least 1 env step", limit)

@@ -1,4 +1,9 @@
+import errno
+import os
+import resource
 import shutil
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from lit_mtdqn import DQN, RolloutDataModule, TaskSpec
 from lit_mtdqn.callbacks import ReplayCheckpoint
+from lit_mtdqn.replay import Replay
 
 
 def _fit(
@@ -130,6 +136,89 @@ def test_a_disk_without_room_costs_the_replays_and_not_the_run(
     assert (tmp_path / "last.ckpt").is_file()
 
 
+def _replace_dump(monkeypatch: pytest.MonkeyPatch, dump: Callable[..., None]) -> None:
+    whole = RolloutDataModule.dump_replay
+    monkeypatch.setattr(RolloutDataModule, "dump_replay", partialmethod(dump, whole))
+
+
+# Before anything is written, and in the middle: columns take 0.4 to 1.6 MB.
+@pytest.mark.parametrize("room", [0, 2**20])
+def test_a_limit_that_is_met_while_replays_are_written_costs_them_and_not_the_run(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def limited(data: RolloutDataModule, whole: Callable[..., None], folder: Path) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            whole(data, folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    _replace_dump(monkeypatch, limited)
+    with pytest.warns(UserWarning, match="Replays are not written to .*File too large") as told:
+        _fit(tmp_path, 600)
+    assert sum("Replays are not written" in str(one.message) for one in told) == 1
+    assert list((tmp_path / "replay").iterdir()) == []
+    assert (tmp_path / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+    ],
+    ids=["full", "quota", "cut off"],
+)
+def test_replays_that_found_no_room_are_written_when_there_is_some(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [error]
+
+    def failing_once(data: RolloutDataModule, whole: Callable[..., None], folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            if errors:
+                patch.setattr("lit_mtdqn.replay.buffer.checksums", _raising(errors.pop()))
+            whole(data, folder)
+
+    _replace_dump(monkeypatch, failing_once)
+    with pytest.warns(UserWarning, match="Replays are not written to"):
+        first = _fit(tmp_path, total_env_steps=600)
+    assert [path.name for path in (tmp_path / "replay").iterdir()] == ["rank_0"]
+    resumed = _fit(tmp_path, total_env_steps=600, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert torch.equal(_rows(first)["sample"], _rows(resumed)["sample"])
+
+
+def _raising(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise error
+
+    return fail
+
+
+def test_replays_without_room_leave_those_of_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fit(tmp_path, total_env_steps=600)
+    before = Replay.stored_moment(tmp_path / "replay" / "rank_0" / "cartpole")
+    full = _raising(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr("lit_mtdqn.replay.buffer.checksums", full)
+    with pytest.warns(UserWarning, match="Replays are not written to"):
+        _fit(tmp_path, 1200, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert [path.name for path in (tmp_path / "replay").iterdir()] == ["rank_0"]
+    assert Replay.stored_moment(tmp_path / "replay" / "rank_0" / "cartpole") == before
+
+
+def test_another_error_while_replays_are_written_ends_the_run_and_leaves_nothing_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lit_mtdqn.replay.buffer.checksums", _raising(RuntimeError("no sums")))
+    with pytest.raises(RuntimeError, match="no sums"):
+        _fit(tmp_path, 600)
+    assert list((tmp_path / "replay").iterdir()) == []
+
+
 def test_replays_of_another_moment_are_not_read(tmp_path: Path) -> None:
     _fit(tmp_path, 600)
     shutil.copytree(tmp_path / "replay", tmp_path / "earlier")
@@ -139,3 +228,37 @@ def test_replays_of_another_moment_are_not_read(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="No replay of cartpole goes on: that in"):
         data = _fit(tmp_path, 1800, ckpt_path=str(tmp_path / "last.ckpt"))
     assert len(data.slots[0].replay) < 1000
+
+
+def test_replays_are_on_the_disk_before_those_of_the_checkpoint_before_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file of new replays is synced before they are renamed, and the new name after."""
+    _fit(tmp_path, 600)
+    synced: list[int] = []
+    seen: list[str] = []
+    sync, rename, remove = os.fsync, Path.rename, shutil.rmtree
+
+    def told_sync(file: int) -> None:
+        synced.append(os.fstat(file).st_ino)
+        sync(file)
+
+    def told_rename(path: Path, target: Path) -> Path:
+        if path.name == "rank_0.new":
+            files = [path, *path.rglob("*")]
+            assert {file.stat().st_ino for file in files} <= set(synced)
+            synced.clear()
+            seen.append("renamed")
+        return rename(path, target)
+
+    def told_remove(path: Path, **options: Any) -> None:
+        if path.name == "rank_0.old" and path.exists():
+            assert path.parent.stat().st_ino in synced
+            seen.append("removed")
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "fsync", told_sync)
+    monkeypatch.setattr(Path, "rename", told_rename)
+    monkeypatch.setattr(shutil, "rmtree", told_remove)
+    _fit(tmp_path, 1200, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert seen == ["renamed", "removed"]

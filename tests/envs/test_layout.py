@@ -7,8 +7,10 @@ from gymnasium import spaces
 from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv
 from helpers.showing_env import SHOWING
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lit_mtdqn.envs import Layout, probe_tasks
+from lit_mtdqn.envs import Layout, TaskEnv, probe_tasks
 from lit_mtdqn.types import TaskInfo, TaskSpec
 
 
@@ -138,3 +140,38 @@ def test_a_task_has_the_first_of_the_padded_actions() -> None:
     layout = Layout((3,), 4, np.dtype(np.float32))
     assert layout.action_mask(3).tolist() == [True, True, True, False]
     assert layout.action_mask(4).all()
+
+
+@given(
+    tasks=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=4),
+    num_envs=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_padded_observations_are_those_of_a_loop_over_all_places(
+    tasks: list[tuple[int, int]], num_envs: int, seed: int
+) -> None:
+    draws = np.random.default_rng(seed)
+    shown = [draws.uniform(-1.0, 1.0, size).astype(np.float32) for size, _ in tasks]
+    specs = {
+        f"task_{place}": TaskSpec(
+            env=SHOWING,
+            kwargs={
+                "observation_space": spaces.Box(-1.0, 1.0, (size,), np.float32),
+                "action_space": spaces.Discrete(actions),
+                "observations": [shown[place]],
+            },
+        )
+        for place, (size, actions) in enumerate(tasks)
+    }
+    layout, infos = probe_tasks(specs)
+    longest, most = (max(column) for column in zip(*tasks, strict=True))
+    assert layout == Layout((longest,), most, np.dtype(np.float32))
+    for (name, spec), info, own, (size, actions) in zip(
+        specs.items(), infos, shown, tasks, strict=True
+    ):
+        env = TaskEnv(name, spec, num_envs, layout)
+        expected = [float(own[at]) if at < size else 0.0 for at in range(longest)]
+        assert env.reset(0)[0].tolist() == [expected] * num_envs
+        assert layout.action_mask(info.num_actions).tolist() == [a < actions for a in range(most)]
+        env.close()

@@ -7,7 +7,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv, CountingVectorEnv, reward_at
 
-from lit_mtdqn.envs import make_single_env, make_vector_env
+from lit_mtdqn.envs import make_single_env, make_vector_env, without_processes
 from lit_mtdqn.types import TaskSpec
 
 MODULE_ID = "helpers.counting_env:Counting-v0"
@@ -49,8 +49,12 @@ def test_the_batched_form_is_taken_where_there_is_one(env: str, backend: Any, ki
     vector.close()
 
 
-def test_one_copy_needs_no_process_of_its_own() -> None:
-    assert isinstance(make_vector_env("a", TaskSpec(env=SINGLE, backend="async"), 1), SyncVectorEnv)
+def test_one_copy_has_a_process_of_its_own_too_and_a_look_at_it_has_none() -> None:
+    spec = TaskSpec(env=SINGLE, backend="async", restarts=1, step_timeout=9.0)
+    for task, kind in ((spec, AsyncVectorEnv), (without_processes(spec), SyncVectorEnv)):
+        vector = make_vector_env("a", task, 1)
+        assert isinstance(vector, kind)
+        vector.close()
 
 
 def test_a_missing_extra_of_a_backend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

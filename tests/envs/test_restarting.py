@@ -107,6 +107,14 @@ def test_a_process_that_fails_is_replaced_while_the_others_go_on(
     _assert_cut(rows, _play(TaskSpec(env=SINGLE), AFTER + 4, built))
 
 
+@pytest.mark.slow
+def test_a_start_may_take_longer_than_a_step(built: list[TaskEnv]) -> None:
+    spec = _failing("hang", "async", step_timeout=1.0)
+    spec = replace(spec, kwargs={**spec.kwargs, "building": 2.0})
+    rows = _play(spec, AFTER + 4, built)
+    _assert_cut(rows, _play(TaskSpec(env=SINGLE), AFTER + 4, built))
+
+
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_past_its_restarts_a_run_ends_with_the_traceback(
     restarts: int, built: list[TaskEnv]
@@ -208,7 +216,6 @@ def test_batched_forms_have_no_restarts(backend: Any) -> None:
     [
         {"restarts": -1},
         {"restarts": 1, "backend": "sync", "step_timeout": 1.0},
-        {"restarts": 0, "backend": "async", "step_timeout": 1.0},
         {"restarts": 1, "backend": "async", "step_timeout": 0.0},
     ],
 )

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from helpers.asserts import assert_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lit_mtdqn.functional.masking import mask_actions, padded_action_mask
 
@@ -43,3 +45,22 @@ def test_masking_leaves_its_input_alone() -> None:
 def test_no_mask_allows_everything() -> None:
     q_values = torch.randn(2, 3)
     assert torch.equal(mask_actions(q_values, None), q_values)
+
+
+@given(
+    num_actions=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    rows=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_masked_values_are_those_of_a_loop_over_all_actions(
+    num_actions: list[int], rows: int, seed: int
+) -> None:
+    size = max(num_actions)
+    generator = torch.Generator().manual_seed(seed)
+    q_values = torch.randn(len(num_actions), rows, size, generator=generator)
+    masked = mask_actions(q_values, padded_action_mask(num_actions).unsqueeze(1))
+    for task, own in enumerate(num_actions):
+        for row in range(rows):
+            expected = [float(q_values[task, row, a]) if a < own else -INF for a in range(size)]
+            assert masked[task, row].tolist() == expected

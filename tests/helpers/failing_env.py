@@ -42,11 +42,19 @@ class FailingEnv(CountingEnv):
         only_in: The identity of the copy that fails, or None for every one.
         parent: The process whose copies do not fail.
         after: Number of steps that do not fail.
+        building: Seconds that it takes to be built.
     """
 
     def __init__(
-        self, how: str, when: str, only_in: int | None, parent: int, after: int = 0
+        self,
+        how: str,
+        when: str,
+        only_in: int | None,
+        parent: int,
+        after: int = 0,
+        building: float = 0.0,
     ) -> None:
+        time.sleep(building)
         super().__init__()
         self._how, self._when, self._only_in, self._parent = how, when, only_in, parent
         self._left = after

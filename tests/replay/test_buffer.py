@@ -1,4 +1,5 @@
 import signal
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.asserts import complaint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torchrl.data.replay_buffers.storages import tensor
 
@@ -309,3 +312,38 @@ def test_files_take_no_signal_over(monkeypatch: pytest.MonkeyPatch) -> None:
     replay = Replay(5, seed=0, storage="disk")
     replay.extend(_rows(0, 3))
     assert [signal.getsignal(number) for number in signals] == before
+
+
+@given(
+    capacity=st.integers(1, 6),
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=8),
+    storage=st.sampled_from(["ram", "disk"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_ring_holds_the_newest_each_behind_the_one_before_also_when_read_back(
+    capacity: int, counts: list[int], storage: StorageKind
+) -> None:
+    """Against a list of places; a batch larger than the ring counts as its newest rows alone."""
+    replay, loaded = (Replay(capacity, seed, storage) for seed in (1, 2))
+    places: dict[int, int] = {}
+    first, cursor = 0, 0
+    for count in counts:
+        replay.extend(_rows(first, first + count))
+        first += count
+        for number in range(first - min(count, capacity), first):
+            places[cursor] = number
+            cursor = (cursor + 1) % capacity
+    assert len(replay) == len(places) == min(first, capacity)
+    if not places:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        replay.dump(f"{folder}/replay")
+        loaded.load(f"{folder}/replay", draws_on=True)
+        for one in (replay, loaded):
+            sample = one.sample(50)
+            drawn = zip(sample["replay_index"].tolist(), sample["action"].tolist(), strict=True)
+            assert all(places[place] == number for place, number in drawn)
+            actions = sample["action"]
+            assert torch.equal(sample["observation"], torch.stack([actions, -actions], 1).float())
+        expected, found = (one.sample_evenly(20, _generator()) for one in (replay, loaded))
+        assert all(torch.equal(found[name], column) for name, column in expected.items())

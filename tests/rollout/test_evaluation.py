@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.counting_env import SINGLE, VECTOR, mask_at, reward_at, signed_length
+from helpers.failing_env import FAILING
 from helpers.policies import Policy, constant
 from torch import Tensor
 
@@ -234,6 +236,29 @@ def test_single_copies_are_at_most_32_and_a_batched_form_plays_all_at_once(
     env: str, episodes: int, copies: int
 ) -> None:
     assert make_evaluation_env("a", TaskSpec(env=env), episodes, LAYOUT).num_envs == copies
+
+
+@pytest.mark.parametrize(("timeout", "wanted"), [(None, None), (1.0, 60.0), (90.0, 90.0)])
+def test_evaluation_restarts_nothing_and_waits_at_least_a_minute(
+    timeout: float | None, wanted: float | None
+) -> None:
+    spec = TaskSpec(env=SINGLE, backend="async", restarts=3, step_timeout=timeout)
+    env = make_evaluation_env("a", spec, 1, LAYOUT)
+    env.close()
+    assert (env.spec.restarts, env.spec.step_timeout) == (0, wanted)
+
+
+@pytest.mark.filterwarnings("ignore:.*ERROR")
+def test_an_evaluation_ends_by_an_error_of_its_task_where_an_environment_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lit_mtdqn.rollout.evaluation.STARTING", 1.0)
+    kwargs = {"how": "hang", "when": "step", "only_in": None, "parent": os.getpid(), "after": 1}
+    spec = TaskSpec(env=FAILING, kwargs=kwargs, backend="async", restarts=3, step_timeout=0.5)
+    env = make_evaluation_env("maze", spec, 1, LAYOUT)
+    arguments: Arguments = {"num_actions": 2, "epsilon": 0.0, "max_steps": 40}
+    with pytest.raises(RuntimeError, match=r"^`tasks\.maze\.env` must .* no answer within 1\.0 s"):
+        play_episodes(_second_action(), env, 0, seed=0, **arguments)
 
 
 def test_a_task_that_reports_no_success_has_none() -> None:
