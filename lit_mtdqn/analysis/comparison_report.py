@@ -10,17 +10,20 @@ import numpy as np
 
 from lit_mtdqn.analysis.comparison import Standing, compare_methods, standings
 from lit_mtdqn.analysis.csv_file import write_csv
-from lit_mtdqn.analysis.found_methods import find_methods
+from lit_mtdqn.analysis.found_methods import SEED, find_methods
 from lit_mtdqn.analysis.found_runs import FoundRun, common_tasks, score_matrix
-from lit_mtdqn.analysis.html_page import figure, image, page, table
-from lit_mtdqn.analysis.panels import COLOURS, readable_steps, readable_value
+from lit_mtdqn.analysis.html_page import details, image, page, png, table
+from lit_mtdqn.analysis.own_reports import compression_tables, own_pictures
+from lit_mtdqn.analysis.panels import LOOKS, readable_steps, readable_value
 from lit_mtdqn.analysis.plots import method_curves
+from lit_mtdqn.analysis.run_search import CONFIG
 from lit_mtdqn.analysis.verdicts import interval_text, listed, span, verdict, warnings
 from lit_mtdqn.analysis.whole_files import whole_file
 
 Array = np.ndarray
 Methods = Mapping[str, Sequence[FoundRun]]
 PAGE, SCORES = "report.html", "scores.csv"
+LEARNING, COMPARISON = "learning.png", "comparison.png"
 ONE_RUN = "one run"
 NAMED = 4  # methods or tasks of a headline, at most
 CURVES = (
@@ -34,19 +37,15 @@ COMPARED = (
     "network of each run; bars and bands are 95 % bootstrap intervals over runs, of which a single "
     "run has none"
 )
-# Pictures that a run's own report may hold.
-PICTURES = {
-    "gradient_agreement": "How the tasks' gradients of shared parameters agree",
-    "task_affinity": "What a step for one task does to the others",
-}
 
 
 def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, name: str) -> Path:
-    """Write `report.html` and `scores.csv` about runs and return the page's path.
+    """Write `report.html` about runs, with `scores.csv` and PNGs, and return the page's path.
 
     The page holds all it shows: what is best, by interquartile mean with an interval over runs;
-    each task's scores; learning curves; a performance profile; what repeats each run. Runs may be
-    going on, and are then judged by their last evaluation.
+    each task's scores; learning curves; a performance profile; what repeats each run. Its figures
+    lie beside it, too: `learning.png` and, of several runs, `comparison.png`. Runs may be going on,
+    and are then judged by their last evaluation.
 
     Args:
         sources: As `find_methods` takes them.
@@ -71,10 +70,32 @@ def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, 
     write_csv(
         target / SCORES, ("method", "run", "task", "score", "of"), _score_rows(methods, tasks)
     )
-    with whole_file(target / PAGE) as fresh:
-        headline = _headline(methods, tasks) if title is None else title
-        fresh.write_text(_page(headline, methods, tasks, order, left_out), encoding="utf-8")
+    drawn = _figures(methods, tasks)
+    for file, (picture, _) in drawn.items():
+        _write(target / file, picture)
+    headline = _headline(methods, tasks) if title is None else title
+    content = _page(headline, methods, tasks, order, left_out, drawn)
+    _write(target / PAGE, content.encode())
     return target / PAGE
+
+
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as fresh:
+        fresh.write_bytes(content)
+
+
+def _figures(methods: Methods, tasks: Sequence[str]) -> dict[str, tuple[bytes, str]]:
+    """Return PNGs and the words below them, by the names of their files."""
+    shown = dict(list(methods.items())[: len(LOOKS)])
+    left_out = len(methods) - len(shown)
+    note = f". Without the last {_count(left_out, 'method')} of the tables" if left_out else ""
+    curves = {method: [run.metrics for run in runs] for method, runs in shown.items()}
+    ranges = {t: r for t, r in next(iter(methods.values()))[0].score_ranges.items() if t in tasks}
+    figures = {LEARNING: (png(method_curves(curves, ranges)), CURVES + note)}
+    if len(methods) > 1 or len(next(iter(methods.values()))) > 1:
+        scores = {method: score_matrix(runs, tasks) for method, runs in shown.items()}
+        figures[COMPARISON] = (png(compare_methods(scores, whole_runs=True)), COMPARED + note)
+    return figures
 
 
 def _headline(methods: Methods, tasks: Sequence[str]) -> str:
@@ -103,11 +124,8 @@ def _page(
     tasks: Sequence[str],
     order: Mapping[str, Standing],
     left_out: Sequence[FoundRun],
+    drawn: Mapping[str, tuple[bytes, str]],
 ) -> str:
-    shown = dict(list(methods.items())[: len(COLOURS)])
-    scores = {method: score_matrix(runs, tasks) for method, runs in shown.items()}
-    ranges = {t: r for t, r in next(iter(methods.values()))[0].score_ranges.items() if t in tasks}
-    curves = {method: [run.metrics for run in runs] for method, runs in shown.items()}
     parts = [
         *(f"<p>{sentence}</p>" for sentence in _answers(methods, tasks, order)),
         _left_out(left_out),
@@ -116,14 +134,12 @@ def _page(
         "<h2>Tasks: mean score, lowest to highest run</h2>",
         _task_table(methods, tasks),
         "<h2>Learning</h2>",
-        figure(method_curves(curves, ranges), CURVES),
+        image(*drawn[LEARNING]),
     ]
-    if len(methods) > 1 or len(next(iter(methods.values()))) > 1:
-        parts += [
-            "<h2>How sure is that?</h2>",
-            figure(compare_methods(scores, whole_runs=True), COMPARED),
-        ]
-    parts += [*_pictures(methods), "<h2>To repeat a run</h2>", _commands(methods)]
+    if COMPARISON in drawn:
+        parts += ["<h2>How sure is that?</h2>", image(*drawn[COMPARISON])]
+    parts += [*own_pictures(methods), *compression_tables(methods)]
+    parts += ["<h2>To repeat a run</h2>", _commands(methods), *_configurations(methods)]
     return page(title, parts)
 
 
@@ -225,21 +241,22 @@ def _task_table(methods: Methods, tasks: Sequence[str]) -> str:
     return table(("task", *methods), rows)
 
 
-def _pictures(methods: Methods) -> list[str]:
-    """Return what first runs' own reports have drawn of their tasks."""
-    parts = []
-    for method, runs in methods.items():
-        for name, caption in PICTURES.items():
-            file = runs[0].folder / "report" / f"{name}.png"
-            if file.is_file():
-                text = f"{caption}: {method}, {runs[0].folder.name}"
-                parts.append(image(file.read_bytes(), text))
-    return ["<h2>Tasks and one another</h2>", *parts] if parts else []
-
-
 def _commands(methods: Methods) -> str:
     lines = [run.command for runs in methods.values() for run in runs if run.command]
     return f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""
+
+
+def _configurations(methods: Methods) -> list[str]:
+    """Return what each method's first run was configured with, from which all can be repeated."""
+    parts = []
+    for method, (first, *others) in methods.items():
+        file = first.folder / CONFIG
+        if first.config:
+            seeds = ", ".join(str(run.config[SEED]) for run in others if SEED in run.config)
+            more = f"; for the others --{SEED}={seeds}" if seeds else ""
+            summary = f"{method}: {CONFIG} of {first.folder.resolve().name}{more}"
+            parts.append(details(summary, file.read_text(encoding="utf-8")))
+    return parts
 
 
 def _with_range(scores: Array) -> str:

@@ -47,11 +47,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table>\n<tr>{row(header, 'th')}</tr>\n{body}\n</table>"
 
 
-def figure(drawn: Figure, caption: str) -> str:
-    """Return a figure with the words below it."""
+def png(drawn: Figure) -> bytes:
+    """Return a figure as the content of a PNG."""
     content = io.BytesIO()
     drawn.savefig(content, format="png", dpi=PIXELS_PER_INCH)
-    return image(content.getvalue(), caption)
+    return content.getvalue()
+
+
+def details(summary: str, text: str) -> str:
+    """Return a plain text as it is, below a line that opens it."""
+    return (
+        f"<details><summary>{html.escape(summary)}</summary>"
+        f"<pre>{html.escape(text)}</pre></details>"
+    )
 
 
 def image(content: bytes, caption: str) -> str:

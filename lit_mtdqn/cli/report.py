@@ -37,8 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "RUN",
         nargs="+",
-        help="Folder of a run, of runs that differ in their seeds (`seed_<n>`), or of several such "
-        "folders; `<method>=<folder>` names the method.",
+        help="Folder of a run, or of runs at any depth; `<method>=<folder>` names the method. Runs "
+        "beside one another, named `seed_<n>` or by date and time, are of one method if only their "
+        "seeds differ.",
     )
     parser.add_argument(
         "--folder", help="Where to write. Default: `report` in the folder that all runs share."

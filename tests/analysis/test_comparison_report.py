@@ -1,4 +1,6 @@
+import base64
 import csv
+import html
 import re
 from pathlib import Path
 
@@ -86,16 +88,26 @@ def test_scores_without_a_range_are_told_from_those_with_one(tmp_path: Path) -> 
     assert "Scores of b: the return." in words
 
 
-def test_the_page_needs_nothing_else_and_shows_what_runs_have_drawn(tmp_path: Path) -> None:
+def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     _write(tmp_path)
-    drawn = tmp_path / "better" / "seed_0" / "report" / "task_affinity.png"
-    drawn.write_bytes(b"\x89PNG")
-    text = report_runs([str(tmp_path)], tmp_path / "page", "<Runs>", "RUN").read_text()
-    sources = re.findall(r'src="([^"]*)"', text)
-    assert len(sources) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    page = report_runs([str(tmp_path)], tmp_path / "page", "<Runs>", "RUN")
+    text = page.read_text()
+    beside = [(page.parent / name).read_bytes() for name in ("learning.png", "comparison.png")]
+    pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', text)
+    assert [base64.b64decode(picture) for picture in pictures] == beside
+    assert text.count("src=") == len(pictures)
     assert "http" not in text.partition("<body>")[2]
     assert "<title>&lt;Runs&gt;</title>" in text
+    (config, _) = re.findall(r"<details><summary>[^<]*</summary><pre>([^<]*)</pre>", text)
+    assert html.unescape(config) == (tmp_path / "better" / "seed_0" / "config.yaml").read_text()
+    assert "better: config.yaml of seed_0" in text
+
+
+def test_methods_that_figures_leave_out_are_counted(tmp_path: Path) -> None:
+    for number in range(10):
+        write_run(tmp_path / f"method_{number}", {"a": 0.1 * number})
+    words = _words(report_runs([str(tmp_path)], None, "Many", "RUN"))
+    assert words.count("Without the last 2 methods of the tables.") == 2
 
 
 def test_the_table_holds_every_score(tmp_path: Path) -> None:
