@@ -22,7 +22,8 @@ from lit_mtdqn.analysis.whole_files import whole_file
 
 Array = np.ndarray
 Methods = Mapping[str, Sequence[FoundRun]]
-PAGE, SCORES = "report.html", "scores.csv"
+# Not `scores.csv`, which a sequence has in its own report.
+PAGE, SCORES = "report.html", "run_scores.csv"
 LEARNING, COMPARISON = "learning.png", "comparison.png"
 ONE_RUN = "one run"
 NAMED = 4  # methods or tasks of a headline, at most
@@ -40,7 +41,7 @@ COMPARED = (
 
 
 def report_runs(sources: Sequence[str], folder: Path | None, title: str | None, name: str) -> Path:
-    """Write `report.html` about runs, with `scores.csv` and PNGs, and return the page's path.
+    """Write `report.html` about runs, with `run_scores.csv` and PNGs, and return the page's path.
 
     The page holds all it shows: what is best, by interquartile mean with an interval over runs;
     each task's scores; learning curves; a performance profile; what repeats each run. Its figures

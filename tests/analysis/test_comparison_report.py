@@ -112,7 +112,7 @@ def test_methods_that_figures_leave_out_are_counted(tmp_path: Path) -> None:
 
 def test_the_table_holds_every_score(tmp_path: Path) -> None:
     report_runs([str(_write(tmp_path))], tmp_path / "page", "Runs", "RUN")
-    with (tmp_path / "page" / "scores.csv").open(newline="") as file:
+    with (tmp_path / "page" / "run_scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
     found = {(row["method"], row["task"]): float(row["score"]) for row in rows}
