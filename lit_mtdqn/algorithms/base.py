@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
-from lit_mtdqn.algorithms.filling import build_to_hold
+from lit_mtdqn.algorithms.loading import build_to_hold
 from lit_mtdqn.algorithms.numbers import NonFiniteError, of_finite_losses, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.checkpoints import read_checkpoint

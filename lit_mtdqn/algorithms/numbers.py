@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lit_mtdqn.analysis.whole_files import whole_file
+from lit_mtdqn.functional.archives import archive_of
 from lit_mtdqn.types import Losses, TaskInfo, Transition
 
 
@@ -78,13 +78,11 @@ def _save(batch: Transition, errors: Tensor, update: int, file: Path) -> str:
     saved = batch._asdict() | {"error": errors, "update": update}
     # Of views all that they are views of would be saved.
     own = {n: value.detach().cpu().clone() for n, value in saved.items() if torch.is_tensor(value)}
-    # By way of the memory: PyTorch's own writer does not say that a disk is full.
-    content = BytesIO()
-    torch.save({**saved, **own}, content)
+    content = archive_of({**saved, **own})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as fresh:
-            fresh.write_bytes(content.getbuffer())
+            fresh.write_bytes(content)
     except OSError as error:
         return f"the minibatch cannot be written to {file} ({error.strerror})"
     return f"the minibatch is in {file}"

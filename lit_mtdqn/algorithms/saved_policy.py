@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.algorithms.factories import from_plain
-from lit_mtdqn.algorithms.filling import build_to_hold
+from lit_mtdqn.algorithms.loading import build_to_hold
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
 from lit_mtdqn.functional.parameters import freeze_
 from lit_mtdqn.networks import QNetwork

@@ -14,6 +14,7 @@ from torch import Tensor
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, FISHER
 from lit_mtdqn.analysis.whole_files import whole_file
 from lit_mtdqn.callbacks.inspection import Inspectable
+from lit_mtdqn.functional.archives import archive_of
 from lit_mtdqn.functional.distillation import relative_temperature
 from lit_mtdqn.functional.fisher import FisherKind, fisher_sum, fisher_terms, normalised_importance
 from lit_mtdqn.functional.gradients import GroupParameters
@@ -190,4 +191,4 @@ def _write(path: Path, importance: dict[str, Tensor], global_step: int) -> None:
     # Of views all that they are views of would be saved.
     copies = {name: tensor.clone() for name, tensor in importance.items()}
     with whole_file(path) as fresh:
-        torch.save({"global_step": global_step, "importance": copies}, fresh)
+        fresh.write_bytes(archive_of({"global_step": global_step, "importance": copies}))

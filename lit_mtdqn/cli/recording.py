@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 import yaml
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -25,6 +23,7 @@ from lit_mtdqn.analysis.csv_file import write_csv
 from lit_mtdqn.analysis.whole_files import cut_unfinished_line, whole_file
 from lit_mtdqn.callbacks import GracefulStop, ReplayCheckpoint, RunReport
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
+from lit_mtdqn.functional.archives import archive_of
 from lit_mtdqn.loggers import WandbRun
 
 
@@ -166,11 +165,9 @@ class CheckpointFiles(TorchCheckpointIO):
             return
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        # By way of the memory: PyTorch's own writer does not say that a disk is full.
-        content = BytesIO()
-        torch.save(checkpoint, content)
+        content = archive_of(checkpoint)
         with whole_file(file) as fresh:
-            fresh.write_bytes(content.getbuffer())
+            fresh.write_bytes(content)
             # A damaged one would take the place of what a run can go on from.
             if file.is_file() and damage_of(file) is None:
                 previous = previous_checkpoint(file)

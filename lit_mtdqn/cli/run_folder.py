@@ -15,10 +15,9 @@ import psutil
 from lightning.pytorch.utilities import rank_zero_only
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
-from lit_mtdqn.analysis.run_search import CONTENTS
+from lit_mtdqn.analysis.run_search import CONFIG, CONTENTS
 from lit_mtdqn.types import require
 
-CONFIG = "config.yaml"
 # Options of one command, which a run's `config.yaml` leaves out.
 RUN_OPTIONS = ("run_dir", "overwrite", "ckpt_path", "seeds", "jobs")
 STARTED = "LIT_MTDQN_STARTED"

@@ -11,9 +11,10 @@ from typing import Any
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS
 from lit_mtdqn.analysis.found_runs import read_config
+from lit_mtdqn.analysis.run_search import CONFIG
 from lit_mtdqn.analysis.specialists import is_tested, read_tests
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, Children
-from lit_mtdqn.cli.run_folder import CONFIG, RUN_OPTIONS
+from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 from lit_mtdqn.cli.sequence_file import Stage
 from lit_mtdqn.cli.stages import REPLAY_CALLBACK, Config, Planned, class_name
 from lit_mtdqn.types import require

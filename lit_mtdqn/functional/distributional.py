@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Of a value, in the unit of networks: beyond it float32 does not tell tenths apart.
+LARGEST = 1e6
+
 
 def expected_value(probabilities: Tensor, support: Tensor) -> Tensor:
     """Return the mean of categorical distributions.

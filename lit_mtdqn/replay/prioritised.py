@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torchrl.data.replay_buffers.samplers import Sampler
 
+from lit_mtdqn.functional.archives import archive_of
 from lit_mtdqn.types import Clock, Schedule, bounds_of, require, value_at
 
 STATE_FILE = "priorities.pt"
@@ -138,10 +138,7 @@ class PrioritisedSampler(Sampler):  # type: ignore[misc]
     def dumps(self, path: str | Path) -> None:
         """Write all priorities into a folder."""
         Path(path).mkdir(parents=True, exist_ok=True)
-        # Into a file, `torch.save` does not tell why it could not be written.
-        content = io.BytesIO()
-        torch.save(self.state_dict(), content)
-        (Path(path) / STATE_FILE).write_bytes(content.getbuffer())
+        (Path(path) / STATE_FILE).write_bytes(archive_of(self.state_dict()))
 
     def loads(self, path: str | Path) -> None:
         """Read what `dumps` wrote; the rows of a replay without priorities are new ones."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from lit_mtdqn.functional.distributional import LARGEST
 from lit_mtdqn.scaling.base import ReturnScale
 from lit_mtdqn.types import TaskInfos, require
-
-LARGEST = 1e6  # beyond it float32 does not tell values apart that differ by a tenth
 
 
 class ReturnNormaliser(ReturnScale):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.functional.distributional import (
+    LARGEST,
     cross_entropy,
     expected_value,
     project_categorical,
@@ -16,8 +17,6 @@ from lit_mtdqn.functional.distributional import (
 from lit_mtdqn.functional.td import follow, td_target
 from lit_mtdqn.networks.heads.base import LayeredHead
 from lit_mtdqn.types import Prediction, TaskInfos, require
-
-LARGEST = 1e6  # beyond it float32 does not tell values apart that differ by a tenth
 
 
 def _require_support(v_min: float, v_max: float) -> None:
