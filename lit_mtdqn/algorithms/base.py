@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from lit_mtdqn.algorithms.diagnostics import means_by_name, phase_metrics
 from lit_mtdqn.algorithms.factories import as_factory, as_plain, from_plain
 from lit_mtdqn.algorithms.loading import build_to_hold
-from lit_mtdqn.algorithms.numbers import NonFiniteError, of_finite_losses, report_non_finite
+from lit_mtdqn.algorithms.numbers import of_finite_losses, report_non_finite
 from lit_mtdqn.algorithms.optimizers import Adam, build_optimizer
 from lit_mtdqn.analysis.checkpoints import read_checkpoint
+from lit_mtdqn.analysis.saved_tensors import file_of_rank
 from lit_mtdqn.analysis.scores import evaluation_metrics
 from lit_mtdqn.callbacks import (
     DistributedTraining,
@@ -44,6 +45,7 @@ from lit_mtdqn.types import (
     ExperienceSource,
     Feedback,
     Losses,
+    NonFiniteError,
     Phase,
     Prediction,
     ReturnSums,
@@ -424,8 +426,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         first_update: int,
         grad_norm: Tensor | None,
     ) -> NonFiniteError:
-        rank = f"_{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
-        file = Path(self.trainer.default_root_dir) / f"non_finite_batch{rank}.pt"
+        file = file_of_rank(self.trainer, "non_finite_batch")
         return report_non_finite(errors, batches, self.tasks, first_update, file, grad_norm)
 
     @property

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from lit_mtdqn.analysis.whole_files import whole_file
-from lit_mtdqn.functional.archives import archive_of
-from lit_mtdqn.types import Losses, TaskInfo, Transition
-
-
-class NonFiniteError(ArithmeticError):
-    """An update of errors or gradients without numbers; what was learned before it is on disk."""
+from lit_mtdqn.analysis.saved_tensors import save_tensors
+from lit_mtdqn.types import Losses, NonFiniteError, TaskInfo, Transition
 
 
 def report_non_finite(
@@ -75,17 +69,8 @@ def of_finite_losses(
 
 def _save(batch: Transition, errors: Tensor, update: int, file: Path) -> str:
     """Return where the minibatch is, or why it is nowhere."""
-    saved = batch._asdict() | {"error": errors, "update": update}
-    # Of views all that they are views of would be saved.
-    own = {n: value.detach().cpu().clone() for n, value in saved.items() if torch.is_tensor(value)}
-    content = archive_of({**saved, **own})
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as fresh:
-            fresh.write_bytes(content)
-    except OSError as error:
-        return f"the minibatch cannot be written to {file} ({error.strerror})"
-    return f"the minibatch is in {file}"
+    content = {**batch._asdict(), "error": errors, "update": update}
+    return save_tensors(content, file, "the minibatch")
 
 
 def _is_wrong(column: Tensor) -> bool:

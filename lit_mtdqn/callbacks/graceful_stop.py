@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -21,7 +22,8 @@ class GracefulStop(Callback):
     In an evaluation, before the first phase is trained on and in the final test they end it at
     once: there is nothing to lose. A second Ctrl-C aborts at once; a second SIGTERM, which may be
     the first one passed on, changes nothing. Several ranks end after the same phase, whichever of
-    them was told, and always wait for one. Present in runs of the command line. In YAML:
+    them was told, and always wait for one. The commands `validate` and `test` end at once. Present
+    in runs of the command line. In YAML:
 
         trainer:
           callbacks+:
@@ -64,8 +66,12 @@ class GracefulStop(Callback):
         """Stop between two phases, when the row of metrics of the first is written."""
         self._stop_if_told(trainer)
 
-    def on_validation_start(self, *_: Any) -> None:
+    def on_validation_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Stop before an evaluation, and in it at any time."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._end_at_once(trainer)
         if self._told is not None and self._is_alone:
             self._stop(self._told)
         self._evaluates = True
@@ -74,6 +80,12 @@ class GracefulStop(Callback):
     def on_validation_end(self, *_: Any) -> None:
         """Wait for the ends of phases again."""
         self._evaluates = False
+
+    def on_test_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Stop in a test at any time."""
+        self._end_at_once(trainer)
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop before the final test, and in it at any time; all checkpoints are written."""
@@ -93,6 +105,13 @@ class GracefulStop(Callback):
     def on_exception(self, *_: Any) -> None:
         """Give the signals back."""
         self._give_back()
+
+    def _end_at_once(self, trainer: lightning.Trainer) -> None:
+        """Take SIGTERM from Lightning where nothing is trained: its flag is never looked at."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and trainer.world_size == 1:
+            self._previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal)}
+            self._listens = self._has_ended = True
 
     @property
     def _loses_nothing(self) -> bool:

@@ -14,9 +14,10 @@ from lit_mtdqn.types import Clock, require
 class SkippedUpdates(Callback):
     """Lets a run skip updates whose loss or gradient is infinite or no number, and counts them.
 
-    Without it such an update ends the run. A skipped one changes neither weights nor optimiser nor
-    target network and counts as no update; priorities of rows whose errors are no numbers become
-    the smallest. The first one is told in a warning and its minibatch saved in
+    Without it such an update ends the run, and so does an env step whose reward or observation is
+    no number; with it steps are stored as they come. A skipped update changes neither weights nor
+    optimiser nor target network and counts as no update; priorities of rows whose errors are no
+    numbers become the smallest. The first one is told in a warning and its minibatch saved in
     `non_finite_batch.pt`; the count is `train/skipped_updates`. `PopArt` learns from targets before
     the loss is known: it skips those that are no numbers. All ranks skip the same updates. Under
     `16-mixed` gradients that overflow are the scaler's to drop, and not counted. On a GPU every

@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, damage_of, previous_checkpoint
 from lit_mtdqn.analysis.csv_file import write_csv
@@ -224,12 +224,23 @@ class RunCheckpoint(ModelCheckpoint):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Save what was learned, if anything was; in the middle of a phase, nothing."""
+        """Save what was learned, if anything was; in the middle of a phase, nothing.
+
+        Where it cannot be written, a warning says so, and the run ends by what has stopped it.
+        """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         has_learned = self._first_step not in (None, trainer.global_step)
-        if has_learned and data.is_between_phases:
-            self._cuts_evaluation = trainer.validating
+        if not has_learned or not data.is_between_phases:
+            return
+        self._cuts_evaluation = trainer.validating
+        try:
             super().on_exception(trainer, pl_module, exception)
+        except OSError as error:
+            rank_zero_warn(
+                f"What was learned since the last checkpoint is not saved in {self.dirpath} "
+                f"({error.strerror}); that checkpoint is still there."
+            )
+        finally:
             self._cuts_evaluation = False
 
     def on_save_checkpoint(

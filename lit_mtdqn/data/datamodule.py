@@ -19,7 +19,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lit_mtdqn.analysis.saved_tensors import file_of_rank
 from lit_mtdqn.analysis.scores import task_score
+from lit_mtdqn.callbacks import SkippedUpdates
 from lit_mtdqn.data.background import background_steps
 from lit_mtdqn.data.checks import check_settings
 from lit_mtdqn.data.device import DeviceSource
@@ -580,8 +582,16 @@ class RolloutDataModule(lightning.LightningDataModule):
             action_mask=self._action_mask if self._is_masked else None,
             returns=self._make_return_tracker(acting, self.num_envs // ranks),
             labels=list(self._label_sizes or {}),
+            wrong_steps=self._file_of_wrong_steps(),
             seed=training_seed(self._run_seed, "sampler", rank),
         )
+
+    def _file_of_wrong_steps(self) -> Path | None:
+        """Return where steps are saved that are no numbers; None where updates are skipped."""
+        trainer: Any = self.trainer
+        if trainer is None or any(isinstance(c, SkippedUpdates) for c in trainer.callbacks):
+            return None
+        return file_of_rank(trainer, "non_finite_steps")
 
     def _make_stream(self, acting: list[Slot], rank: int) -> Iterator[StepRow] | None:
         """Return the vector steps of all acting slots; None if nothing acts."""

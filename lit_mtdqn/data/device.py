@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.rollout import DeviceStatistics
-from lit_mtdqn.types import Array
+from lit_mtdqn.types import Array, StepRow
 
 
 class DeviceSource(PhaseSource):
@@ -47,6 +47,9 @@ class DeviceSource(PhaseSource):
         self._complete = complete.astype(int).tolist()
         self.statistics.take(counts, episodes)
         return steps.astype(np.int64)
+
+    def _wrong_number(self, rows: Sequence[StepRow]) -> None:
+        """Leave it to the errors of the updates: to look here, the host would wait once more."""
 
     def _remember(self) -> None:
         self._extend(self._accumulator.emit(self._complete))

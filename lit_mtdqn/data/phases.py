@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lit_mtdqn.analysis.saved_tensors import save_tensors
 from lit_mtdqn.analysis.scores import mean_score
 from lit_mtdqn.data.sampling import TaskSampler
 from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.replay import CUMULANTS, MASKS, TransitionAccumulator
-from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker
+from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker, WrongNumber, wrong_number
 from lit_mtdqn.types import (
     Array,
     Clock,
     Feedback,
+    NonFiniteError,
     Phase,
     ReturnSums,
     StepRow,
@@ -49,6 +52,8 @@ class PhaseSource:
         returns: Sums up the acting slots' returns; None if no one asks.
         labels: Names of what is stored with each transition besides.
         device: Where rows are, if they are tensors; None for arrays.
+        wrong_steps: File for the steps of a copy whose rewards or observations are no numbers,
+            which end the run; None lets them pass.
         seed: Seed of the sampler's draws.
 
     Attributes:
@@ -76,6 +81,7 @@ class PhaseSource:
         returns: ReturnTracker | None = None,
         labels: Sequence[str] = (),
         device: torch.device | None = None,
+        wrong_steps: Path | None = None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
@@ -99,6 +105,7 @@ class PhaseSource:
         self._world_size = world_size
         self._sum_over_ranks = sum_over_ranks
         self._action_mask = action_mask
+        self._wrong_steps = wrong_steps
         self._seed = seed
         self._generator = torch.Generator()
 
@@ -196,6 +203,7 @@ class PhaseSource:
         before = [self._clock.env_steps[slot.task] for slot in self.acting]
         ended = self._ended_episodes()
         valid = self._no_steps()
+        rows = []
         for step in range(self._vector_steps if steps is None else max(steps)):
             self.active = None if steps is None else np.greater(steps, step)
             row = next(self._stream)
@@ -203,17 +211,48 @@ class PhaseSource:
             if self._returns is not None:
                 self._returns.add(row)
             self._keep(row)
+            rows.append(row)
             valid += row.valid.sum(1)
             # Between sums over ranks each rank assumes that the others step as it does.
             steps_so_far = self._steps_so_far(valid, step)
             self._count(before, (steps_so_far * self._world_size).tolist())
         valid = self._settled(valid)
-        counts = torch.from_numpy(np.stack([valid, self._ended_episodes() - ended]))
-        steps_made, episodes = self._sum_over_ranks(counts).tolist()
+        wrong = self._wrong_number(rows)
+        faults = np.arange(len(valid)) == (-1 if wrong is None else wrong.place[0])
+        counts = torch.from_numpy(np.stack([valid, self._ended_episodes() - ended, faults]))
+        steps_made, episodes, all_faults = self._sum_over_ranks(counts).tolist()
         self._count(before, steps_made)
+        if any(all_faults):
+            raise self._non_finite_error(wrong, rows)
         for slot, count in zip(self.acting, episodes, strict=True):
             self._clock.episodes[slot.task] = self._clock.episodes.get(slot.task, 0) + count
         self._remember()
+
+    def _wrong_number(self, rows: Sequence[StepRow]) -> WrongNumber | None:
+        """Return what must not be learned from, if anything in a phase's vector steps is of it."""
+        return None if self._wrong_steps is None else wrong_number(rows)
+
+    def _non_finite_error(
+        self, wrong: WrongNumber | None, rows: Sequence[StepRow]
+    ) -> NonFiniteError:
+        """Save the steps of the copy that is at fault, and return an error that says so."""
+        if wrong is None or self._wrong_steps is None:
+            return NonFiniteError("`data` must be finite on all ranks. Got others on another one.")
+        slot, copy = wrong.place
+        task = self.acting[slot].task
+        columns = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
+        content = {
+            name: torch.from_numpy(np.stack([getattr(row, name)[wrong.place] for row in rows]))
+            for name in columns
+        }
+        place_of_steps = save_tensors(
+            {**content, "step": wrong.step}, self._wrong_steps, "its part of the phase"
+        )
+        return NonFiniteError(
+            f"`{wrong.column}` of task {task} must be finite. Got {wrong.value} from its "
+            f"environment {copy} (the first is 0), after {self._clock.env_steps[task]} env steps "
+            f"and {self._clock.updates} updates; {place_of_steps}."
+        )
 
     def _no_steps(self) -> Array:
         """Return what the valid steps of each acting slot are added to, [S]."""

@@ -35,8 +35,8 @@ class ProcessVectorEnv(AsyncVectorEnv):
         task: Name used in complaints.
         make: Makes one copy; it is called here once, so that it fails here, and in every process.
         num_envs: Number of processes.
-        timeout: Seconds that a step may take; a `reset` of all has 60 if that is more. None waits
-            for ever.
+        timeout: Seconds that a step may take; building or resetting all has 60 if that is more.
+            None waits for ever.
         shared_memory: Whether observations lie in memory that processes share; else they are sent.
 
     Raises:
@@ -55,7 +55,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
     ) -> None:
         self._task = task
         self._timeout = timeout
-        with self._all_or_none():
+        with self._all_or_none(starting_time(timeout)):
             super().__init__(
                 [process_maker(make)] * num_envs,
                 shared_memory=shared_memory,
@@ -105,6 +105,17 @@ class ProcessVectorEnv(AsyncVectorEnv):
         for pipe in self.parent_pipes:
             if pipe is not None:
                 pipe.close()
+
+    def _check_spaces(self) -> None:
+        """Wait until all copies are built, but not for ever, and compare their spaces."""
+        for pipe in self.parent_pipes:
+            # Whatever they are asked first, they answer when they have built their copies.
+            pipe.send(("_call", ("metadata", (), {})))
+        if not self._poll_pipe_envs(starting_time(self._timeout)):
+            raise multiprocessing.TimeoutError
+        for pipe in self.parent_pipes:
+            pipe.recv()
+        super()._check_spaces()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def _all_or_none(self, limit: float | None = None) -> Iterator[None]:

@@ -14,6 +14,7 @@ from lit_mtdqn.rollout.evaluation import (
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
 from lit_mtdqn.rollout.returns import ReturnTracker
 from lit_mtdqn.rollout.statistics import EpisodeStatistics
+from lit_mtdqn.rollout.wrong_numbers import WrongNumber, wrong_number
 
 __all__ = [
     "BackgroundSteps",
@@ -23,9 +24,11 @@ __all__ = [
     "EpisodeStatistics",
     "EpsilonGreedy",
     "ReturnTracker",
+    "WrongNumber",
     "gather_episodes",
     "make_evaluation_env",
     "most_rounds",
     "play_episodes",
     "unplayed",
+    "wrong_number",
 ]

@@ -12,7 +12,8 @@ import torch
 
 from lit_mtdqn.envs import STARTING, Layout, TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
-from lit_mtdqn.types import ActionValues, Episodes, StepRow, TaskSpec
+from lit_mtdqn.rollout.wrong_numbers import wrong_number
+from lit_mtdqn.types import ActionValues, Episodes, NonFiniteError, StepRow, TaskSpec
 
 Array = np.ndarray
 MAX_SINGLE_COPIES = 32
@@ -196,6 +197,7 @@ def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_step
     action, first_value, _ = player.act(*env.reset(seed))
     while tally.playing.any():
         row = env.step(action)
+        _check_numbers(row, tally, env.task, seed)
         tally.add(row)
         action, _, next_value = player.act(row.next_observation, row.next_action_mask)
         tally.close(row, next_value, last=tally.step == max_steps)
@@ -206,6 +208,17 @@ def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_step
         success=tally.success[:episodes] if env.spec.success_key is not None else None,
         q_bias=(first_value - tally.discounted_return)[:episodes],
     )
+
+
+def _check_numbers(row: StepRow, tally: _Tally, task: str, seed: int) -> None:
+    """Refuse a step that would make an episode's return, or what acts on it, no number."""
+    wrong = wrong_number([row], tally.playing)
+    if wrong is not None:
+        raise NonFiniteError(
+            f"`{wrong.column}` of task {task} must be finite. Got {wrong.value} in step "
+            f"{tally.step + 1} of an evaluation, from environment {wrong.place[0]} (the first is "
+            f"0) of those started from seed {seed}."
+        )
 
 
 def _as_rows(report: Episodes) -> Array:

@@ -10,7 +10,7 @@ from lit_mtdqn.types.batch import (
     StepRow,
     Transition,
 )
-from lit_mtdqn.types.checks import require
+from lit_mtdqn.types.checks import NonFiniteError, require
 from lit_mtdqn.types.clock import Clock
 from lit_mtdqn.types.protocols import (
     ActionValues,
@@ -62,6 +62,7 @@ __all__ = [
     "LabelsTransitions",
     "Linear",
     "Losses",
+    "NonFiniteError",
     "Phase",
     "PhaseCallback",
     "Prediction",

@@ -1,4 +1,8 @@
-"""One form for every complaint about an argument."""
+"""One form for every complaint about an argument, and one class for numbers that are none."""
+
+
+class NonFiniteError(ArithmeticError):
+    """Env steps, errors or gradients without numbers; what was learned before is on disk."""
 
 
 def require(condition: bool, name: str, must: str, got: object) -> None:

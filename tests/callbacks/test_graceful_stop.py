@@ -8,6 +8,7 @@ import lightning
 import pytest
 from helpers.runs import fit, quiet_trainer, small_data, small_model
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.callbacks import GracefulStop
@@ -24,7 +25,8 @@ class Strategy:
         return decision or (self.others.pop(0) if self.others else False)
 
 
-ALONE: Any = SimpleNamespace(world_size=1, strategy=Strategy())
+FITTING = SimpleNamespace(fn=TrainerFn.FITTING)
+ALONE: Any = SimpleNamespace(world_size=1, strategy=Strategy(), state=FITTING)
 
 
 STOPS = pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_a_signal_just_before_an_evaluation_stops_it(
     stop = started()
     signal.raise_signal(number)
     with pytest.raises(stop_error):
-        stop.on_validation_start()
+        stop.on_validation_start(ALONE, Mock())
 
 
 @STOPS
@@ -139,7 +141,7 @@ def test_after_an_evaluation_it_waits_again(
     number: signal.Signals, stop_error: type[BaseException]
 ) -> None:
     stop = started()
-    stop.on_validation_start()
+    stop.on_validation_start(ALONE, Mock())
     stop.on_validation_end()
     signal.raise_signal(number)
     with pytest.raises(stop_error):
@@ -198,7 +200,7 @@ def test_several_ranks_wait_for_no_agreement_in_the_final_test() -> None:
 def test_without_a_signal_training_goes_on() -> None:
     stop = started()
     stop.on_phase_start(ALONE)
-    stop.on_validation_start()
+    stop.on_validation_start(ALONE, Mock())
     stop.on_validation_end()
     stop.on_fit_end(ALONE, Mock())
 
@@ -223,7 +225,7 @@ def test_one_of_several_ranks_leaves_no_evaluation_and_no_warm_up() -> None:
     stop, trainer = GracefulStop(), SimpleNamespace(world_size=2, strategy=Strategy())
     stop.on_fit_start(trainer, Mock())  # type: ignore[arg-type]
     signal.raise_signal(signal.SIGINT)
-    stop.on_validation_start()
+    stop.on_validation_start(ALONE, Mock())
     with pytest.raises(KeyboardInterrupt):
         stop.on_phase_start(trainer)  # type: ignore[arg-type]
 
@@ -260,3 +262,30 @@ def test_a_trainer_that_was_stopped_can_fit_again() -> None:
         first.fit(model, data)
     quiet_trainer(stop).fit(model, data)
     assert data.clock.total_env_steps >= 100
+
+
+@STOPS
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_command_that_only_evaluates_ends_at_once(
+    command: str, number: signal.Signals, stop_error: type[BaseException]
+) -> None:
+    before = signal.getsignal(number)
+    hook = {"validate": "on_validation_batch_start", "test": "on_test_batch_start"}[command]
+    sends = Mock(spec=Callback)
+    getattr(sends, hook).side_effect = lambda *_: signal.raise_signal(number)
+    data = small_data()
+    trainer = quiet_trainer(callbacks=[GracefulStop(), sends])
+    # Lightning makes an exit code of Ctrl-C.
+    expected = SystemExit if number == signal.SIGINT else stop_error
+    with pytest.raises(expected):
+        getattr(trainer, command)(small_model(data), data)
+    assert getattr(sends, hook).call_count == 1
+    assert signal.getsignal(number) == before
+
+
+def test_ranks_that_only_evaluate_leave_sigterm_to_lightning() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stop = GracefulStop()
+    two: Any = SimpleNamespace(world_size=2, strategy=Strategy())
+    stop.on_test_start(two, Mock())
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -17,13 +17,12 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from lit_mtdqn import PQN, MultiTaskDQN, RolloutDataModule
-from lit_mtdqn.algorithms.numbers import NonFiniteError
 from lit_mtdqn.balancing import GradNorm, Scalarised
 from lit_mtdqn.callbacks import SkippedUpdates, TargetNetworkSync
 from lit_mtdqn.networks import MLPTorso, QNetwork
 from lit_mtdqn.replay import Prioritisation
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
-from lit_mtdqn.types import Losses, Phase, Transition
+from lit_mtdqn.types import Losses, NonFiniteError, Phase, Transition
 
 # Of the 18 updates of a small run, from 0: the first one of all, and both of a later phase.
 SPOILT = (0, 8, 9)

@@ -1,4 +1,5 @@
 import csv
+import errno
 import itertools
 import os
 import random
@@ -112,6 +113,20 @@ def test_an_interruption_saves_only_what_was_learned_by_the_end_of_a_phase(
     trainer.global_step += updates
     checkpoint.on_exception(trainer, Mock(), KeyboardInterrupt())
     assert trainer.save_checkpoint.call_count == saves
+
+
+def test_a_checkpoint_that_cannot_be_written_takes_the_place_of_no_error(tmp_path: Path) -> None:
+    checkpoint = RunCheckpoint(tmp_path, "last", save_on_exception=True)
+    trainer = Mock(global_step=100, current_epoch=1, callback_metrics={}, loggers=[])
+    trainer.fast_dev_run = trainer.sanity_checking = False
+    checkpoint.on_train_start(trainer, Mock())
+    trainer.global_step += 1
+    trainer.save_checkpoint.side_effect = OSError(errno.ENOSPC, "No space left on device")
+    said = (
+        rf"is not saved in {tmp_path} \(No space left on device\); that checkpoint is still there"
+    )
+    with pytest.warns(UserWarning, match=said):
+        checkpoint.on_exception(trainer, Mock(), KeyboardInterrupt())
 
 
 def test_a_resumed_run_knows_the_score_of_its_last_evaluation(tmp_path: Path) -> None:

@@ -244,6 +244,8 @@ def _fake_trainer(data: RolloutDataModule, ranks: int, rank: int = 0) -> Any:
         global_rank=rank,
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
         lightning_module=small_model(data),
+        callbacks=[],
+        default_root_dir="run",
     )
 
 

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.counting_env import SINGLE, VECTOR, identity_of
+from helpers.failing_env import FAILING
 from helpers.oracle import Expected, timeline, transitions
 from helpers.policies import Policy, never_asked
 from numpy.typing import NDArray
@@ -18,13 +20,13 @@ from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.envs import TaskEnv, probe_tasks
 from lit_mtdqn.replay import Replay
 from lit_mtdqn.rollout import Collector, EpisodeStatistics, EpsilonGreedy
-from lit_mtdqn.types import Clock, Feedback, StepRow, TaskScores, TaskSpec
+from lit_mtdqn.types import Clock, Feedback, NonFiniteError, StepRow, TaskScores, TaskSpec
 
 Array = NDArray[Any]
 Told = dict[str, tuple[list[int], list[float]]]
 NUM_ENVS = 3
 CAPACITY = 300
-SEEDS = {"left": 2**24, "right": 2**25, "still": 2**26}
+SEEDS = {"left": 2**24, "right": 2**25, "still": 2**26, "faulty": 2**27}
 TASKS = {
     "left": TaskSpec(env=VECTOR, gamma=0.9, n_step=2),
     "right": TaskSpec(env=SINGLE, gamma=0.5, reward_clip=(-1.0, 1.0)),
@@ -397,3 +399,53 @@ def test_a_phase_reports_the_episodes_that_were_finished() -> None:
     assert set(first) == {
         f"rollout/{name}/{task}" for name in ("episode_return", "episode_length") for task in TASKS
     }
+
+
+FAULTY = {"how": "reward", "when": "step", "only_in": None, "parent": 0, "after": 7}
+
+
+def _faulty(file: Path | None, **options: Any) -> PhaseSource:
+    faulty = TaskSpec(env=FAILING, gamma=0.5, kwargs=FAULTY)
+    return _played({"left": TASKS["left"], "faulty": faulty}, wrong_steps=file, **options).source
+
+
+def test_a_step_that_is_no_number_is_told_with_its_place_and_reaches_no_replay(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "steps.pt"
+    source = _faulty(file)
+    source.next_phase()
+    with pytest.raises(NonFiniteError) as raised:
+        source.next_phase()
+    # The eighth step of copy 0 comes with the ninth vector step, earlier than that of others; of
+    # ten times three copies seven began an episode anew.
+    assert str(raised.value) == (
+        "`reward` of task faulty must be finite. Got inf from its environment 0 (the first is 0), "
+        f"after 23 env steps and 0 updates; its part of the phase is in {file}."
+    )
+    saved = torch.load(file, weights_only=True)
+    step = saved["step"]
+    assert saved["observation"].shape == (5, 3)
+    assert saved["reward"][:step].isfinite().all()
+    assert (step, float(saved["reward"][step])) == (3, torch.inf)
+    assert saved["observation"][0, 0] == identity_of(SEEDS["faulty"])
+    replays = [slot.replay for slot in source.learning]
+    assert all(replay.sample(50)["reward"].isfinite().all() for replay in replays)
+
+
+def test_a_rank_whose_steps_are_numbers_stops_with_one_whose_are_not(tmp_path: Path) -> None:
+    played = _played(
+        wrong_steps=tmp_path / "steps.pt",
+        world_size=2,
+        sum_over_ranks=lambda count: count + (count.ndim == 2) * torch.tensor([[0], [0], [1]]),
+    )
+    said = "`data` must be finite on all ranks. Got others on another one."
+    with pytest.raises(NonFiniteError, match=said):
+        played.source.next_phase()
+    assert not (tmp_path / "steps.pt").exists()
+
+
+def test_where_updates_are_skipped_steps_without_numbers_pass() -> None:
+    source = _faulty(None)
+    phases = [source.next_phase() for _ in range(3)]
+    assert phases[-1].transitions.reward.isinf().any()

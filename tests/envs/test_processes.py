@@ -130,18 +130,18 @@ def test_a_process_that_dies_is_told_from_one_that_hangs(when: str) -> None:
     assert not any(process.is_alive() for env in BUILT for process in _processes(env))
 
 
-@pytest.mark.parametrize("when", ["reset", "step"])
+@pytest.mark.parametrize("when", ["make", "reset", "step"])
 def test_a_process_that_hangs_ends_the_run_after_its_time(
     when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lit_mtdqn.envs.processes.STARTING", 2.0 if when == "reset" else 60.0)
-    spec = replace(_failing("hang", when, identity_of(SEED + 1)), step_timeout=1.0)
-    env = _env(spec)
+    monkeypatch.setattr("lit_mtdqn.envs.processes.STARTING", 60.0 if when == "step" else 2.0)
+    only_in = None if when == "make" else identity_of(SEED + 1)
+    spec = replace(_failing("hang", when, only_in), step_timeout=1.0)
     with pytest.raises(RuntimeError, match=complaint("tasks.maze.env")) as caught:
-        _play(env, SEED, 2, 2)
-    limit = 2.0 if when == "reset" else 1.0
+        _play(_env(spec), SEED, 2, 2)
+    limit = 1.0 if when == "step" else 2.0
     assert f"no answer within {limit} s (`step_timeout`)" in str(caught.value)
-    assert not any(process.is_alive() for process in _processes(env))
+    assert not any(process.is_alive() for env in BUILT for process in _processes(env))
 
 
 def test_after_a_failure_nothing_can_be_stepped_and_closing_is_harmless() -> None:
