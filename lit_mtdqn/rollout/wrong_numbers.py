@@ -10,6 +10,8 @@ import numpy as np
 
 from lit_mtdqn.types import Array, StepRow
 
+COLUMNS = ("observation", "reward", "next_observation")
+
 
 class WrongNumber(NamedTuple):
     """One that was found.
@@ -34,21 +36,20 @@ def wrong_number(rows: Sequence[StepRow], counts: Array | None = None) -> WrongN
         rows: Vector steps in their order, arrays [S, N, ...], or [N, ...] of one task.
         counts: Whose numbers are looked at, [S, N] or [N]; None for all.
     """
-    for step, row in enumerate(rows):
-        # Later ones are the `next_observation` of the row before.
-        first = ("observation",) if step == 0 else ()
-        for name in (*first, "reward", "next_observation"):
-            column: Array = getattr(row, name)
-            found = None if _is_sound(column) else _first_wrong(column, row.reward.ndim, counts)
-            if found is not None:
-                return WrongNumber(name, float(column[found]), step, found[: row.reward.ndim])
+    with np.errstate(all="ignore"):
+        for step, row in enumerate(rows):
+            # Later ones are the `next_observation` of the row before.
+            for name in COLUMNS if step == 0 else COLUMNS[1:]:
+                column: Array = getattr(row, name)
+                found = None if _is_sound(column) else _first_wrong(column, row.reward.ndim, counts)
+                if found is not None:
+                    return WrongNumber(name, float(column[found]), step, found[: row.reward.ndim])
     return None
 
 
 def _is_sound(column: Array) -> bool:
     """Return whether all numbers are certain to be finite: any other one spoils their sum."""
-    with np.errstate(all="ignore"):
-        return column.dtype.kind != "f" or math.isfinite(column.sum())
+    return column.dtype.kind != "f" or math.isfinite(np.add.reduce(column, None))
 
 
 def _first_wrong(column: Array, axes: int, counts: Array | None) -> tuple[int, ...] | None:
