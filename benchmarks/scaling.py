@@ -98,7 +98,8 @@ def draw(rows: dict[tuple[str, int], list[PhaseTimes]]) -> Figure:
             panel.fill_between(values, *ends, color=colour, alpha=0.15, lw=0)
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set_xticks(values, [readable_steps(value) for value in values])
+        labels = [readable_steps(value) if value >= 10_000 else f"{value}" for value in values]
+        panel.set_xticks(values, labels)
         panel.minorticks_off()
         panel.grid(color=GRID, lw=0.6)
         panel.spines[["top", "right"]].set_visible(False)

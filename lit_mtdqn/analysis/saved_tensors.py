@@ -40,5 +40,5 @@ def save_tensors(content: Mapping[str, Any], file: Path, what: str) -> str:
         with whole_file(file) as fresh:
             fresh.write_bytes(written)
     except OSError as error:
-        return f"{what} cannot be written to {file} ({error.strerror})"
+        return f"{what} cannot be written to {file} ({error.strerror or error})"
     return f"{what} is in {file}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,8 +23,8 @@ class GracefulStop(Callback):
     In an evaluation, before the first phase is trained on and in the final test they end it at
     once: there is nothing to lose. A second Ctrl-C aborts at once; a second SIGTERM, which may be
     the first one passed on, changes nothing. Several ranks end after the same phase, whichever of
-    them was told, and always wait for one. The commands `validate` and `test` end at once. Present
-    in runs of the command line. In YAML:
+    them was told, and always wait for one. `validate` and `test` of one process end at once.
+    Present in what the command line starts. In YAML:
 
         trainer:
           callbacks+:
@@ -44,13 +45,8 @@ class GracefulStop(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Take over the signals, where that is possible: in the main thread."""
-        self._told = None
-        self._has_trained = self._evaluates = self._has_ended = False
-        self._lightning_gives_back = False
-        self._is_alone = trainer.world_size == 1
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {one: signal.signal(one, self._on_signal) for one in SIGNALS}
-            self._listens = True
+        self._begin(trainer)
+        self._listen(SIGNALS)
 
     def on_train_start(self, *_: Any) -> None:
         """Take SIGTERM from Lightning, whose handler sets a flag that only batches look at."""
@@ -71,21 +67,29 @@ class GracefulStop(Callback):
     ) -> None:
         """Stop before an evaluation, and in it at any time."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._end_at_once(trainer)
+            self._only_evaluate(trainer)
         if self._told is not None and self._is_alone:
             self._stop(self._told)
         self._evaluates = True
 
     # Checkpoints are written after this hook, and an interruption must not cut them off.
-    def on_validation_end(self, *_: Any) -> None:
+    def on_validation_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
         """Wait for the ends of phases again."""
         self._evaluates = False
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._give_back()
 
     def on_test_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Stop in a test at any time."""
-        self._end_at_once(trainer)
+        self._only_evaluate(trainer)
+
+    def on_test_end(self, *_: Any) -> None:
+        """Give SIGTERM back, before Lightning gives it to whose it was."""
+        self._give_back()
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Stop before the final test, and in it at any time; all checkpoints are written."""
@@ -106,12 +110,24 @@ class GracefulStop(Callback):
         """Give the signals back."""
         self._give_back()
 
-    def _end_at_once(self, trainer: lightning.Trainer) -> None:
+    def _only_evaluate(self, trainer: lightning.Trainer) -> None:
         """Take SIGTERM from Lightning where nothing is trained: its flag is never looked at."""
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and trainer.world_size == 1:
-            self._previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_signal)}
-            self._listens = self._has_ended = True
+        self._begin(trainer)
+        self._has_ended = True
+        if self._is_alone:
+            self._listen((signal.SIGTERM,))
+
+    def _begin(self, trainer: lightning.Trainer) -> None:
+        """Forget an earlier run."""
+        self._told = None
+        self._has_trained = self._evaluates = self._has_ended = False
+        self._lightning_gives_back = False
+        self._is_alone = trainer.world_size == 1
+
+    def _listen(self, signals: Sequence[signal.Signals]) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {one: signal.signal(one, self._on_signal) for one in signals}
+            self._listens = True
 
     @property
     def _loses_nothing(self) -> bool:

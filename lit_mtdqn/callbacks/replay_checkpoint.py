@@ -109,9 +109,18 @@ class ReplayCheckpoint(Callback):
         self._dump(trainer)
 
     def on_exception(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Write the replays of a run that was interrupted between two phases."""
-        if trainer.datamodule.is_between_phases:  # type: ignore[attr-defined]
+        """Write the replays of a run that was interrupted between two phases.
+
+        Where they cannot be written, a warning says so, and the run ends by what has stopped it.
+        """
+        if not trainer.datamodule.is_between_phases:  # type: ignore[attr-defined]
+            return
+        try:
             self._dump(trainer)
+        except OSError as error:
+            rank_zero_warn(
+                f"Replays are not written to {self._rank_folder} ({error.strerror or error})."
+            )
 
     def _dump(self, trainer: lightning.Trainer) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.algorithms import ValueLearner
+from lit_mtdqn.callbacks import GracefulStop
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, exit_code_of
 from lit_mtdqn.cli.configs import COMMAND as CONFIGS
 from lit_mtdqn.cli.configs import run_configs
@@ -191,6 +192,8 @@ class RunCLI(LightningCLI):
             callbacks += run_callbacks(run_dir, callbacks, evaluates, saves)
         else:
             kwargs["enable_checkpointing"] = False
+            if not any(isinstance(callback, GracefulStop) for callback in callbacks):
+                callbacks.append(GracefulStop())
         if {**given, **kwargs}["enable_checkpointing"] is False:
             callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
         plugins = as_list(given["plugins"])

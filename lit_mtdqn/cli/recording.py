@@ -236,9 +236,10 @@ class RunCheckpoint(ModelCheckpoint):
         try:
             super().on_exception(trainer, pl_module, exception)
         except OSError as error:
+            last = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
+            left = "; the checkpoint before it is still there" if last.is_file() else ""
             rank_zero_warn(
-                f"What was learned since the last checkpoint is not saved in {self.dirpath} "
-                f"({error.strerror}); that checkpoint is still there."
+                f"What was learned last is not saved in {last} ({error.strerror or error}){left}."
             )
         finally:
             self._cuts_evaluation = False

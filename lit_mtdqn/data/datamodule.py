@@ -58,6 +58,7 @@ from lit_mtdqn.rollout import (
     make_evaluation_env,
     most_rounds,
     play_episodes,
+    require_numbers,
     unplayed,
 )
 from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED, training_seed
@@ -244,6 +245,8 @@ class RolloutDataModule(lightning.LightningDataModule):
             return
         self._is_resumed = False
         if self.source is not None:
+            must = "be built anew after env steps that were no numbers"
+            require(not self.source.is_spoilt, "datamodule", must, type(self).__name__)
             self._require_same_labels()
             if self.background:
                 self._continue_stream({})
@@ -582,7 +585,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             action_mask=self._action_mask if self._is_masked else None,
             returns=self._make_return_tracker(acting, self.num_envs // ranks),
             labels=list(self._label_sizes or {}),
-            wrong_steps=self._file_of_wrong_steps(),
+            wrong_steps=self._file_of_wrong_steps,
             seed=training_seed(self._run_seed, "sampler", rank),
         )
 
@@ -723,7 +726,10 @@ class RolloutDataModule(lightning.LightningDataModule):
             self._play_rounds(task, episodes, seed, slice((rank - place) % ranks, None, ranks))
             for place, task in enumerate(tasks)
         ]
-        return own if ranks == 1 else gather_episodes(own, self._sum_over_ranks)
+        reports = own if ranks == 1 else gather_episodes(own, self._sum_over_ranks)
+        if self._file_of_wrong_steps() is not None:
+            require_numbers(reports, seed)
+        return reports
 
     def _play_rounds(self, task: str, episodes: int, seed: int, rounds: slice) -> Episodes:
         spec, key = self.tasks[task], (task, episodes)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.data.phases import PhaseSource
-from lit_mtdqn.rollout import DeviceStatistics
+from lit_mtdqn.rollout import DeviceStatistics, WrongNumber
 from lit_mtdqn.types import Array, StepRow
 
 
@@ -34,6 +34,7 @@ class DeviceSource(PhaseSource):
         super().__init__(*args, device=device, **options)
         self._device = device
         self._complete: list[int] = []
+        self._is_sound = True
 
     def _no_steps(self) -> Tensor:
         return torch.zeros(len(self.acting), dtype=torch.int64, device=self._device)
@@ -42,17 +43,24 @@ class DeviceSource(PhaseSource):
         return np.full(len(self.acting), (step + 1) * self.statistics.num_envs)
 
     def _settled(self, valid: Array) -> np.ndarray:
-        told = fetch([valid, self._accumulator.fold(), *self.statistics.latest()])
-        steps, complete, counts, episodes = told
+        fold = self._accumulator.fold()
+        told = fetch([valid, fold, self._accumulator.are_finite(), *self.statistics.latest()])
+        steps, complete, sound, counts, episodes = told
+        self._is_sound = bool(sound)
         self._complete = complete.astype(int).tolist()
         self.statistics.take(counts, episodes)
         return steps.astype(np.int64)
 
-    def _wrong_number(self, rows: Sequence[StepRow]) -> None:
-        """Leave it to the errors of the updates: to look here, the host would wait once more."""
+    def _wrong_number(self, rows: Sequence[StepRow]) -> WrongNumber | None:
+        # The rows are moved to the host where that is known to be worth it.
+        return None if self._is_sound else super()._wrong_number([_on_host(row) for row in rows])
 
     def _remember(self) -> None:
         self._extend(self._accumulator.emit(self._complete))
+
+
+def _on_host(row: StepRow) -> StepRow:
+    return StepRow(*(column.cpu().numpy() for column in row[:7]))
 
 
 def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:

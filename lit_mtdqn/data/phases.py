@@ -52,13 +52,14 @@ class PhaseSource:
         returns: Sums up the acting slots' returns; None if no one asks.
         labels: Names of what is stored with each transition besides.
         device: Where rows are, if they are tensors; None for arrays.
-        wrong_steps: File for the steps of a copy whose rewards or observations are no numbers,
-            which end the run; None lets them pass.
+        wrong_steps: Returns the file for the steps of a copy whose rewards or observations are no
+            numbers, which end the run; None lets them pass.
         seed: Seed of the sampler's draws.
 
     Attributes:
         active: Which acting slots make the next vector step, [S]; None for all.
         is_at_rest: Whether no phase is half played.
+        is_spoilt: Whether it has played steps without numbers, which wait in it.
         observed: Slots that do not learn but give observations to every update.
     """
 
@@ -81,7 +82,7 @@ class PhaseSource:
         returns: ReturnTracker | None = None,
         labels: Sequence[str] = (),
         device: torch.device | None = None,
-        wrong_steps: Path | None = None,
+        wrong_steps: Callable[[], Path | None] = lambda: None,
         seed: int,
     ) -> None:
         self.acting = [slot for slot in slots if slot.acts]
@@ -89,6 +90,7 @@ class PhaseSource:
         self.statistics = statistics
         self.active: np.ndarray | None = None
         self.is_at_rest = True
+        self.is_spoilt = False
         self.observed: Sequence[Slot] = ()
         self._returns = returns
         self._columns = {*Transition._fields, *MASKS, CUMULANTS, *labels}
@@ -217,41 +219,47 @@ class PhaseSource:
             steps_so_far = self._steps_so_far(valid, step)
             self._count(before, (steps_so_far * self._world_size).tolist())
         valid = self._settled(valid)
-        wrong = self._wrong_number(rows)
-        faults = np.arange(len(valid)) == (-1 if wrong is None else wrong.place[0])
+        file = self._wrong_steps()
+        wrong = None if file is None else self._wrong_number(rows)
+        faults = np.arange(len(valid)) == (-1 if wrong is None else wrong.slot)
         counts = torch.from_numpy(np.stack([valid, self._ended_episodes() - ended, faults]))
         steps_made, episodes, all_faults = self._sum_over_ranks(counts).tolist()
         self._count(before, steps_made)
         if any(all_faults):
-            raise self._non_finite_error(wrong, rows)
+            self.is_spoilt = True
+            raise self._non_finite_error(all_faults, wrong, rows, file)
         for slot, count in zip(self.acting, episodes, strict=True):
             self._clock.episodes[slot.task] = self._clock.episodes.get(slot.task, 0) + count
         self._remember()
 
     def _wrong_number(self, rows: Sequence[StepRow]) -> WrongNumber | None:
         """Return what must not be learned from, if anything in a phase's vector steps is of it."""
-        return None if self._wrong_steps is None else wrong_number(rows)
+        # Rewards of a task that does not learn reach nothing but the log.
+        return wrong_number(rows, np.array([slot.learns for slot in self.acting]))
 
     def _non_finite_error(
-        self, wrong: WrongNumber | None, rows: Sequence[StepRow]
+        self,
+        faults: list[int],
+        wrong: WrongNumber | None,
+        rows: Sequence[StepRow],
+        file: Path | None,
     ) -> NonFiniteError:
         """Save the steps of the copy that is at fault, and return an error that says so."""
-        if wrong is None or self._wrong_steps is None:
-            return NonFiniteError("`data` must be finite on all ranks. Got others on another one.")
-        slot, copy = wrong.place
-        task = self.acting[slot].task
-        columns = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
-        content = {
-            name: torch.from_numpy(np.stack([getattr(row, name)[wrong.place] for row in rows]))
-            for name in columns
-        }
-        place_of_steps = save_tensors(
-            {**content, "step": wrong.step}, self._wrong_steps, "its part of the phase"
-        )
+        if wrong is None or file is None:
+            task = next(s.task for s, fault in zip(self.acting, faults, strict=True) if fault)
+            return NonFiniteError(
+                f"`data` of task {task} must be finite on all ranks. Got others on another one, "
+                "which says more."
+            )
+        task, place = self.acting[wrong.slot].task, (wrong.slot, wrong.copy)
+        columns = StepRow._fields[:7]
+        content = {name: _of_copy([getattr(row, name) for row in rows], place) for name in columns}
+        content["step"] = wrong.step
+        place_of_steps = save_tensors(content, file, "its part of the phase")
         return NonFiniteError(
             f"`{wrong.column}` of task {task} must be finite. Got {wrong.value} from its "
-            f"environment {copy} (the first is 0), after {self._clock.env_steps[task]} env steps "
-            f"and {self._clock.updates} updates; {place_of_steps}."
+            f"environment {wrong.copy} (the first is 0), after {self._clock.env_steps[task]} env "
+            f"steps and {self._clock.updates} updates; {place_of_steps}."
         )
 
     def _no_steps(self) -> Array:
@@ -382,3 +390,8 @@ class PhaseSource:
             for name in MASKS:
                 rows.setdefault(name, allowed)
         return rows
+
+
+def _of_copy(column: Sequence[Array], place: tuple[int, int]) -> Any:
+    """Return one copy's part of a column of vector steps, a tensor [L, ...]."""
+    return torch.stack([torch.as_tensor(entries[place]) for entries in column])

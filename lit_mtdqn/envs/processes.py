@@ -108,13 +108,13 @@ class ProcessVectorEnv(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         """Wait until all copies are built, but not for ever, and compare their spaces."""
-        for pipe in self.parent_pipes:
-            # Whatever they are asked first, they answer when they have built their copies.
-            pipe.send(("_call", ("metadata", (), {})))
-        if not self._poll_pipe_envs(starting_time(self._timeout)):
-            raise multiprocessing.TimeoutError
-        for pipe in self.parent_pipes:
-            pipe.recv()
+        if self._timeout is not None:
+            for pipe in self.parent_pipes:
+                # Whatever they are asked first, they answer when they have built their copies.
+                pipe.send(("_call", ("render_mode", (), {})))
+            if not self._poll_pipe_envs(starting_time(self._timeout)):
+                raise multiprocessing.TimeoutError
+            self._raise_if_errors([pipe.recv()[1] for pipe in self.parent_pipes])
         super()._check_spaces()  # type: ignore[no-untyped-call]
 
     @contextmanager

@@ -210,7 +210,8 @@ class TaskEnv:
         return np.array([bool(found) for found in infos[FAULT]])
 
     def _where_valid(self, reward: Array, valid: Array) -> Array:
-        return np.multiply(reward, valid, dtype=np.float32)
+        # Not a product: what is returned for a reset may be no number, and times 0 none, either.
+        return np.where(valid, reward, 0.0).astype(np.float32)
 
     def _padded(self, raw: Any) -> Array:
         observation = self._adapter.convert(raw)

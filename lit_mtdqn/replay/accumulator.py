@@ -77,6 +77,13 @@ class TransitionAccumulator:
         self._window = self._fold()
         return self._window.emitted.sum((0, 2))
 
+    def are_finite(self) -> Array:
+        """Return whether the rewards and observations that `fold` has seen are numbers, []."""
+        assert self._window is not None, "`fold` comes first"
+        rows = self._window.rows
+        found: Array = rows.reward.isfinite().all() & rows.next_observation.isfinite().all()
+        return found
+
     def emit(self, counts: Sequence[int] | None = None) -> list[dict[str, Array]]:
         """Return each task's transitions that were completed since the last call.
 

@@ -9,6 +9,7 @@ from lit_mtdqn.rollout.evaluation import (
     make_evaluation_env,
     most_rounds,
     play_episodes,
+    require_numbers,
     unplayed,
 )
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
@@ -29,6 +30,7 @@ __all__ = [
     "make_evaluation_env",
     "most_rounds",
     "play_episodes",
+    "require_numbers",
     "unplayed",
     "wrong_number",
 ]

@@ -12,7 +12,7 @@ import torch
 
 from lit_mtdqn.envs import STARTING, Layout, TaskEnv
 from lit_mtdqn.rollout.exploration import EpsilonGreedy
-from lit_mtdqn.rollout.wrong_numbers import wrong_number
+from lit_mtdqn.rollout.wrong_numbers import unsound
 from lit_mtdqn.types import ActionValues, Episodes, NonFiniteError, StepRow, TaskSpec
 
 Array = np.ndarray
@@ -43,6 +43,10 @@ class _Tally:
         self.discounted_return += self.gamma**self.step * reward
         self.episode_length += self.playing
         self.success |= self.playing & row.extra["success"]
+        # Rewards without numbers spoil a return by themselves.
+        blind = unsound(row.next_observation, 1)
+        if blind is not None:
+            self.episode_return[blind & self.playing] = np.nan
         self.step += 1
 
     def close(self, row: StepRow, next_value: Array, last: bool) -> None:
@@ -133,7 +137,8 @@ def play_episodes(
     """Play one episode in every copy of an environment, or several rounds of them, and report them.
 
     Each episode starts from a state that depends on `seed` alone: policies are compared on the very
-    same starts, and no episode is preferred for being short.
+    same starts, and no episode is preferred for being short. The return of an episode with a reward
+    or an observation that is no number is none, either.
 
     Args:
         policy: Acts greedily, but for epsilon.
@@ -173,6 +178,26 @@ def unplayed(task: str, spec: TaskSpec, episodes: int) -> Episodes:
     return Episodes(task, none, length, success, none)
 
 
+def require_numbers(reports: Sequence[Episodes], seed: int) -> None:
+    """Refuse episodes whose returns are none, which would be no scores.
+
+    Args:
+        reports: Episodes of each task, the same on all ranks.
+        seed: Of their starts.
+
+    Raises:
+        NonFiniteError: If an episode had a reward or an observation that is infinite or no number.
+    """
+    for report in reports:
+        wrong = np.flatnonzero(~np.isfinite(report.episode_return))
+        if len(wrong):
+            raise NonFiniteError(
+                f"`episode_return` of task {report.task} must be finite. Got "
+                f"{report.episode_return[wrong[0]]} in episode {wrong[0]} (the first is 0) of an "
+                f"evaluation from seed {seed}, from its rewards or observations."
+            )
+
+
 def gather_episodes(
     reports: Sequence[Episodes], sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]
 ) -> list[Episodes]:
@@ -197,7 +222,6 @@ def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_step
     action, first_value, _ = player.act(*env.reset(seed))
     while tally.playing.any():
         row = env.step(action)
-        _check_numbers(row, tally, env.task, seed)
         tally.add(row)
         action, _, next_value = player.act(row.next_observation, row.next_action_mask)
         tally.close(row, next_value, last=tally.step == max_steps)
@@ -208,17 +232,6 @@ def _play_round(player: Player, env: TaskEnv, episodes: int, seed: int, max_step
         success=tally.success[:episodes] if env.spec.success_key is not None else None,
         q_bias=(first_value - tally.discounted_return)[:episodes],
     )
-
-
-def _check_numbers(row: StepRow, tally: _Tally, task: str, seed: int) -> None:
-    """Refuse a step that would make an episode's return, or what acts on it, no number."""
-    wrong = wrong_number([row], tally.playing)
-    if wrong is not None:
-        raise NonFiniteError(
-            f"`{wrong.column}` of task {task} must be finite. Got {wrong.value} in step "
-            f"{tally.step + 1} of an evaluation, from environment {wrong.place[0]} (the first is "
-            f"0) of those started from seed {seed}."
-        )
 
 
 def _as_rows(report: Episodes) -> Array:

@@ -20,41 +20,51 @@ class WrongNumber(NamedTuple):
         column: `reward`, `observation` or `next_observation`.
         value: The number.
         step: Which of the vector steps.
-        place: Which environment: its task and copy, or, of the steps of one task, its copy.
+        slot: Which of the tasks.
+        copy: Which copy of its environment.
     """
 
     column: str
     value: float
     step: int
-    place: tuple[int, ...]
+    slot: int
+    copy: int
 
 
-def wrong_number(rows: Sequence[StepRow], counts: Array | None = None) -> WrongNumber | None:
+def wrong_number(rows: Sequence[StepRow], rewarded: Array | None = None) -> WrongNumber | None:
     """Return the first number of vector steps, in time, that is infinite or none; None if all are.
 
     Args:
-        rows: Vector steps in their order, arrays [S, N, ...], or [N, ...] of one task.
-        counts: Whose numbers are looked at, [S, N] or [N]; None for all.
+        rows: Vector steps in their order, arrays [S, N, ...].
+        rewarded: Whose rewards are looked at, [S]; None for all tasks.
     """
-    with np.errstate(all="ignore"):
-        for step, row in enumerate(rows):
-            # Later ones are the `next_observation` of the row before.
-            for name in COLUMNS if step == 0 else COLUMNS[1:]:
-                column: Array = getattr(row, name)
-                found = None if _is_sound(column) else _first_wrong(column, row.reward.ndim, counts)
-                if found is not None:
-                    return WrongNumber(name, float(column[found]), step, found[: row.reward.ndim])
+    for step, row in enumerate(rows):
+        # Later ones are the `next_observation` of the row before.
+        for name in COLUMNS if step == 0 else COLUMNS[1:]:
+            column: Array = getattr(row, name)
+            wrong = unsound(column, 2)
+            if wrong is None:
+                continue
+            if name == "reward" and rewarded is not None:
+                wrong &= rewarded[:, None]
+            places = np.argwhere(wrong)
+            if len(places):
+                slot, copy = map(int, places[0])
+                value = column[slot, copy]
+                return WrongNumber(name, float(value[~np.isfinite(value)][0]), step, slot, copy)
     return None
 
 
-def _is_sound(column: Array) -> bool:
-    """Return whether all numbers are certain to be finite: any other one spoils their sum."""
-    return column.dtype.kind != "f" or math.isfinite(np.add.reduce(column, None))
+def unsound(column: Array, axes: int) -> Array | None:
+    """Return which rows hold a number that is infinite or none, or None if no row does.
 
-
-def _first_wrong(column: Array, axes: int, counts: Array | None) -> tuple[int, ...] | None:
-    wrong = ~np.isfinite(column)
-    if counts is not None:
-        wrong &= counts.reshape(*counts.shape, *[1] * (column.ndim - axes))
-    places = np.argwhere(wrong)
-    return tuple(map(int, places[0])) if len(places) else None
+    Args:
+        column: Arrays.
+        axes: Leading axes that number the rows.
+    """
+    with np.errstate(all="ignore"):
+        # Any such number spoils the sum, which costs less than to look at each.
+        if column.dtype.kind != "f" or math.isfinite(np.add.reduce(column, None)):
+            return None
+    wrong: Array = ~np.isfinite(column).reshape(*column.shape[:axes], -1).all(-1)
+    return wrong if wrong.any() else None

@@ -142,7 +142,7 @@ def test_after_an_evaluation_it_waits_again(
 ) -> None:
     stop = started()
     stop.on_validation_start(ALONE, Mock())
-    stop.on_validation_end()
+    stop.on_validation_end(ALONE, Mock())
     signal.raise_signal(number)
     with pytest.raises(stop_error):
         stop.on_phase_start(ALONE)
@@ -201,7 +201,7 @@ def test_without_a_signal_training_goes_on() -> None:
     stop = started()
     stop.on_phase_start(ALONE)
     stop.on_validation_start(ALONE, Mock())
-    stop.on_validation_end()
+    stop.on_validation_end(ALONE, Mock())
     stop.on_fit_end(ALONE, Mock())
 
 
@@ -288,4 +288,15 @@ def test_ranks_that_only_evaluate_leave_sigterm_to_lightning() -> None:
     stop = GracefulStop()
     two: Any = SimpleNamespace(world_size=2, strategy=Strategy())
     stop.on_test_start(two, Mock())
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_after_a_command_that_only_evaluates_sigterm_is_that_of_before(command: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    data = small_data()
+    stop = GracefulStop()
+    stop._told = signal.SIGTERM  # as an earlier fit that was stopped has left it
+    trainer = quiet_trainer(callbacks=[stop])
+    getattr(trainer, command)(small_model(data), data)
     assert signal.getsignal(signal.SIGTERM) == before

@@ -1,11 +1,13 @@
 import errno
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable
 from functools import partialmethod
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import lightning
 import pytest
@@ -262,3 +264,15 @@ def test_replays_are_on_the_disk_before_those_of_the_checkpoint_before_go(
     monkeypatch.setattr(shutil, "rmtree", told_remove)
     _fit(tmp_path, 1200, ckpt_path=str(tmp_path / "last.ckpt"))
     assert seen == ["renamed", "removed"]
+
+
+def test_replays_that_cannot_be_written_take_the_place_of_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_only = _raising(OSError(errno.EROFS, "Read-only file system"))
+    monkeypatch.setattr(ReplayCheckpoint, "_dump", read_only)
+    checkpoint = ReplayCheckpoint()
+    checkpoint._rank_folder = tmp_path
+    said = f"Replays are not written to {tmp_path} (Read-only file system)."
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$"):
+        checkpoint.on_exception(Mock(), Mock(), KeyboardInterrupt())

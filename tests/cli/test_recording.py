@@ -3,6 +3,7 @@ import errno
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -115,17 +116,22 @@ def test_an_interruption_saves_only_what_was_learned_by_the_end_of_a_phase(
     assert trainer.save_checkpoint.call_count == saves
 
 
-def test_a_checkpoint_that_cannot_be_written_takes_the_place_of_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_checkpoint_that_cannot_be_written_takes_the_place_of_no_error(
+    is_first: bool, tmp_path: Path
+) -> None:
+    last = tmp_path / "last.ckpt"
+    if not is_first:
+        last.touch()
     checkpoint = RunCheckpoint(tmp_path, "last", save_on_exception=True)
     trainer = Mock(global_step=100, current_epoch=1, callback_metrics={}, loggers=[])
     trainer.fast_dev_run = trainer.sanity_checking = False
     checkpoint.on_train_start(trainer, Mock())
     trainer.global_step += 1
-    trainer.save_checkpoint.side_effect = OSError(errno.ENOSPC, "No space left on device")
-    said = (
-        rf"is not saved in {tmp_path} \(No space left on device\); that checkpoint is still there"
-    )
-    with pytest.warns(UserWarning, match=said):
+    trainer.save_checkpoint.side_effect = OSError(errno.EROFS, "Read-only file system")
+    left = "" if is_first else "; the checkpoint before it is still there"
+    said = f"What was learned last is not saved in {last} (Read-only file system){left}."
+    with pytest.warns(UserWarning, match=f"^{re.escape(said)}$"):
         checkpoint.on_exception(trainer, Mock(), KeyboardInterrupt())
 
 

@@ -1,4 +1,5 @@
 import gc
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -8,12 +9,14 @@ from typing import Any
 from unittest.mock import Mock
 
 import gymnasium
+import lightning
 import numpy as np
 import psutil
 import pytest
 import torch
 from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv, identity_of
+from helpers.failing_env import FAILING
 from helpers.oracle import timeline
 from helpers.runs import COUNTING, fit, quiet_trainer, small_data, small_model
 from helpers.showing_env import SHOWING
@@ -23,8 +26,9 @@ from hypothesis import strategies as st
 
 import lit_mtdqn.data.datamodule
 from lit_mtdqn import RolloutDataModule, TaskSpec
+from lit_mtdqn.callbacks import SkippedUpdates
 from lit_mtdqn.rollout.seeding import TEST_SEED, VALIDATION_SEED
-from lit_mtdqn.types import Clock, Episodes, Linear
+from lit_mtdqn.types import Clock, Episodes, Linear, NonFiniteError
 
 GIB = 2**30
 TEXT = gymnasium.spaces.Text(5)
@@ -620,3 +624,32 @@ def test_the_number_of_updates_per_phase_is_announced(
     assert "4 steps of 2 environments in 1 task(s), then 2 update(s)" in (
         caplog.text + capsys.readouterr().err
     )
+
+
+def test_after_steps_that_were_no_numbers_a_data_module_is_not_used_again(tmp_path: Path) -> None:
+    faulty = {"how": "reward", "when": "step", "only_in": None, "parent": 0, "after": 7}
+    data = small_data({"faulty": TaskSpec(env=FAILING, kwargs=faulty, evaluates=False)})
+    model = small_model(data)
+    with pytest.raises(NonFiniteError, match="`reward` of task faulty must be finite"):
+        fit(data, model, default_root_dir=tmp_path)
+    assert (tmp_path / "non_finite_steps.pt").is_file()
+    with pytest.raises(ValueError, match=complaint("datamodule")):
+        fit(data, model, SkippedUpdates(), default_root_dir=tmp_path)
+
+
+def test_an_evaluation_without_numbers_ends_a_run_but_where_updates_are_skipped(
+    tmp_path: Path,
+) -> None:
+    faulty = {"how": "reward", "when": "step", "only_in": None, "parent": 0, "after": 0}
+    tasks = {
+        "count": TaskSpec(env=SINGLE),
+        "faulty": TaskSpec(env=FAILING, kwargs=faulty, acts=False, learns=False),
+    }
+
+    def run(*callbacks: Any) -> lightning.Trainer:
+        data = small_data(tasks)
+        return fit(data, small_model(data), *callbacks, default_root_dir=tmp_path)
+
+    with pytest.raises(NonFiniteError, match="`episode_return` of task faulty must be finite"):
+        run()
+    assert not math.isfinite(run(SkippedUpdates()).callback_metrics["val/episode_return/faulty"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,7 +32,7 @@ from lit_mtdqn.rollout import (
     EpsilonGreedy,
 )
 from lit_mtdqn.scaling import ReturnScaling
-from lit_mtdqn.types import Clock, StepRow, TaskScores
+from lit_mtdqn.types import Clock, NonFiniteError, StepRow, TaskScores
 
 NUM_ENVS, VECTOR_STEPS, CAPACITY, UPDATES = 6, 10, 500, 4
 CPU, META = torch.device("cpu"), torch.device("meta")
@@ -90,6 +91,7 @@ def _source(
     count: Callable[..., EpisodeStatistics],
     place: torch.device,
     stream: Iterator[StepRow],
+    wrong_steps: Path | None = None,
 ) -> tuple[PhaseSource, list[Slot], Clock]:
     slots = [
         Slot(name, index, spec, Replay(CAPACITY, index, "device", place))
@@ -109,13 +111,14 @@ def _source(
         warmup=0,
         world_size=1,
         sum_over_ranks=lambda count: count,
+        wrong_steps=lambda: wrong_steps,
         seed=0,
     )
     return source, slots, clock
 
 
 def _on_device(
-    place: torch.device, stream: Iterator[StepRow]
+    place: torch.device, stream: Iterator[StepRow], wrong_steps: Path | None = None
 ) -> tuple[PhaseSource, list[Slot], Clock]:
     def make(*args: Any, **options: Any) -> PhaseSource:
         return DeviceSource(*args, device=place, **options)
@@ -123,7 +126,31 @@ def _on_device(
     def count(tasks: list[str], num_envs: int, reports: list[bool]) -> EpisodeStatistics:
         return DeviceStatistics(tasks, num_envs, reports, device=place)
 
-    return _source(make, count, place, stream)
+    return _source(make, count, place, stream, wrong_steps)
+
+
+def _spoilt(stream: Iterator[StepRow], step: int) -> Iterator[StepRow]:
+    """Yield vector steps, of which one shows what is no number."""
+    for number, row in enumerate(stream):
+        if number == step:
+            row.next_observation[1, 2, 0] = torch.nan
+        yield row
+
+
+def test_steps_without_numbers_end_a_run_on_a_device_too(tmp_path: Path) -> None:
+    place, file = torch.device("cpu"), tmp_path / "steps.pt"
+    stream = _spoilt(_stream(place), VECTOR_STEPS + 3)
+    source, slots, _ = _on_device(place, stream, file)
+    source.next_phase()
+    before = [len(slot.replay) for slot in slots]
+    task = list(TASKS)[1]
+    said = rf"`next_observation` of task {task} must be finite\. Got nan from its environment 2 "
+    with pytest.raises(NonFiniteError, match=said):
+        source.next_phase()
+    assert [len(slot.replay) for slot in slots] == before
+    saved = torch.load(file, weights_only=True)
+    assert saved["step"] == 3
+    assert saved["next_observation"][3, 0].isnan()
 
 
 def _as_arrays(row: StepRow) -> StepRow:
@@ -192,7 +219,7 @@ def test_a_phase_hands_the_host_one_tensor_and_takes_nothing_but_places(
 
     def told(tensors: list[Tensor]) -> list[np.ndarray]:
         fetched.append([tuple(tensor.shape) for tensor in tensors])
-        counts = [np.array(row) for row in ([51, 52], complete, [3, 2])]
+        counts = [np.array(row) for row in ([51, 52], complete, True, [3, 2])]
         return [*counts, np.zeros(fetched[-1][-1])]
 
     generator = torch.Generator
@@ -204,7 +231,7 @@ def test_a_phase_hands_the_host_one_tensor_and_takes_nothing_but_places(
     with Copies() as copies:
         phase = source.next_phase()
     assert phase.transitions.observation.device == META
-    assert fetched == [[(2,), (2,), (2,), (2, 3, 60)]] * 2
+    assert fetched == [[(2,), (2,), (), (2,), (2, 3, 60)]] * 2
     # Where the replays are written, and which row groups of the batch they fill.
     assert copies.shapes == [*((rows,) for rows in complete), *[(UPDATES,)] * len(TASKS)]
     assert [len(slot.replay) for slot in slots] == [80, 100]

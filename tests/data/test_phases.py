@@ -406,7 +406,9 @@ FAULTY = {"how": "reward", "when": "step", "only_in": None, "parent": 0, "after"
 
 def _faulty(file: Path | None, **options: Any) -> PhaseSource:
     faulty = TaskSpec(env=FAILING, gamma=0.5, kwargs=FAULTY)
-    return _played({"left": TASKS["left"], "faulty": faulty}, wrong_steps=file, **options).source
+    return _played(
+        {"left": TASKS["left"], "faulty": faulty}, wrong_steps=lambda: file, **options
+    ).source
 
 
 def test_a_step_that_is_no_number_is_told_with_its_place_and_reaches_no_replay(
@@ -429,17 +431,19 @@ def test_a_step_that_is_no_number_is_told_with_its_place_and_reaches_no_replay(
     assert saved["reward"][:step].isfinite().all()
     assert (step, float(saved["reward"][step])) == (3, torch.inf)
     assert saved["observation"][0, 0] == identity_of(SEEDS["faulty"])
+    assert saved["valid"].tolist() == [True, True, True, True, False]
+    assert source.is_spoilt
     replays = [slot.replay for slot in source.learning]
     assert all(replay.sample(50)["reward"].isfinite().all() for replay in replays)
 
 
 def test_a_rank_whose_steps_are_numbers_stops_with_one_whose_are_not(tmp_path: Path) -> None:
     played = _played(
-        wrong_steps=tmp_path / "steps.pt",
+        wrong_steps=lambda: tmp_path / "steps.pt",
         world_size=2,
         sum_over_ranks=lambda count: count + (count.ndim == 2) * torch.tensor([[0], [0], [1]]),
     )
-    said = "`data` must be finite on all ranks. Got others on another one."
+    said = "`data` of task left must be finite on all ranks. Got others on another one, which says"
     with pytest.raises(NonFiniteError, match=said):
         played.source.next_phase()
     assert not (tmp_path / "steps.pt").exists()
@@ -449,3 +453,10 @@ def test_where_updates_are_skipped_steps_without_numbers_pass() -> None:
     source = _faulty(None)
     phases = [source.next_phase() for _ in range(3)]
     assert phases[-1].transitions.reward.isinf().any()
+
+
+def test_a_task_that_does_not_learn_may_have_rewards_that_are_no_numbers(tmp_path: Path) -> None:
+    domain = TaskSpec(env=FAILING, gamma=0.5, kwargs={**FAULTY, "after": 0}, learns=False)
+    tasks = {"left": TASKS["left"], "faulty": domain}
+    source = _played(tasks, wrong_steps=lambda: tmp_path / "steps.pt").source
+    assert source.next_phase().transitions.reward.isfinite().all()

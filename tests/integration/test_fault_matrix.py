@@ -212,7 +212,7 @@ def writes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], int]:
 # Replays without room cost a warning, and the checkpoint that follows them ends the run; to save it
 # once more is tried then.
 @pytest.mark.filterwarnings("ignore:Replays are not written to")
-@pytest.mark.filterwarnings("ignore:What was learned since the last checkpoint is not saved")
+@pytest.mark.filterwarnings("ignore:What was learned last is not saved")
 @pytest.mark.parametrize("moment", _moments())
 @pytest.mark.parametrize("name", ["pqn", pytest.param("dqn", marks=SLOW)])
 def test_a_full_disk_ends_a_run_that_goes_on_when_there_is_room(

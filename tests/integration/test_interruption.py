@@ -70,6 +70,25 @@ def test_a_signal_ends_what_is_played_at_once_where_nothing_is_lost(
     assert not (tmp_path / "run" / "report" / "test_scores.csv").exists()
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_signal_ends_a_command_that_only_evaluates_at_once(
+    command: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(Telling, "armed", number)
+    monkeypatch.setattr(Telling, "steps_since", 0)
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *(command, "--config=configs/dqn/cartpole.yaml", f"--run_dir={tmp_path / 'run'}"),
+                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
+                "--trainer.enable_progress_bar=false",
+            ]
+        )
+    assert (ended.value.code, Telling.armed, Telling.steps_since) == (code, None, 0)
+
+
 def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     overflowing = "{class_path: helpers.failing_env.OverflowingReward, init_args: {after: 100}}"
