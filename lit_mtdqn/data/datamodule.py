@@ -589,12 +589,17 @@ class RolloutDataModule(lightning.LightningDataModule):
             seed=training_seed(self._run_seed, "sampler", rank),
         )
 
-    def _file_of_wrong_steps(self) -> Path | None:
-        """Return where steps are saved that are no numbers; None where updates are skipped."""
+    @property
+    def _needs_numbers(self) -> bool:
+        """Whether steps without numbers end a run: not where updates that meet one are skipped."""
         trainer: Any = self.trainer
-        if trainer is None or any(isinstance(c, SkippedUpdates) for c in trainer.callbacks):
-            return None
-        return file_of_rank(trainer, "non_finite_steps")
+        return trainer is not None and not any(
+            isinstance(callback, SkippedUpdates) for callback in trainer.callbacks
+        )
+
+    def _file_of_wrong_steps(self) -> Path | None:
+        """Return where steps without numbers are saved; None where they may pass."""
+        return file_of_rank(self.trainer, "non_finite_steps") if self._needs_numbers else None
 
     def _make_stream(self, acting: list[Slot], rank: int) -> Iterator[StepRow] | None:
         """Return the vector steps of all acting slots; None if nothing acts."""
@@ -727,7 +732,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             for place, task in enumerate(tasks)
         ]
         reports = own if ranks == 1 else gather_episodes(own, self._sum_over_ranks)
-        if self._file_of_wrong_steps() is not None:
+        if self._needs_numbers:
             require_numbers(reports, seed)
         return reports
 

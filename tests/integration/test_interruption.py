@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,30 +40,38 @@ def test_ctrl_c_leaves_a_checkpoint_within_thirty_seconds(tmp_path: Path) -> Non
     assert clock["updates"] == clock["phases"] * 16
 
 
+CODES = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+def _code_of(command: str, run_dir: Path, *arguments: str) -> Any:
+    """Run a command in which an environment sends a signal once it is armed; return its code."""
+    # What is started in the background may have been told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                *(command, "--config=configs/dqn/cartpole.yaml", f"--run_dir={run_dir}"),
+                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
+                "--trainer.enable_progress_bar=false",
+                *arguments,
+            ]
+        )
+    return ended.value.code
+
+
 # In the warm-up, in an evaluation and in the final test.
 @pytest.mark.parametrize("hook", ["on_train_start", "on_validation_start", "on_fit_end"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@CODES
 def test_a_signal_ends_what_is_played_at_once_where_nothing_is_lost(
     hook: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is started in the background may have been told to ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(Telling, "armed", None)
     monkeypatch.setattr(Telling, "steps_since", 0)
     arming = (
         f"{{class_path: helpers.telling_env.Arming, init_args: {{hook: {hook}, number: {number}}}}}"
     )
-    with pytest.raises(SystemExit) as ended:
-        main(
-            [
-                *("fit", "--config=configs/dqn/cartpole.yaml"),
-                *("--config=configs/overlays/smoke.yaml", f"--run_dir={tmp_path / 'run'}"),
-                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
-                f"--trainer.callbacks+={arming}",
-                "--trainer.enable_progress_bar=false",
-            ]
-        )
-    assert ended.value.code == code
+    smoke = "--config=configs/overlays/smoke.yaml"
+    assert _code_of("fit", tmp_path / "run", smoke, f"--trainer.callbacks+={arming}") == code
     assert Telling.steps_since == 0
     # Where something was learned, it is kept.
     saved = (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
@@ -70,23 +79,15 @@ def test_a_signal_ends_what_is_played_at_once_where_nothing_is_lost(
     assert not (tmp_path / "run" / "report" / "test_scores.csv").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@CODES
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_a_signal_ends_a_command_that_only_evaluates_at_once(
     command: str, number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(Telling, "armed", number)
     monkeypatch.setattr(Telling, "steps_since", 0)
-    with pytest.raises(SystemExit) as ended:
-        main(
-            [
-                *(command, "--config=configs/dqn/cartpole.yaml", f"--run_dir={tmp_path / 'run'}"),
-                "--data.tasks.cartpole.wrappers=[helpers.telling_env.Telling]",
-                "--trainer.enable_progress_bar=false",
-            ]
-        )
-    assert (ended.value.code, Telling.armed, Telling.steps_since) == (code, None, 0)
+    assert _code_of(command, tmp_path / "run") == code
+    assert (Telling.armed, Telling.steps_since) == (None, 0)
 
 
 def test_a_run_whose_numbers_overflow_keeps_what_was_sound(tmp_path: Path) -> None:
