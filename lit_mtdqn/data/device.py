@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lit_mtdqn.data.phases import PhaseSource
 from lit_mtdqn.rollout import DeviceStatistics, WrongNumber
-from lit_mtdqn.types import Array, StepRow
+from lit_mtdqn.types import PLAIN_COLUMNS, Array, StepRow
 
 
 class DeviceSource(PhaseSource):
@@ -60,7 +60,8 @@ class DeviceSource(PhaseSource):
 
 
 def _on_host(row: StepRow) -> StepRow:
-    return StepRow(*(column.cpu().numpy() for column in row[:7]))
+    plain: Any = row[PLAIN_COLUMNS]
+    return StepRow(*(column.cpu().numpy() for column in plain))
 
 
 def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:

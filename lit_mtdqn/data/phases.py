@@ -17,6 +17,7 @@ from lit_mtdqn.data.slots import Slot
 from lit_mtdqn.replay import CUMULANTS, MASKS, TransitionAccumulator
 from lit_mtdqn.rollout import EpisodeStatistics, ReturnTracker, WrongNumber, wrong_number
 from lit_mtdqn.types import (
+    PLAIN_COLUMNS,
     Array,
     Clock,
     Feedback,
@@ -252,7 +253,7 @@ class PhaseSource:
                 "which says more."
             )
         task, place = self.acting[wrong.slot].task, (wrong.slot, wrong.copy)
-        columns = StepRow._fields[:7]
+        columns = StepRow._fields[PLAIN_COLUMNS]
         content = {name: _of_copy([getattr(row, name) for row in rows], place) for name in columns}
         content["step"] = wrong.step
         place_of_steps = save_tensors(content, file, "its part of the phase")

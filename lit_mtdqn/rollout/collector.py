@@ -14,7 +14,14 @@ from lit_mtdqn.envs import TaskEnv
 from lit_mtdqn.functional.arrays import placed
 from lit_mtdqn.functional.packing import packed, unpacked
 from lit_mtdqn.rollout.exploration import EpsilonGreedy, ExplorationDraws
-from lit_mtdqn.types import ActionValues, Array, ExploringValues, LabelsTransitions, StepRow
+from lit_mtdqn.types import (
+    PLAIN_COLUMNS,
+    ActionValues,
+    Array,
+    ExploringValues,
+    LabelsTransitions,
+    StepRow,
+)
 
 
 class Collector:
@@ -175,7 +182,7 @@ class Collector:
         return [env.step(own) if acts else env.idle(own) for (env, own), acts in chosen]
 
     def _stack(self, rows: list[StepRow], mask: Array | None) -> StepRow:
-        plain = (row[:7] for row in rows)
+        plain = (row[PLAIN_COLUMNS] for row in rows)
         columns: list[Any] = [self._joined(column) for column in zip(*plain, strict=True)]
         next_mask = self._stack_masks([row.next_action_mask for row in rows])
         extra = {name: self._joined([row.extra[name] for row in rows]) for name in rows[0].extra}

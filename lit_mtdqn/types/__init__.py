@@ -1,6 +1,7 @@
 """The words that every other folder speaks: batches, tasks, clock, schedules, protocols."""
 
 from lit_mtdqn.types.batch import (
+    PLAIN_COLUMNS,
     Array,
     Episodes,
     Feedback,
@@ -46,6 +47,7 @@ from lit_mtdqn.types.task_scores import SCORE_KINDS, ScoreKind, TaskScores
 
 __all__ = [
     "MEANING",
+    "PLAIN_COLUMNS",
     "SCORE_KINDS",
     "ActionValues",
     "Array",

@@ -53,6 +53,10 @@ class StepRow(NamedTuple):
     extra: dict[str, Array] = {}  # noqa: RUF012  a NamedTuple default, never written to
 
 
+# Of a `StepRow`, the columns that are arrays in every row.
+PLAIN_COLUMNS = slice(StepRow._fields.index("action_mask"))
+
+
 class Transition(NamedTuple):
     """Transitions for learning, of leading shape [K, S, B] in a phase and [S, B] in one update.
 
