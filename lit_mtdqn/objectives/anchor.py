@@ -69,6 +69,9 @@ class Anchor(Objective):
         strength: Factor on the penalty, over updates, at least 0. Larger forgets less and learns
             less that is new. Fisher information has mean 1 over what tasks share, for each task of
             a source, unless its callback did not normalise it: strengths of both kinds compare.
+        floor: Least importance of what is held, at least 0. Units that never fire in an earlier
+            task have no Fisher information at all: free to move, they fire there later. Larger is
+            nearer to L2-SP.
         parts: What is held: `all`, `trunk` (all but the heads), `heads`, or beginnings of names.
 
     Raises:
@@ -81,7 +84,8 @@ class Anchor(Objective):
         section 3, https://arxiv.org/abs/1802.01483 (L2-SP); Kirkpatrick et al. 2017, "Overcoming
         catastrophic forgetting in neural networks", equation 3, https://arxiv.org/abs/1612.00796
         (EWC); Schwarz et al. 2018, "Progress & Compress", https://arxiv.org/abs/1805.06370 (online
-        EWC).
+        EWC); Wolczyk et al. 2021, "Continual World", https://arxiv.org/abs/2105.10919 (a least
+        importance).
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Anchor(Objective):
         sources: Sequence[str],
         importance: Importance = "fisher",
         strength: float | Schedule = 1.0,
+        floor: float = 0.0,
         parts: Sequence[str] = ("all",),
     ) -> None:
         super().__init__()
@@ -98,10 +103,11 @@ class Anchor(Objective):
         require(importance in known, "Anchor.importance", f"be one of {known}", importance)
         is_strength = bounds_of(strength)[0] >= 0.0
         require(is_strength, "Anchor.strength", "be at least 0 throughout", strength)
+        require(floor >= 0.0, "Anchor.floor", "be at least 0", floor)
         is_list = len(sources) >= 1 and not isinstance(sources, str)
         require(is_list, SOURCES, "be a list of at least one checkpoint or run", sources)
         require(len(parts) >= 1, "Anchor.parts", "name at least one part", list(parts))
-        self.importance, self.strength = importance, strength
+        self.importance, self.strength, self.floor = importance, strength, floor
         self._infos = as_task_infos(tasks)
         self._given = list(sources), list(parts)
         # In a list, lest its parameters be taken for this module's.
@@ -147,7 +153,8 @@ class Anchor(Objective):
         require(bool(held), SOURCES, must, str(saved.path))
         weights = {name: saved.weights[name] for name in held}
         alike = {name: torch.ones_like(tensor) for name, tensor in weights.items()}
-        importance = {name: saved.importance.get(name, alike[name]) for name in held}
+        found = {name: saved.importance.get(name, alike[name]) for name in held}
+        importance = {name: tensor.clamp_min(self.floor) for name, tensor in found.items()}
         return flat_from_saved(network, weights), flat_from_saved(network, importance)
 
     def _reasons(self, saved: Any) -> dict[str, str]:

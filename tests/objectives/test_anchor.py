@@ -106,6 +106,19 @@ def test_the_penalty_is_that_of_a_loop_over_numbers_and_new_heads_are_free(
     assert (gradient[1 - new] != 0.0).all()
 
 
+def test_what_did_not_matter_is_held_by_the_floor_and_what_is_free_is_not(tmp_path: Path) -> None:
+    source = _model(WIDE, NARROW)
+    fisher = random_importance(source.network)
+    fisher["torso.layers.0.weight"][:2] = 0.0
+    folder = save_run(tmp_path / "run", source, fisher)
+    model = _anchored(NEW, WIDE, sources=[folder], floor=0.25)
+    raised = {name: tensor.clamp(min=0.25) for name, tensor in fisher.items()}
+    names = [*TRUNK, *_head("wide")]
+    expected = _by_loop(model, source.network.state_dict(), raised, names)
+    assert expected > _by_loop(model, source.network.state_dict(), fisher, names)
+    assert _penalty(model) == pytest.approx(expected, rel=1e-5)
+
+
 def test_several_sources_hold_at_once(tmp_path: Path) -> None:
     runs = {name: _model(info, seed=s) for s, (name, info) in enumerate([("a", WIDE), ("b", NEW)])}
     fishers = {
@@ -333,6 +346,7 @@ def test_a_source_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
         ({"importance": "fishy"}, "Anchor.importance"),
         ({"strength": -1.0}, "Anchor.strength"),
         ({"strength": Linear(start=1.0, end=-1.0, duration=9)}, "Anchor.strength"),
+        ({"floor": -0.1}, "Anchor.floor"),
         ({"sources": []}, "Anchor.sources"),
         ({"sources": "runs/a"}, "Anchor.sources"),
         ({"parts": []}, "Anchor.parts"),
