@@ -98,7 +98,8 @@ def question_of(overlay: dict[str, Any]) -> str:
 def description_of(text: str) -> str:
     """Return the first comment of an overlay, up to its first full stop at a line's end."""
     lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-    return lines[0] if lines[0].endswith(".") else f"{lines[0]} {lines[1]}"
+    end = next(place for place, line in enumerate(lines, 1) if line.endswith("."))
+    return " ".join(lines[:end])
 
 
 @cache

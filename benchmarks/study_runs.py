@@ -146,7 +146,7 @@ class SequenceRun:
         if not report.is_file():
             return []
         with report.open(newline="") as file:
-            roles = {(row["stage"], row["task"]): row["role"] for row in csv.DictReader(file)}
+            told = {(row["stage"], row["task"]): row for row in csv.DictReader(file)}
         metrics = {name: read_metrics(folder / name / METRICS) for name in self.stages}
         rows = []
         for name, stage in self.stages.items():
@@ -158,8 +158,8 @@ class SequenceRun:
                 rows.append(
                     {
                         **row,
-                        "role": roles[name, task],
-                        "agreement": _agreement(curves.get(f"train/agreement/{task}")),
+                        "role": told[name, task]["role"],
+                        "agreement": _rounded(told[name, task]["agreement"]),
                         "catch_up": catch_up(*both),
                         "earlier_env_steps": sum(earlier),
                     }
@@ -262,9 +262,8 @@ def catch_up(curve: Curve | None, scratch: Curve | None) -> str:
     return "never" if ours is None else f"{ours / theirs:.4f}"
 
 
-def _agreement(curve: Curve | None) -> str:
-    """Return how often a student does as its teacher would, over the last tenth of a run."""
-    return "" if curve is None else f"{asymptote(curve):.4f}"
+def _rounded(number: str) -> str:
+    return f"{float(number):.4f}" if number else ""
 
 
 def _crossing(curve: Curve, goal: float) -> float | None:

@@ -20,6 +20,7 @@ from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.analysis.transfer import (
     Gain,
     adaptation,
+    asymptote,
     at_own_steps,
     backward_transfer,
     forgetting,
@@ -96,11 +97,11 @@ def report_sequence(roots: Sequence[Path], stages: Sequence[ReportedStage], fold
     """Write the report of a sequence, or of one for each of several seeds, and return its text.
 
     It goes into `report` of a folder: `scores.csv` (a row per sequence, stage and task: what the
-    last network of the stage reaches in its test), `scores.png` (their means as a heat map) and
-    `curves.png` (scores over the env steps of all stages); for stages that are compared with one
-    from scratch, `transfer.csv` and `transfer.png` (transfer ratios by what was learned first and
-    then); for stages that start from others, `retention.csv` (forward transfer, backward transfer
-    and forgetting of a chain).
+    last network of the stage reaches in its test, and of students how often they do as their
+    teacher would), `scores.png` (their means as a heat map) and `curves.png` (scores over the env
+    steps of all stages); for stages that are compared with one from scratch, `transfer.csv` and
+    `transfer.png` (transfer ratios by what was learned first and then); for stages that start from
+    others, `retention.csv` (forward transfer, backward transfer and forgetting of a chain).
 
     A stage counts where it is finished: means are over the runs that have a value, and say of how
     many. Env steps of `transfer.csv` are those of the task alone.
@@ -116,8 +117,8 @@ def report_sequence(roots: Sequence[Path], stages: Sequence[ReportedStage], fold
     metrics = {place: _metrics(place[0] / place[1]) if tests[place] else {} for place in tests}
     tasks = list(dict.fromkeys(row["task"] for rows in tests.values() for row in rows))
     scores = np.array([[_scores(tests[root, s.name], tasks) for s in stages] for root in roots])
-    header = ("run", "stage", "role", *TaskResult._fields)
-    write_csv(target / "scores.csv", header, _score_rows(tests, stages))
+    header = ("run", "stage", "role", *TaskResult._fields, "agreement")
+    write_csv(target / "scores.csv", header, _score_rows(tests, stages, metrics))
     learned = np.array([[task in stage.learned for task in tasks] for stage in stages])
     names = [stage.name for stage in stages]
     means = _means(scores)
@@ -137,7 +138,9 @@ def report_sequence(roots: Sequence[Path], stages: Sequence[ReportedStage], fold
     texts = [
         _score_text(means, learned, names, tasks),
         _missing_text(tests),
+        _agreement_text(roots, stages, metrics),
         _gain_text(gains),
+        _adapted_text(gains),
         _kept_text(kept),
     ]
     return "\n\n".join([*filter(None, texts), f"Report: {target}"])
@@ -170,13 +173,22 @@ def _scores(rows: Sequence[Mapping[str, str]], tasks: Sequence[str]) -> list[flo
 
 
 def _score_rows(
-    tests: Mapping[tuple[Path, str], Sequence[Mapping[str, str]]], stages: Sequence[ReportedStage]
+    tests: Mapping[tuple[Path, str], Sequence[Mapping[str, str]]],
+    stages: Sequence[ReportedStage],
+    metrics: Mapping[tuple[Path, str], Mapping[str, Curve]],
 ) -> Iterator[Sequence[Any]]:
     learned = {stage.name: stage.learned for stage in stages}
     for (root, name), rows in tests.items():
         for row in rows:
             role = LEARNS if row["task"] in learned[name] else HELD_OUT
-            yield [root.name, name, role, *(row[field] for field in TaskResult._fields)]
+            agreed = _agreement(metrics[root, name], row["task"])
+            yield [root.name, name, role, *(row[field] for field in TaskResult._fields), agreed]
+
+
+def _agreement(metrics: Mapping[str, Curve], task: str) -> float | None:
+    """Return how often a student does as its teacher would, over the last tenth of its run."""
+    curve = metrics.get(f"train/agreement/{task}")
+    return None if curve is None else asymptote(curve)
 
 
 def _segments(
@@ -344,15 +356,27 @@ def _score_text(scores: Array, learned: Array, stages: Sequence[str], tasks: Seq
     return "\n".join([*_ruled([header, *rows]), "* learned in the stage"])
 
 
+def _agreement_text(
+    roots: Sequence[Path],
+    stages: Sequence[ReportedStage],
+    metrics: Mapping[tuple[Path, str], Mapping[str, Curve]],
+) -> str | None:
+    rows = []
+    for name, task in ((stage.name, task) for stage in stages for task in stage.learned):
+        found = [_agreement(metrics[root, name], task) for root in roots]
+        if any(value is not None for value in found):
+            rows.append([name, task, _mean_text(found)])
+    return "\n".join(_ruled([["student", "task", "agreement"], *rows])) if rows else None
+
+
 def _gain_text(gains: Sequence[Transferred]) -> str | None:
     if not gains:
         return None
-    header = ["stage", "task", "jumpstart", "area ratio", "env steps", "scratch", "asymptote"]
-    header = [*header, "scratch"]
-    pairs = dict.fromkeys((row.stage, row.task) for row in gains)
+    header = ["stage", "task", "jumpstart", "area ratio", "env steps", "scratch env steps"]
+    header += ["asymptote", "scratch asymptote"]
     rows = []
-    for stage, task in pairs:
-        found = [row.gain for row in gains if (row.stage, row.task) == (stage, task)]
+    for (stage, task), own in _by_stage_and_task(gains).items():
+        found = [row.gain for row in own]
         values = [
             _mean_text([one.jumpstart for one in found]),
             _mean_text([one.area_ratio for one in found]),
@@ -367,6 +391,26 @@ def _gain_text(gains: Sequence[Transferred]) -> str | None:
         "played, or not learned from scratch"
     )
     return "\n".join([*_ruled([header, *rows]), note])
+
+
+def _by_stage_and_task(
+    gains: Sequence[Transferred],
+) -> dict[tuple[str, str], list[Transferred]]:
+    found: dict[tuple[str, str], list[Transferred]] = {}
+    for row in gains:
+        found.setdefault((row.stage, row.task), []).append(row)
+    return found
+
+
+def _adapted_text(gains: Sequence[Transferred]) -> str | None:
+    rows = []
+    for (stage, task), own in _by_stage_and_task(gains).items():
+        found = [row.adapted for row in own]
+        if any(value is not None for values in found for value in values):
+            rows.append([stage, task, *(_mean_text(values) for values in zip(*found, strict=True))])
+    if not rows:
+        return None
+    return "\n".join(_ruled([["score after episodes", "task", *map(str, EPISODES)], *rows]))
 
 
 def _kept_text(kept: Sequence[Retention]) -> str | None:

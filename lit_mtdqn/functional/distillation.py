@@ -134,6 +134,10 @@ def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> T
 
     Returns:
         [...].
+
+    References:
+        Stanton et al. 2021, "Does Knowledge Distillation Really Work?", section 2 (average top-1
+        agreement), https://arxiv.org/abs/2106.05945.
     """
     best = [mask_actions(values, mask).argmax(-1) for values in (student, teacher)]
     return (best[0] == best[1]).float().mean(-1)

@@ -100,6 +100,26 @@ def test_it_tells_what_was_gained_and_what_was_forgotten(tmp_path: Path) -> None
     assert ["second", "0.300", "1.000*"] in lines
     assert ["second", "b", "0.200", "1.750", "100", "200", "1.000", "0.800"] in lines
     assert ["first", ">", "second", "0.200", "-0.600", "0.600"] in lines
+    assert ["score", "after", "episodes", "task", "1", "5", "20"] in lines
+    assert ["second", "b", "-", "0.800", "-"] in lines
+    assert "agreement" not in text
+
+
+def test_of_students_it_tells_how_often_they_do_as_their_teacher_would(tmp_path: Path) -> None:
+    root = write_root(tmp_path / "out")
+    metrics = root / "second" / "metrics.csv"
+    header, *rows = metrics.read_text().splitlines()
+    agreed = ["train/agreement/b", "0.2", "0.6", "0.75"]
+    lines = [f"{row},{own}" for row, own in zip([header, *rows], agreed, strict=True)]
+    metrics.write_text("\n".join(lines) + "\n")
+    text = report_sequence([root], STAGES, root)
+    found = {(row["stage"], row["task"]): row for row in rows_of(root / "report" / "scores.csv")}
+    # The last of three rows is the last tenth.
+    assert float(found["second", "b"]["agreement"]) == pytest.approx(0.75)
+    assert found["second", "a"]["agreement"] == found["first", "a"]["agreement"] == ""
+    told = [line.split() for line in text.splitlines()]
+    assert ["student", "task", "agreement"] in told
+    assert ["second", "b", "0.750"] in told
 
 
 def test_it_draws_scores_curves_and_gains(tmp_path: Path) -> None:
