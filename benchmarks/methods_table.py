@@ -44,6 +44,10 @@ TRIED = {
 }
 # Stages that show what a method is worth where it needs an earlier run.
 STAGES = {
+    **{
+        distance: ("noisy_driving_students", distance)
+        for distance in ("policy_kl", "nll", "value_kl", "mse", "softened_mse")
+    },
     "ewc": ("forgetting", "ewc_light"),
     "fine_tuning": ("pedestrian_to_light", "fine_tune"),
     "frozen_trunk": ("pedestrian_to_light", "frozen_trunk"),

@@ -1,7 +1,8 @@
 """Configurations of students, and overlays for them, run with small teachers."""
 
+import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -10,10 +11,12 @@ from lit_mtdqn import PolicyDistillation
 from lit_mtdqn.analysis.metrics_file import read_metrics
 from lit_mtdqn.callbacks import RunReport
 from lit_mtdqn.cli import main
+from lit_mtdqn.functional.distillation import MatchKind
 from lit_mtdqn.objectives import AttentionTransfer, FeatureRegression
 
 STUDENTS = {path.stem: path for path in sorted(Path("configs/distillation").glob("*.yaml"))}
 METHODS = ("actor_mimic", "attention_transfer")
+DISTANCES = get_args(MatchKind)
 # Runs that have the tasks of the students.
 SOURCES = {"cartpole_student": "dqn/cartpole", "driving_student": "driving/three_tasks"}
 BRIEF = ["--data.total_env_steps=500", "--data.eval_max_steps=5", "--data.test_episodes=1"]
@@ -49,8 +52,13 @@ def test_all_configurations_of_students_are_run() -> None:
     assert set(STUDENTS) == set(SOURCES)
 
 
-@pytest.mark.parametrize("student", SOURCES)
-@pytest.mark.parametrize("method", [None, *METHODS])
+@pytest.mark.parametrize(
+    ("student", "method"),
+    [
+        *itertools.product(SOURCES, [None, *METHODS]),
+        *(("cartpole_student", distance) for distance in DISTANCES),
+    ],
+)
 def test_a_student_runs_from_teachers_of_its_tasks_and_loads_without_them(
     student: str,
     method: str | None,
@@ -72,6 +80,8 @@ def test_a_student_runs_from_teachers_of_its_tasks_and_loads_without_them(
     model = PolicyDistillation.load_from_checkpoint(checkpoint)
     assert [info.name for info in model.tasks] == list(teachers)
     kinds = {"actor_mimic": FeatureRegression, "attention_transfer": AttentionTransfer}
-    if method is not None:
+    if method in DISTANCES:
+        assert model.match.kind == method
+    elif method is not None:
         (objective,) = model.objectives
         assert type(objective) is kinds[method]

@@ -66,7 +66,12 @@ def _equal(found: Weights, expected: Weights) -> set[str]:
 
 @pytest.mark.parametrize(
     ("method", "kept"),
-    [("fine_tuning", ""), ("head_only", "torso"), ("frozen_trunk", "torso")],
+    [
+        ("fine_tuning", ""),
+        ("shrink_and_perturb", ""),
+        ("head_only", "torso"),
+        ("frozen_trunk", "torso"),
+    ],
 )
 def test_a_method_keeps_of_the_source_what_it_says(
     method: str, kept: str, source: Path, tmp_path: Path
