@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 from weakref import WeakSet
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 import lit_mtdqn.scaling
 from lit_mtdqn.analysis.checkpoints import (
@@ -22,12 +23,15 @@ from lit_mtdqn.analysis.checkpoints import (
     read_checkpoint,
 )
 from lit_mtdqn.functional.parameters import update_target_
-from lit_mtdqn.networks import Head
+from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.networks.parts import names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, moved_heads, plan_moves, received
 from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import HasTargetNetwork, TaskInfo, as_task_infos, require
+
+Which = Literal["last", "best"]
+SOURCE = "WeightTransfer.source"
 
 
 class WeightTransfer(Callback):
@@ -59,7 +63,8 @@ class WeightTransfer(Callback):
               names: {sharing.columns.source: torso}
               tasks: {source: lane_keeping}
 
-    Several instances act one after another, each by itself.
+    Several instances act in their order, after all of them have been checked: if one is refused
+    none moves anything. The table of each leaves out what stays as it is here and comes by another.
 
     Args:
         source: Checkpoint, or folder of a run; of several folders the one with the best mean score
@@ -71,10 +76,11 @@ class WeightTransfer(Callback):
         names: The source's beginning of names, by the model's, such as
             `{sharing.columns.new: torso}`; a head that is moved so brings its own unit with it.
         layers: Move only the first so many layers of torsos; None moves all.
-        exact: Whether what does not fit as a whole is an error. Otherwise the rows and columns that
-            both have are moved, whole channels of a dense layer behind convolutions; one that sees
-            images of another size, kernels of another size and heads of another kind stay as they
-            are.
+        exact: Whether it is an error if something in `parts` does not fit as a whole, or is not in
+            the source at all, as heads of tasks that it has not learned. Otherwise the rows and
+            columns that both have are moved, whole channels of a dense layer behind convolutions;
+            one that sees images of another size, kernels of another size, heads of another kind and
+            what the source lacks stay as they are.
         keep: Share of what is moved in the new weights, the rest is what they were before, in
             (0, 1]. Below 1 gives up knowledge for the ability to learn (shrink and perturb).
         checkpoint: Which network of a run's folder: the `last` or the `best`.
@@ -82,8 +88,8 @@ class WeightTransfer(Callback):
     Raises:
         ValueError: If a value is out of range; at the start, before anything is moved, if the
             source is missing or of another package, a part, task or name is unknown on either side,
-            nothing fits, something does not fit as a whole and `exact` is set, or heads could not
-            keep their raw values under the model's scale.
+            nothing fits, something in `parts` is missing or does not fit as a whole and `exact` is
+            set, or heads could not keep their raw values under the model's scale.
         TypeError: If the model is no learner of this package.
 
     References:
@@ -101,12 +107,16 @@ class WeightTransfer(Callback):
         layers: int | None = None,
         exact: bool = False,
         keep: float = 1.0,
-        checkpoint: Literal["last", "best"] = "last",
+        checkpoint: Which = "last",
     ) -> None:
         require(0.0 < keep <= 1.0, "WeightTransfer.keep", "lie in (0, 1]", keep)
-        require(len(parts) >= 1, "WeightTransfer.parts", "name at least one part", list(parts))
+        is_list = len(parts) >= 1 and not isinstance(parts, str)
+        require(is_list, "WeightTransfer.parts", "be a list of at least one part", parts)
         sources = [str(source)] if isinstance(source, str | Path) else list(source)
-        require(len(sources) >= 1, "WeightTransfer.source", "name a checkpoint or a run", sources)
+        require(len(sources) >= 1, SOURCE, "name a checkpoint or a run", sources)
+        known = get_args(Which)
+        is_known = checkpoint in known
+        require(is_known, "WeightTransfer.checkpoint", f"be one of {known}", checkpoint)
         self.sources, self.parts, self.layers = sources, list(parts), layers
         self.tasks, self.names = dict(tasks or {}), dict(names or {})
         self.exact, self.keep, self.checkpoint = exact, keep, checkpoint
@@ -134,37 +144,63 @@ class WeightTransfer(Callback):
     ) -> None:
         """Move the weights, unless the run is resumed or goes on."""
         # Not in `setup`, where a Trainer does not know yet whether it resumes.
-        if trainer.ckpt_path is not None or pl_module in self._receivers:
+        if trainer.ckpt_path is not None:
             return
         learner: Any = pl_module
-        name = "WeightTransfer.source"
-        path = find_checkpoint(self.sources, self.checkpoint, name)
-        saved = read_checkpoint(path, name)
+        every: list[Callback] = [*trainer.callbacks, self]  # type: ignore[attr-defined]
+        transfers = [one for one in dict.fromkeys(every) if isinstance(one, WeightTransfer)]
+        waiting = [one for one in transfers if pl_module not in one._receivers]
+        scale = None if learner.scale is None else deepcopy(learner.scale).cpu()
+        plans = [one._plan(learner, scale) for one in waiting]
+        coming = {move.name for plan in plans for move in plan.moves if move.comes}
+        for plan in plans:
+            _carry_out(plan, learner, coming)
+        for one in waiting:
+            one._receivers.add(pl_module)
+
+    def _plan(self, learner: Any, scale: Scale | None) -> _Plan:
+        """Return what to move, and check that it can be; the learner stays as it is.
+
+        Args:
+            learner: The learner.
+            scale: A copy of its scale, which receives what the learner's is going to.
+        """
+        path = find_checkpoint(self.sources, self.checkpoint, SOURCE)
+        saved = read_checkpoint(path, SOURCE)
         found = online_weights(saved["state_dict"])
         wanted = names_of_parts(learner.network, self.parts, self.layers, "WeightTransfer")
         why = _why_unlike(learner.network.head, learner.hparams, saved["hyper_parameters"])
         unlike = {name: why for name in wanted if why and name.startswith("head.")}
-        given = self.tasks, self.names
-        moves = plan_moves(learner.network, found, wanted, *given, exact=self.exact, unlike=unlike)
-        change_unit = self._change_of_unit(learner, saved, moves)
-        learner.network.load_state_dict(received(learner.network, found, moves, self.keep))
-        if change_unit is not None:
-            change_unit()
-        update_target_(learner.target_network, learner.network)
-        self._receivers.add(pl_module)
-        share = "" if self.keep == 1.0 else f", {self.keep:g} of them beside what was there"
-        rank_zero_info(f"Weights of {path}{share}:\n{describe(moves)}")
+        first = "" if self.layers is None else f"the first {self.layers} `layers` of "
+        moves = plan_moves(
+            learner.network,
+            found,
+            wanted,
+            self.tasks,
+            self.names,
+            exact=self.exact,
+            unlike=unlike,
+            left_out=f"not in {first}`parts`",
+            name=f"{SOURCE}: {path}",
+        )
+        change_unit = self._change_of_unit(learner, scale, saved, moves)
+        return _Plan(path, found, moves, self.keep, change_unit)
 
     def _change_of_unit(
-        self, learner: Any, saved: Mapping[str, Any], moves: Sequence[Move]
+        self, learner: Any, own: Scale | None, saved: Mapping[str, Any], moves: Sequence[Move]
     ) -> Callable[[], None] | None:
         """Return what will let moved heads say in raw rewards what they said in the source.
+
+        Args:
+            learner: The learner.
+            own: A copy of its scale, which receives what the learner's is going to.
+            saved: The source.
+            moves: What comes.
 
         Raises:
             ValueError: If nothing would.
         """
         givers = moved_heads(learner.network, moves)
-        own: Scale | None = learner.scale
         infos = as_task_infos(saved["hyper_parameters"]["tasks"])
         theirs = _scale_of(saved, infos)
         if not givers or (own is None and theirs is None):
@@ -179,7 +215,7 @@ class WeightTransfer(Callback):
             if head in givers
         }
         places = torch.tensor(list(sources.values()))
-        given = torch.zeros(len(places), 2) + torch.tensor([0.0, 1.0])
+        given = torch.zeros(len(places), 2) + torch.tensor([0.0, 1.0], dtype=torch.float64)
         raw = given if theirs is None else theirs.restored(given, places)
         kind = "no scale" if theirs is None else type(theirs).__name__
         if own is not None and type(own) is type(theirs):
@@ -188,12 +224,11 @@ class WeightTransfer(Callback):
             moving = {
                 learner.tasks[to].name: statistics[infos[at].name] for to, at in sources.items()
             }
-            then = deepcopy(own).cpu()
-            then.set_extra_state(moving)
-            same = torch.allclose(then.restored(given, torch.tensor(list(sources))), raw)
+            own.set_extra_state(moving)
+            same = torch.allclose(own.restored(given, torch.tensor(list(sources))), raw)
             must = f"have the unit of the source's {kind}, whose heads it would else misread"
             require(same, "model.scale", must, type(own).__name__)
-            return partial(own.set_extra_state, moving)
+            return partial(learner.scale.set_extra_state, moving)
         must = f"be that of the source, {kind}, or one under which heads keep their values"
         require(own is None or own.keeps_values, "model.scale", must, type(own).__name__)
         head = learner.network.head
@@ -201,11 +236,14 @@ class WeightTransfer(Callback):
         first = [
             next(p for p, at in enumerate(sources) if heads[at] == heads[to]) for to in sources
         ]
-        can_fold = head.can_rescale and torch.equal(raw, raw[first])
+        rows = list(sources)
+        # An earlier transfer may have given the model's scale a unit.
+        said = raw if own is None else own.in_unit(raw, torch.tensor(rows))
+        can_fold = head.can_rescale and torch.equal(said, said[first])
         require(can_fold, "model.scale", must, own and type(own).__name__)
         factor, shift = torch.ones(len(learner.tasks)), torch.zeros(len(learner.tasks))
-        rows = list(sources)
-        factor[rows], shift[rows] = raw[:, 1] - raw[:, 0], raw[:, 0]
+        factor[rows] = (said[:, 1] - said[:, 0]).float()
+        shift[rows] = said[:, 0].float()
         return partial(head.rescale_, factor.to(learner.device), shift.to(learner.device))
 
     def _source_task(self, task: str, head: str, infos: Sequence[TaskInfo]) -> int:
@@ -222,6 +260,43 @@ class WeightTransfer(Callback):
         learning = [at for at in having if infos[at].learns] or having
         asked = self.tasks.get(task, task)
         return next((at for at in learning if infos[at].name == asked), learning[0])
+
+
+class _Plan(NamedTuple):
+    """What a transfer does to a learner.
+
+    Attributes:
+        path: The checkpoint.
+        found: What it holds.
+        moves: What becomes of that, and of the learner's weights.
+        keep: Share of what comes.
+        change_unit: Keeps the raw values of the heads that come.
+    """
+
+    path: Path
+    found: Mapping[str, Tensor]
+    moves: Sequence[Move]
+    keep: float
+    change_unit: Callable[[], None] | None
+
+
+def _carry_out(plan: _Plan, learner: Any, coming: Container[str]) -> None:
+    """Move what is planned, and print it.
+
+    Args:
+        plan: What to do.
+        learner: The learner.
+        coming: Names of all that comes, by other transfers, too: none of it is fresh.
+    """
+    network: QNetwork = learner.network
+    network.load_state_dict(received(network, plan.found, plan.moves, plan.keep))
+    if plan.change_unit is not None:
+        plan.change_unit()
+    update_target_(learner.target_network, network)
+    told = [move for move in plan.moves if move.outcome != "fresh" or move.name not in coming]
+    rest = 1.0 - plan.keep
+    mixed = f", {plan.keep:g} of them and {rest:g} of what was here before" if rest else ""
+    rank_zero_info(f"Weights of {plan.path}{mixed}:\n{describe(told)}")
 
 
 def _why_unlike(head: Head, own: Mapping[str, Any], other: Mapping[str, Any]) -> str:

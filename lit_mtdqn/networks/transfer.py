@@ -31,6 +31,11 @@ class Move(NamedTuple):
     outcome: Outcome
     reason: str
 
+    @property
+    def comes(self) -> bool:
+        """Whether the receiving network takes something of the giving one's."""
+        return self.outcome in ("moved", "adapted")
+
 
 def plan_moves(
     network: nn.Module,
@@ -41,19 +46,22 @@ def plan_moves(
     *,
     exact: bool,
     unlike: Mapping[str, str] | None = None,
+    left_out: str = "not in `parts`",
     name: str = "WeightTransfer.source",
 ) -> list[Move]:
-    """Return what becomes of the wanted tensors of a network and of all that another one has.
+    """Return what becomes of all tensors of a network and of all that another one has.
 
     Args:
         network: The receiving network.
         found: What the giving network has saved.
-        wanted: Names of the receiving network's tensors.
+        wanted: Names of the receiving network's tensors that are to receive; others stay fresh.
         tasks: The giving network's name for a task or head, by the receiving one's.
         names: The giving network's beginning of names, by the receiving one's.
-        exact: Whether what does not fit as a whole is refused rather than adapted.
+        exact: Whether wanted tensors that the giving network lacks, or that do not fit as a whole,
+            are refused rather than left fresh or adapted.
         unlike: Why some of the wanted tensors mean something else in the giving network, by name.
-        name: What the user calls the source, for complaints.
+        left_out: Why a tensor is not wanted.
+        name: What the user calls the source, for complaints, perhaps with the file: `A.source: a`.
 
     Raises:
         ValueError: If a task or name is unknown on either side, something must fit and does not, or
@@ -62,18 +70,24 @@ def plan_moves(
     own, owner = network.state_dict(), name.partition(".")[0]
     _require_tasks(f"{owner}.tasks", tasks, network, found)
     _require_names(f"{owner}.names", names, own, found)
-    sources = {key: _source_of(network, key, tasks, names) for key in wanted}
+    sources = {key: _source_of(network, key, tasks, names) for key in own}
     unlike = {**_of_unlike_images(network, found, tasks, names), **(unlike or {})}
+    asked = set(wanted)
     moves = [
-        _move(key, own[key], sources[key], found, unlike.get(key), exact=exact) for key in wanted
+        _move(key, own[key], sources[key], found, unlike.get(key))
+        if key in asked
+        else Move(key, None, "fresh", left_out)
+        for key in own
     ]
+    if exact:
+        _require_exact(name, [move for move in moves if move.name in asked], sources, found)
     must = f"have some of {modules_of(wanted)}"
-    fits = any(move.outcome in ("moved", "adapted") for move in moves)
+    fits = any(move.comes for move in moves)
     reasons = sorted({unlike[key] for key in wanted if key in unlike and sources[key] in found})
     require(fits, name, must, reasons or modules_of(found))
-    # What was asked for and does not fit has a line of its own.
-    asked = set(sources.values())
-    return [*moves, *(_ignored(key, own) for key in found if key not in asked)]
+    # What has a place in the receiving network has its line there.
+    placed = set(sources.values())
+    return [*moves, *(_ignored(key, own) for key in found if key not in placed)]
 
 
 def received(
@@ -88,8 +102,9 @@ def received(
         keep: Share of what comes; the rest is what was there (shrink and perturb).
     """
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    for name, source, outcome, _ in moves:
-        if outcome in ("moved", "adapted") and source is not None:
+    for move in moves:
+        name, source = move.name, move.source
+        if move.comes and source is not None:
             common = _common(state[name], found[source])
             came = found[source][common].to(state[name])
             if came.is_floating_point():
@@ -100,7 +115,7 @@ def received(
 
 def moved_heads(network: nn.Module, moves: Sequence[Move]) -> dict[str, set[str]]:
     """Return the giving network's heads of which something has come, by head."""
-    came = {m.name: m.source for m in moves if m.source and m.outcome in ("moved", "adapted")}
+    came = {m.name: m.source for m in moves if m.source and m.comes}
     givers: dict[str, set[str]] = {}
     for start, row in _heads_of(network):
         for name in (name for name in came if begins(name, start)):
@@ -123,14 +138,27 @@ def _heads_of(network: nn.Module) -> list[tuple[str, str]]:
 
 
 def describe(moves: Iterable[Move]) -> str:
-    """Return a table of moves, a line for each module, outcome and reason."""
-    lines: dict[tuple[str, str, str], None] = {}
+    """Return a table of moves, a line for each module, outcome and reason.
+
+    Where these are not the same for all tensors of a module, its lines name them.
+    """
+    # A module may have its place in both networks and be received from elsewhere.
+    modules: dict[tuple[str, bool], dict[tuple[str, str], list[str]]] = {}
     for name, source, outcome, reason in moves:
         told = reason or ("" if source == name or source is None else f"from {module_of(source)}")
-        lines[module_of(name), outcome, told] = None
-    width = max(len(module) for module, _, _ in lines)
-    kind = max(len(outcome) for _, outcome, _ in lines)
-    return "\n".join(f"{m:{width}}  {o:{kind}}  {r}".rstrip() for m, o, r in lines)
+        fates = modules.setdefault((module_of(name), outcome == "ignored"), {})
+        fates.setdefault((outcome, told), []).append(name)
+    lines = [("weights", "outcome", "reason")]
+    for (module, _), fates in modules.items():
+        for fate, names in fates.items():
+            lines.append((module if len(fates) == 1 else _enumerated(names), *fate))
+    width, kind = (max(len(line[column]) for line in lines) for column in range(2))
+    return "\n".join(f"{w:{width}}  {o:{kind}}  {r}".rstrip() for w, o, r in lines)
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    """Return the names of a module's tensors, the module's own but once."""
+    return ", ".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
 
 
 def _move(
@@ -139,20 +167,34 @@ def _move(
     source: str,
     found: Mapping[str, Tensor],
     unlike: str | None,
-    *,
-    exact: bool,
 ) -> Move:
     if source not in found:
-        return Move(name, None, "fresh", f"the source has no {module_of(source)}")
+        return Move(name, None, "fresh", f"the source has no {_missing(source, found)}")
     mine, theirs = tuple(own.shape), tuple(found[source].shape)
     if mine == theirs and unlike is None:
         return Move(name, source, "moved", "")
     reason = unlike or f"{mine}, in the source {theirs}"
-    must = f"fit the model's {name} as a whole, unless `exact` is false"
-    require(not exact, f"WeightTransfer.source: {source}", must, reason)
     # The corner of a larger kernel sees something else.
     fits = unlike is None and len(mine) == len(theirs) and mine[2:] == theirs[2:]
     return Move(name, source, "adapted", reason) if fits else Move(name, None, "fresh", reason)
+
+
+def _require_exact(
+    asked: str, moves: Iterable[Move], sources: Mapping[str, str], found: Mapping[str, Tensor]
+) -> None:
+    """Refuse wanted tensors that do not come as a whole."""
+    lacking = {_missing(sources[m.name], found) for m in moves if sources[m.name] not in found}
+    must = f"have {sorted(lacking)} for what `parts` ask for, unless `exact` is false"
+    require(not lacking, asked, must, modules_of(found))
+    for name, _, outcome, reason in moves:
+        fits = f"have a {sources[name]} that fits the model's {name} as a whole"
+        require(outcome == "moved", asked, f"{fits}, unless `exact` is false", reason)
+
+
+def _missing(name: str, names: Iterable[str]) -> str:
+    """Return a name that others lack, or its module where they have nothing of that."""
+    module = module_of(name)
+    return name if any(begins(other, module) for other in names) else module
 
 
 def _require_tasks(
@@ -194,7 +236,7 @@ def _of_unlike_images(
 
 
 def _ignored(name: str, own: Mapping[str, Tensor]) -> Move:
-    reason = "not asked for" if name in own else f"the model has no {module_of(name)}"
+    reason = "not asked for" if name in own else f"the model has no {_missing(name, own)}"
     return Move(name, name, "ignored", reason)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from lit_mtdqn.functional.anchoring import Penalty, penalty_around
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from_flat
-from lit_mtdqn.networks.parts import names_of_parts
+from lit_mtdqn.networks.parts import modules_of, names_of_parts
 from lit_mtdqn.networks.transfer import Move, describe, names_of_heads, plan_moves
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.match import says_values
@@ -106,7 +106,8 @@ class Anchor(Objective):
         require(floor >= 0.0, "Anchor.floor", "be at least 0", floor)
         is_list = len(sources) >= 1 and not isinstance(sources, str)
         require(is_list, SOURCES, "be a list of at least one checkpoint or run", sources)
-        require(len(parts) >= 1, "Anchor.parts", "name at least one part", list(parts))
+        is_list = len(parts) >= 1 and not isinstance(parts, str)
+        require(is_list, "Anchor.parts", "be a list of at least one part", parts)
         self.importance, self.strength, self.floor = importance, strength, floor
         self._infos = as_task_infos(tasks)
         self._given = list(sources), list(parts)
@@ -131,7 +132,7 @@ class Anchor(Objective):
         names = [name for name in wanted if name in parameters]
         informed = self.importance == "fisher"
         saved = [learner.read_network(source, SOURCES, informed=informed) for source in sources]
-        pulls = [self._pull(one, names) for one in saved]
+        pulls = [self._pull(one, names, parameters) for one in saved]
         centres, importances = (torch.stack(rows) for rows in zip(*pulls, strict=True))
         self._penalty = penalty_around(centres, importances)
 
@@ -141,16 +142,26 @@ class Anchor(Objective):
         strength = value_at(self.strength, self._learner[0].source.clock.updates)
         return {"anchor": strength * self._penalty(flat_parameters(self._network[0]))}
 
-    def _pull(self, saved: Any, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return what of a source the network is held to, and by how much, [P]."""
+    def _pull(
+        self, saved: Any, names: Sequence[str], parameters: Container[str]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what of a source the network is held to, and by how much, [P].
+
+        Args:
+            saved: The source.
+            names: Parameters that are to be held.
+            parameters: All that the network has, by their saved names.
+        """
         (network,) = self._network
-        moves = plan_moves(network, saved.weights, names, {}, {}, exact=False, name=SOURCES)
+        asked = f"{SOURCES}: {saved.path}"
+        moves = plan_moves(network, saved.weights, names, {}, {}, exact=False, name=asked)
         reasons = self._reasons(saved)
-        fates = [_fate(move, reasons) for move in moves if move.outcome != "ignored"]
+        own = [move for move in moves if move.outcome != "ignored" and move.name in parameters]
+        fates = [_fate(move, reasons) for move in own]
         rank_zero_info(f"Anchored to {saved.path}:\n{describe(fates)}")
         held = [move.name for move in fates if move.outcome == "anchored"]
         must = "have some parameters of the model, by name, shape and unit"
-        require(bool(held), SOURCES, must, str(saved.path))
+        require(bool(held), asked, must, modules_of(saved.weights))
         weights = {name: saved.weights[name] for name in held}
         alike = {name: torch.ones_like(tensor) for name, tensor in weights.items()}
         found = {name: saved.importance.get(name, alike[name]) for name in held}

@@ -86,9 +86,10 @@ class LiteralSourceGradient(Objective):
         saved = learner.read_network(source, NAME, informed=False)
         frozen = self._frozen[0].to(learner.device)
         wanted, own = list(frozen.state_dict()), [name for name, _ in frozen.named_parameters()]
-        moves = plan_moves(frozen, saved.weights, wanted, heads, {}, exact=False, name=NAME)
+        asked = f"{NAME}: {saved.path}"
+        moves = plan_moves(frozen, saved.weights, wanted, heads, {}, exact=False, name=asked)
         frozen.load_state_dict(received(frozen, saved.weights, moves, 1.0))
-        came = {move.name for move in moves if move.outcome in ("moved", "adapted")}
+        came = {move.name for move in moves if move.comes}
         # Rows of tasks are saved one by one, by names below that of their module.
         starts = {name: name if name in wanted else name.rpartition(".")[0] for name in own}
         self._shared = [name for name in own if any(begins(one, starts[name]) for one in came)]

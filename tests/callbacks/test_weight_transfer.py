@@ -215,10 +215,118 @@ def test_several_act_one_after_another(tmp_path: Path) -> None:
         assert torch.equal(tensor, theirs[own]), name
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"source": "nowhere.ckpt"}, "WeightTransfer.source"),
+        ({"parts": ["trnk"]}, "WeightTransfer.parts"),
+        ({"tasks": {"count": "zebra"}}, "WeightTransfer.tasks"),
+        ({"exact": True}, "WeightTransfer.source: {narrow}"),
+    ],
+    ids=["missing", "part", "task", "exact"],
+)
+def test_of_several_none_moves_anything_before_all_are_checked(
+    options: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    path, source = _saved(tmp_path, scale=PopArt)
+    narrow = partial(NETWORK, torso=partial(MLPTorso, hidden=[4]))
+    other, _ = _saved(tmp_path / "narrow", network=narrow)
+    data = small_data()
+    model = small_model(data, network=NETWORK, scale=PopArt)
+    before = deepcopy(model.state_dict())
+    first = WeightTransfer(path)
+    refused = WeightTransfer(**{"source": other, "parts": ["torso"], **options})
+    with pytest.raises(ValueError, match=complaint(name.format(narrow=other))):
+        _start(data, model, first, refused)
+    assert_equal_tensors(model.state_dict(), before)
+    # When that is mended, both move.
+    _start(small_data(), model, first, WeightTransfer(other, parts=["torso"]))
+    narrow_bias = torch.load(other, weights_only=True)["state_dict"]["network.torso.layers.0.bias"]
+    for network in (model.network, model.target_network):
+        state, theirs = _copy(network), _copy(source.network)
+        assert torch.equal(state["head.values.count.weight"], theirs["head.values.count.weight"])
+        assert torch.equal(state["torso.layers.0.bias"][:4], narrow_bias)
+        assert torch.equal(state["torso.layers.0.bias"][4:], theirs["torso.layers.0.bias"][4:])
+
+
+def test_of_several_the_last_counts_and_each_mixes_with_what_those_before_it_left(
+    tmp_path: Path,
+) -> None:
+    saved = [_saved(tmp_path / str(seed), seed=seed) for seed in range(2)]
+    data = small_data()
+    model = small_model(data, network=NETWORK)
+    _start(data, model, WeightTransfer(saved[0][0]), WeightTransfer(saved[1][0], keep=0.25))
+    first, second = (_copy(source.network) for _, source in saved)
+    expected = {name: torch.lerp(first[name], second[name], 0.25) for name in first}
+    torch.testing.assert_close(_copy(model.network), expected)
+    torch.testing.assert_close(_copy(model.target_network), expected)
+
+
+def test_a_head_says_the_same_under_the_unit_that_an_earlier_transfer_has_left(
+    tmp_path: Path,
+) -> None:
+    scaled, _ = _saved(tmp_path / "scaled", kind=MultiTaskDQN)
+    raw, source = _saved(tmp_path / "raw")
+    data = small_data()
+    model = MultiTaskDQN(data.task_infos, NETWORK, scale=PopArt)
+    _start(data, model, WeightTransfer(scaled), WeightTransfer(raw))
+    assert float(model.scale.spread[0]) != 1.0  # type: ignore[union-attr]
+    observation, task = torch.randn(1, 4, 3), torch.tensor([0])
+    there = source.action_values(observation, task)
+    torch.testing.assert_close(model.action_values(observation, task), there)
+
+
+def test_the_tables_of_several_call_nothing_fresh_that_comes_by_another(
+    tmp_path: Path, caplog: Any
+) -> None:
+    path, _ = _saved(tmp_path)
+    data = small_data({"count": COUNT, "new": COUNT})
+    model = MultiTaskDQN(data.task_infos, NETWORK)
+    with caplog.at_level("INFO"):
+        _start(data, model, *(WeightTransfer(path, [part]) for part in ("trunk", "count")))
+    lines = caplog.text.splitlines()
+    places = [at for at, line in enumerate(lines) if f"Weights of {path}:" in line]
+    assert [lines[at + 1 : at + 4] for at in places] == [
+        [
+            "weights          outcome  reason",
+            "torso.layers.0   moved",
+            "head.values.new  fresh    not in `parts`",
+        ],
+        [
+            "weights            outcome  reason",
+            "head.values.count  moved",
+            "head.values.new    fresh    not in `parts`",
+        ],
+    ]
+
+
+def test_the_table_tells_why_layers_are_not_asked_for(tmp_path: Path, caplog: Any) -> None:
+    deep = partial(NETWORK, torso=partial(MLPTorso, hidden=[8, 8]))
+    path, _ = _saved(tmp_path, network=deep)
+    data = small_data()
+    with caplog.at_level("INFO"):
+        _move(data, small_model(data, network=deep), path, layers=1)
+    assert "torso.layers.2     fresh    not in the first 1 `layers` of `parts`\n" in caplog.text
+
+
+def test_what_nothing_fits_into_is_refused_with_its_path(tmp_path: Path) -> None:
+    path, _ = _saved(tmp_path, {"zebra": COUNT})
+    for options in ({"parts": ["heads"]}, {"exact": True}):
+        with pytest.raises(ValueError, match=complaint(f"WeightTransfer.source: {path}")) as error:
+            _move(small_data(), small_model(small_data(), network=NETWORK), path, **options)
+        expected, found = str(error.value).split("Got")
+        assert "head.values.count" in expected
+        assert "head.values.zebra" in found
+
+
 def _move(data: Any, model: Any, source: Any, parts: Any = ("all",), **options: Any) -> None:
     """Move weights and train nothing."""
     given = isinstance(source, WeightTransfer)
-    trainer = quiet_trainer(source if given else WeightTransfer(source, parts, **options))
+    _start(data, model, source if given else WeightTransfer(source, parts, **options))
+
+
+def _start(data: Any, model: Any, *transfers: WeightTransfer) -> None:
+    trainer = quiet_trainer(*transfers)
     trainer.fit_loop.max_epochs = 0
     trainer.fit(model, data)
 
@@ -425,6 +533,8 @@ def test_files_of_others_are_refused_and_nothing_is_moved(make: Any, tmp_path: P
         ({"keep": 0.0}, "WeightTransfer.keep"),
         ({"keep": 1.5}, "WeightTransfer.keep"),
         ({"parts": []}, "WeightTransfer.parts"),
+        ({"parts": "trunk"}, "WeightTransfer.parts"),
+        ({"checkpoint": "bst"}, "WeightTransfer.checkpoint"),
         ({"source": []}, "WeightTransfer.source"),
     ],
     ids=str,
@@ -438,7 +548,8 @@ def test_less_than_all_of_what_comes_is_kept(tmp_path: Path, caplog: Any) -> Non
     path, source = _saved(tmp_path)
     with caplog.at_level("INFO"):
         watch, _ = _run(WeightTransfer(path, keep=0.5))
-    assert f"Weights of {path}, 0.5 of them beside what was there:" in caplog.text
+    told = f"Weights of {path}, 0.5 of them and 0.5 of what was here before:"
+    assert told in caplog.text
     torch.manual_seed(2)
     fresh = _copy(small_model(small_data(), network=NETWORK).network)
     name = "torso.layers.0.weight"

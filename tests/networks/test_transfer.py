@@ -120,8 +120,9 @@ def test_dense_layers_that_see_images_of_another_size_stay(
     reason = f"16 places of an image, in the source {places}"
     assert [move for move in moves if move.name == name] == [(name, None, "fresh", reason)]
     outcomes = _outcomes(moves)
-    with pytest.raises(ValueError, match=complaint(f"WeightTransfer.source: {name}")) as error:
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
         _moves(own, other, [name], exact=True)
+    assert name in str(error.value)
     assert reason in str(error.value)
     assert outcomes[name.replace("weight", "bias")] == "moved"
     assert outcomes[name.replace("dense.0", "convolutions.0.0")] in ("moved", "adapted")
@@ -214,11 +215,38 @@ def test_less_than_all_is_kept_of_what_comes() -> None:
 
 def test_unlike_shapes_are_refused_where_exactness_is_asked() -> None:
     own, other = _network(LEFT), _network(RIGHT, seed=1)
-    name = "WeightTransfer.source: head.values.right.weight"
-    with pytest.raises(ValueError, match=complaint(name)) as error:
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
         _moves(own, other, tasks={"left": "right"}, exact=True)
-    assert "(6, 2)" in str(error.value)
-    assert "(6, 3)" in str(error.value)
+    for told in ("head.values.left.weight", "head.values.right.weight", "(6, 2)", "(6, 3)"):
+        assert told in str(error.value)
+
+
+def test_what_the_source_lacks_is_refused_where_exactness_is_asked() -> None:
+    own, other = _network(LEFT, RIGHT), _network(RIGHT, seed=1)
+    name = "WeightTransfer.source: runs/a"
+    with pytest.raises(ValueError, match=complaint(name)) as error:
+        _moves(own, other, exact=True, name=name)
+    expected, found = str(error.value).split("Got")
+    assert "['head.values.left']" in expected
+    assert "'head.values.right'" in found
+    # What nobody asked for may be lacking.
+    outcomes = _outcomes(_moves(own, other, ["trunk", "right"], exact=True))
+    assert outcomes["head.values.left.weight"] == "fresh"
+
+
+def test_a_tensor_that_is_lacking_in_a_module_that_is_not_has_its_whole_name() -> None:
+    own, found = _network(LEFT), dict(_network(LEFT, seed=1).state_dict())
+    name = "torso.layers.0.bias"
+    del found[name]
+    names = list(own.state_dict())
+    moves = plan_moves(own, found, names, tasks={}, names={}, exact=False)
+    assert describe(moves).splitlines()[1:3] == [
+        "torso.layers.0.weight  moved",
+        f"{name}    fresh    the source has no {name}",
+    ]
+    with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
+        plan_moves(own, found, names, tasks={}, names={}, exact=True)
+    assert f"['{name}']" in str(error.value)
 
 
 def test_a_source_with_nothing_that_is_wanted_is_refused() -> None:
@@ -253,9 +281,10 @@ def test_what_means_something_else_stays_and_says_why() -> None:
     own, other = _network(LEFT), _network(LEFT, seed=1)
     unlike = dict.fromkeys(names_of_parts(own, ["heads"], None, "WeightTransfer"), "1 m, not 1 ft")
     assert describe(_moves(own, other, unlike=unlike)).splitlines() == [
+        "weights           outcome  reason",
         "torso.layers.0    moved",
         "torso.layers.2    moved",
-        "head.values.left  fresh  1 m, not 1 ft",
+        "head.values.left  fresh    1 m, not 1 ft",
     ]
     with pytest.raises(ValueError, match=complaint("WeightTransfer.source")) as error:
         _moves(own, other, ["heads"], unlike=unlike)
@@ -265,8 +294,52 @@ def test_what_means_something_else_stays_and_says_why() -> None:
 def test_the_table_has_a_line_for_each_module_and_reason() -> None:
     own, other = _network(LEFT), _network(RIGHT, seed=1, make=partial(NETWORK, head=LinearHead))
     assert describe(_moves(own, other)).splitlines() == [
+        "weights            outcome  reason",
         "torso.layers.0     moved",
         "torso.layers.2     moved",
         "head.values.left   fresh    the source has no head.values.left",
         "head.values.right  ignored  the model has no head.values.right",
+    ]
+
+
+def test_the_table_tells_what_of_the_model_is_not_asked_for() -> None:
+    own, other = _network(LEFT, RIGHT), _network(LEFT, seed=1)
+    moves = _moves(own, other, ["trunk"])
+    assert describe(moves).splitlines() == [
+        "weights            outcome  reason",
+        "torso.layers.0     moved",
+        "torso.layers.2     moved",
+        "head.values.left   fresh    not in `parts`",
+        "head.values.right  fresh    not in `parts`",
+    ]
+    assert_equal_tensors(
+        received(own, other.state_dict(), moves, keep=1.0),
+        {
+            name: (own if name.startswith("head.") else other).state_dict()[name]
+            for name in own.state_dict()
+        },
+    )
+
+
+def test_the_table_tells_what_the_source_has_beside_what_was_taken_in_its_place() -> None:
+    own, other = _network(LEFT), _network(LEFT, RIGHT, seed=1)
+    moves = _moves(own, other, ["heads"], names={"head.values.left": "head.values.right"})
+    assert describe(moves).splitlines()[3:] == [
+        "head.values.left.weight  adapted  (6, 2), in the source (6, 3)",
+        "head.values.left.bias    adapted  (2,), in the source (3,)",
+        "head.values.left         ignored  not asked for",
+    ]
+
+
+def test_lines_of_the_table_name_tensors_where_those_of_a_module_differ() -> None:
+    noisy = partial(NETWORK, head=partial(LinearHead, noisy_sigma=0.5))
+    own = _network(LEFT, make=noisy)
+    other = _network(TaskInfo(name="left", observation_shape=(9,), num_actions=3), make=noisy)
+    assert describe(_moves(own, other)).splitlines() == [
+        "weights                                outcome  reason",
+        "torso.layers.0.weight                  adapted  (5, 4), in the source (5, 9)",
+        "torso.layers.0.bias                    moved",
+        "torso.layers.2                         moved",
+        "head.values.left.weight, sigma_weight  adapted  (6, 2), in the source (6, 3)",
+        "head.values.left.bias, sigma_bias      adapted  (2,), in the source (3,)",
     ]

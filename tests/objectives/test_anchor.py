@@ -39,6 +39,14 @@ TORSO = partial(MLPTorso, hidden=[5])
 NETWORK = partial(QNetwork, torso=TORSO, head=partial(LinearHead, init_scale=1.0))
 
 
+class Standardising(MLPTorso):
+    """A torso with a buffer."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register_buffer("running_mean", torch.zeros(1))
+
+
 def _model(*infos: TaskInfo, seed: int = 0, **options: Any) -> MultiTaskDQN:
     torch.manual_seed(seed)
     return MultiTaskDQN(infos, **{"network": NETWORK, "scale": None, **options})
@@ -153,9 +161,27 @@ def test_what_has_another_shape_is_free_and_it_is_said(
     told = caplog.text.splitlines()
     rows = {line.split()[0]: line for line in told if line.startswith(("torso", "head"))}
     assert "anchored" in rows["torso.layers.0"]
-    assert "free" in rows["head.values.wide"]
-    assert "(5, 4), in the source (5, 2)" in "\n".join(told)
+    assert rows["head.values.wide.weight"].split(maxsplit=2)[1:] == [
+        "free",
+        "(5, 4), in the source (5, 2)",
+    ]
+    assert "(4,), in the source (2,)" in rows["head.values.wide.bias"]
     assert "the source has no head.values.new" in rows["head.values.new"]
+
+
+def test_what_is_in_no_part_is_said_to_be_free_and_running_statistics_are_not_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = partial(NETWORK, torso=partial(Standardising, hidden=[5]))
+    folder = save_run(tmp_path / "run", _model(WIDE, network=network))
+    with caplog.at_level("INFO", logger="lightning.pytorch"):
+        options = {"network": network}
+        _anchored(WIDE, sources=[folder], importance="equal", parts=["trunk"], options=options)
+    assert caplog.text.endswith(
+        "weights           outcome   reason\n"
+        "torso.layers.0    anchored\n"
+        "head.values.wide  free      not in `parts`\n"
+    )
 
 
 def test_parts_alone_may_be_held(tmp_path: Path) -> None:
@@ -333,8 +359,9 @@ def test_sources_without_fisher_information_or_of_another_step_are_refused(tmp_p
 
 def test_a_source_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "run", _model(NEW, network=partial(NETWORK, torso=MLPTorso)))
+    name = f"Anchor.sources: {folder}/checkpoints/last.ckpt"
     for options in ({}, {"parts": ["heads"]}, {"parts": ["torso.layers.0.bias"]}):
-        with pytest.raises(ValueError, match=complaint("Anchor.sources")):
+        with pytest.raises(ValueError, match=complaint(name)):
             _anchored(WIDE, sources=[folder], importance="equal", **options)
     with pytest.raises(ValueError, match=complaint("Anchor.parts")):
         _anchored(WIDE, sources=[folder], importance="equal", parts=["tors"])
@@ -350,6 +377,7 @@ def test_a_source_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
         ({"sources": []}, "Anchor.sources"),
         ({"sources": "runs/a"}, "Anchor.sources"),
         ({"parts": []}, "Anchor.parts"),
+        ({"parts": "trunk"}, "Anchor.parts"),
     ],
     ids=str,
 )
