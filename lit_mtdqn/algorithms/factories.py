@@ -6,10 +6,11 @@ A factory is a class, or a class with some arguments bound. Its plain form is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from lit_mtdqn.analysis.checkpoint_form import is_entry
 from lit_mtdqn.objectives import TD
 from lit_mtdqn.types import Schedule, TaskInfo
 
@@ -62,11 +64,6 @@ def as_plain(value: Any, name: str) -> Any:
 
 def _entry(cls: type, init_args: dict[str, Any]) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
-
-
-def is_entry(value: Any) -> bool:
-    """Return whether a plain value describes a class."""
-    return isinstance(value, Mapping) and "class_path" in value
 
 
 def as_factory(value: Any) -> Callable[..., Any]:
@@ -121,3 +118,36 @@ def trusted_class(path: object) -> type | None:
     except ImportError:
         return None
     return found if inspect.isclass(found) and issubclass(found, BUILDABLE) else None
+
+
+def own_classes(config: Any) -> dict[str, type]:
+    """Return the classes that a configuration names and this package would not import by itself.
+
+    Args:
+        config: Plain values.
+
+    Returns:
+        By their full names, as checkpoints have them; without those that cannot be imported.
+    """
+    found = {}
+    for path in class_paths(config):
+        module, _, attribute = path.rpartition(".")
+        if trusted_class(path) is None and module:
+            with contextlib.suppress(ImportError):
+                cls = getattr(importlib.import_module(module), attribute, None)
+                if inspect.isclass(cls):
+                    found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
+
+
+def class_paths(value: Any) -> Iterator[str]:
+    """Yield the paths of all classes that plain values name."""
+    if isinstance(value, Mapping):
+        path = value.get("class_path")
+        if isinstance(path, str):
+            yield path
+        for entry in value.values():
+            yield from class_paths(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from class_paths(entry)

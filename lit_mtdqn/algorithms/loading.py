@@ -73,7 +73,7 @@ def build_to_hold(
             module = build()
         module.load_state_dict(weights, strict=strict)
     except (RuntimeError, ValueError) as error:
-        if " must " in str(error):  # a complaint of this package's, which names what is wrong
+        if "` must " in str(error):  # a complaint of this package's, which names what is wrong
             raise
         reason = " ".join(str(error).split()).rstrip(".")
         must = "hold the weights of the network that it describes"

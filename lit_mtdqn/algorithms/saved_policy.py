@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lit_mtdqn.algorithms.factories import from_plain
+from lit_mtdqn.algorithms.factories import (
+    class_paths,
+    from_plain,
+    own_classes,
+    trusted_class,
+)
 from lit_mtdqn.algorithms.loading import build_to_hold
 from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.analysis.found_runs import read_config
+from lit_mtdqn.analysis.run_search import CONFIG, run_of
 from lit_mtdqn.functional.parameters import freeze_
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.objectives.match import says_values
@@ -21,11 +29,12 @@ from lit_mtdqn.types import as_task_infos
 class SavedPolicy:
     """The network of a checkpoint with its scale, frozen.
 
+    Of a checkpoint tensors and plain values are read. Only classes of this package and of PyTorch
+    are imported on its word; further ones if the `config.yaml` of its run names them, too.
+
     Args:
         source: Checkpoint, or folder of a run, whose last network is taken.
         name: What the user calls it, for complaints.
-        own: Classes that it may be built of beside those of this package and of PyTorch, by their
-            full names.
 
     Attributes:
         folder: Of its run.
@@ -33,27 +42,50 @@ class SavedPolicy:
         predicts_values: Whether its outputs are values, not logits of a policy.
 
     Raises:
-        ValueError: If it is no checkpoint of this package.
-        TypeError: If its network is built of other parts.
+        ValueError: If it is no checkpoint of this package, or built of other parts.
     """
 
-    def __init__(self, source: str, name: str, own: Mapping[str, type] | None = None) -> None:
+    def __init__(self, source: str, name: str) -> None:
         path = find_checkpoint([source], "last", name)
         self.folder = str(path.parent.parent)
         saved = read_checkpoint(path, name)
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])
         self.predicts_values = says_values(given)
-        factory = _factory(given["network"], "network", own)
+        try:
+            own = _own_classes(given, path, name)
+            self.network = self._build_network(saved, own, name, path)
+            self.scale = self._build_scale(saved, own, name, path)
+        except (AttributeError, TypeError) as error:
+            must = f"be built of parts of lit_mtdqn, of PyTorch, or that its run's {CONFIG} names"
+            raise ValueError(f"`{name}` must {must}. Got {path}: {error}") from error
+
+    def _build_network(
+        self, saved: Mapping[str, Any], own: Mapping[str, type], name: str, path: Path
+    ) -> QNetwork:
+        factory = _factory(saved["hyper_parameters"]["network"], "network", own)
         weights = online_weights(saved["state_dict"])
-        self.network: QNetwork = build_to_hold(lambda: factory(self.tasks), weights, name, path)
-        freeze_(self.network)
-        self.scale: Scale | None = None
-        if given.get("scale") is not None:
-            self.scale = _factory(given["scale"], "scale", own)(self.tasks)
-            assert self.scale is not None
-            self.scale.bind(self.network)
-            self.scale.set_extra_state(saved["state_dict"]["scale._extra_state"])
+        network: QNetwork = build_to_hold(lambda: factory(self.tasks), weights, name, path)
+        freeze_(network)
+        return network
+
+    def _build_scale(
+        self, saved: Mapping[str, Any], own: Mapping[str, type], name: str, path: Path
+    ) -> Scale | None:
+        plain = saved["hyper_parameters"].get("scale")
+        if plain is None:
+            return None
+        factory = _factory(plain, "scale", own)
+
+        def build() -> Scale:
+            scale: Scale = factory(self.tasks)
+            scale.bind(self.network)
+            return scale
+
+        start = "scale."
+        state = saved["state_dict"].items()
+        own_state = {n.removeprefix(start): value for n, value in state if n.startswith(start)}
+        return build_to_hold(build, own_state, name, path)
 
     def to(self, device: torch.device) -> None:
         """Move it to a device."""
@@ -70,6 +102,21 @@ class SavedPolicy:
     def layers(self, observation: Tensor, task: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs of its layers for observations of its own tasks [S]."""
         return self.network.shaped_layers(self.network(observation, task))
+
+
+def _own_classes(given: Mapping[str, Any], path: Path, name: str) -> dict[str, type]:
+    """Return the user's classes that a run names, if its checkpoint needs any.
+
+    Args:
+        given: Hyperparameters of the checkpoint.
+        path: The checkpoint.
+        name: What the user calls it, for complaints.
+    """
+    run = run_of(path)
+    needed = class_paths([given["network"], given.get("scale")])
+    if run is None or all(trusted_class(needs) is not None for needs in needed):
+        return {}
+    return own_classes(read_config(run, name).get("model"))
 
 
 def _factory(plain: Any, name: str, own: Mapping[str, type] | None) -> Callable[..., Any]:

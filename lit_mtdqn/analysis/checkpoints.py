@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from lit_mtdqn.analysis.checkpoint_form import ONLINE, check_form, is_entry
 from lit_mtdqn.analysis.metrics_file import read_metrics
 from lit_mtdqn.functional.archives import refuse_inflation
 from lit_mtdqn.types import as_task_infos, require
 
 CHECKPOINTS = "checkpoints"
 FISHER = "fisher.pt"
-ONLINE = "network."
 PREVIOUS = "previous"
 # Of all that PyTorch says of a file that is more than weights, what it found.
 FOUND = re.compile(r"(?:WeightsUnpickler error:\s*)(Unsupported \w+(?:: \w+ \S+)?)")
@@ -74,14 +74,22 @@ def _read_importance(path: Path, saved: Mapping[str, Any], name: str) -> dict[st
     step, own = found.get("global_step"), saved.get("global_step")
     require(step == own, name, f"have a checkpoint of optimiser step {step}, as its {FISHER}", own)
     importance: dict[str, Tensor] = found["importance"]
+    odd = {n: type(t).__name__ for n, t in importance.items() if not isinstance(t, Tensor)}
+    require(not odd, name, f"have a {FISHER} of tensors", odd)
     return importance
 
 
 def head_kind(hyperparameters: Mapping[str, Any]) -> str:
     """Return the class of the heads that a learner's hyperparameters name."""
+    return str(head_entry(hyperparameters).get("class_path", "LinearHead")).rpartition(".")[2]
+
+
+def head_entry(hyperparameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a learner's hyperparameters say of its heads; nothing if they name no class."""
     network = hyperparameters.get("network") or {}
-    head = (network.get("init_args") or {}).get("head") or {}
-    return str(head.get("class_path", "LinearHead")).rpartition(".")[2]
+    head: Any = (network.get("init_args") or {}).get("head")
+    entry: Mapping[str, Any] = head if is_entry(head) else {}
+    return entry
 
 
 def find_checkpoint(sources: Sequence[str], which: str, name: str) -> Path:
@@ -163,25 +171,7 @@ def read_checkpoint(path: Path, name: str) -> dict[str, Any]:
     Raises:
         ValueError: If it is no checkpoint of this package.
     """
-    saved = load_plain(path, name)
-    state = saved.get("state_dict") if isinstance(saved, dict) else None
-    found = list(saved)[:5] if isinstance(saved, dict) else type(saved).__name__
-    must = "be a checkpoint of this package, with a `state_dict`"
-    require(isinstance(state, Mapping), name, must, (str(path), found))
-    assert isinstance(state, Mapping)
-    weights = online_weights(state)
-    must = f"be a checkpoint of this package, with weights under `{ONLINE}`"
-    require(bool(weights), name, must, (str(path), list(state)[:5]))
-    given = saved.get("hyper_parameters")
-    must = "be a checkpoint of this package, with `hyper_parameters` that name tasks and network"
-    names_both = isinstance(given, Mapping) and {"tasks", "network"} <= set(given)
-    require(names_both, name, must, (str(path), given if given is None else list(given)[:5]))
-    assert isinstance(given, Mapping)
-    must = "name the `scale` that it has statistics of"
-    is_told = given.get("scale") is not None or "scale._extra_state" not in state
-    require(is_told, name, must, (str(path), given.get("scale")))
-    checkpoint: dict[str, Any] = saved
-    return checkpoint
+    return check_form(load_plain(path, name), path, name)
 
 
 def load_plain(path: Path, name: str) -> Any:

@@ -39,6 +39,11 @@ def is_run(folder: Path) -> bool:
     return (folder / METRICS).is_file()
 
 
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the folder of the run that a checkpoint lies in; None where there is none."""
+    return next((f for f in checkpoint.resolve().parents[1:3] if (f / CONFIG).is_file()), None)
+
+
 def _search(folder: Path, seen: set[Path]) -> Iterator[Path]:
     if folder.resolve() in seen:  # a link may lead back
         return

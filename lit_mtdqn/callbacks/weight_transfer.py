@@ -16,8 +16,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 import lit_mtdqn.scaling
+from lit_mtdqn.analysis.checkpoint_form import SCALE_STATE
 from lit_mtdqn.analysis.checkpoints import (
     find_checkpoint,
+    head_entry,
     head_kind,
     online_weights,
     read_checkpoint,
@@ -308,7 +310,8 @@ def _why_unlike(head: Head, own: Mapping[str, Any], other: Mapping[str, Any]) ->
         other: Hyperparameters of the source.
     """
     pairs = {"": (head_kind(own), head_kind(other)), "outputs are ": (_say(own), _say(other))}
-    mine, theirs = (head.meaning(_arguments_of_head(given)) for given in (own, other))
+    arguments = (head_entry(given).get("init_args") or {} for given in (own, other))
+    mine, theirs = map(head.meaning, arguments)
     pairs |= {f"{name} ": (mine[name], theirs[name]) for name in mine}
     told = (f"{name}{a}, in the source {b}" for name, (a, b) in pairs.items() if a != b)
     return next(told, "")
@@ -318,24 +321,21 @@ def _say(hyperparameters: Mapping[str, Any]) -> str:
     return "values" if says_values(hyperparameters) else "logits of a policy"
 
 
-def _arguments_of_head(hyperparameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    network = hyperparameters.get("network") or {}
-    head = (network.get("init_args") or {}).get("head") or {}
-    return head.get("init_args") or {}
-
-
 def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:
     """Return the scale of a checkpoint, with its statistics."""
     entry = saved["hyper_parameters"].get("scale")
-    statistics = saved["state_dict"].get("scale._extra_state")
-    if entry is None and statistics is None:
+    if entry is None:
         return None
-    name = str((entry or {}).get("class_path"))
+    name = entry["class_path"]
     kind = getattr(lit_mtdqn.scaling, name.rpartition(".")[2], None)
     must = "have a scale of this package, or none"
-    require(kind is not None, "WeightTransfer.source", must, name)
+    is_known = isinstance(kind, type) and issubclass(kind, Scale)
+    require(is_known, "WeightTransfer.source", must, name)
     assert kind is not None
-    assert entry is not None
-    scale: Scale = kind(list(infos), **(entry.get("init_args") or {}))
-    scale.set_extra_state(statistics)
+    try:
+        scale: Scale = kind(list(infos), **(entry.get("init_args") or {}))
+        scale.set_extra_state(saved["state_dict"][SCALE_STATE])
+    except (RuntimeError, TypeError) as error:
+        must = "have the statistics and arguments of its scale"
+        raise ValueError(f"`WeightTransfer.source` must {must}. Got {name}: {error}.") from error
     return scale

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from lit_mtdqn.algorithms.factories import trusted_class
 from lit_mtdqn.algorithms.saved_policy import SavedPolicy
 from lit_mtdqn.analysis.checkpoints import find_checkpoint
-from lit_mtdqn.analysis.run_search import CONFIG
+from lit_mtdqn.analysis.found_runs import read_config
+from lit_mtdqn.analysis.run_search import CONFIG, run_of
 from lit_mtdqn.envs import Layout, probe_tasks
 from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_specs, require
 
@@ -67,21 +63,16 @@ def read_run(source: str, name: str) -> SavedRun:
             or the environments are not those that it has learned.
     """
     checkpoint = find_checkpoint([source], "last", name)
-    folder = next((f for f in checkpoint.resolve().parents[1:3] if (f / CONFIG).is_file()), None)
+    folder = run_of(checkpoint)
     must = f"lie in the folder of its run, whose {CONFIG} names the tasks"
     require(folder is not None, name, must, str(checkpoint))
     assert folder is not None
     folder = Path(source) if Path(source).is_dir() else folder
-    config = yaml.safe_load((folder / CONFIG).read_text())
     must = "name tasks under `data.tasks`, as `lit-mtdqn fit` writes it"
-    found = config.get("data") if isinstance(config, dict) else None
+    found = read_config(folder, name).get("data")
     require(isinstance(found, dict) and "tasks" in found, str(folder / CONFIG), must, found)
     assert isinstance(found, dict)
-    try:
-        policy = SavedPolicy(str(checkpoint), name, _own_classes(config.get("model")))
-    except TypeError as error:
-        must = f"be built of parts of lit_mtdqn, of PyTorch, or that its {CONFIG} names"
-        raise ValueError(f"`{name}` must {must}. Got {checkpoint}: {error}") from error
+    policy = SavedPolicy(str(checkpoint), name)
     named = as_task_specs(found["tasks"])
     # The numbers of tasks are those of the checkpoint, whatever the order in the file.
     specs = {info.name: named.pop(info.name) for info in policy.tasks if info.name in named} | named
@@ -100,34 +91,3 @@ def _check_same(known: Sequence[TaskInfo], probed: Sequence[TaskInfo], name: str
 
     must = f"have learned what its {CONFIG} makes: tasks, observations, actions {sizes(probed)}"
     require(sizes(known) == sizes(probed), name, must, sizes(known))
-
-
-def _own_classes(model: Any) -> dict[str, type]:
-    """Return the classes that a configuration names and this package would not import by itself.
-
-    Args:
-        model: Plain values.
-
-    Returns:
-        By their full names, as checkpoints have them.
-    """
-    found = {}
-    for path in _class_paths(model):
-        module, _, attribute = path.rpartition(".")
-        if trusted_class(path) is None and module:
-            cls = getattr(importlib.import_module(module), attribute, None)
-            if inspect.isclass(cls):
-                found[f"{cls.__module__}.{cls.__qualname__}"] = cls
-    return found
-
-
-def _class_paths(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        path = value.get("class_path")
-        if isinstance(path, str):
-            yield path
-        for entry in value.values():
-            yield from _class_paths(entry)
-    elif isinstance(value, list):
-        for entry in value:
-            yield from _class_paths(entry)

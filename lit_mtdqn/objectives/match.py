@@ -37,7 +37,9 @@ def says_values(hyperparameters: Mapping[str, Any]) -> bool:
     Those of a policy student are logits.
     """
     match = hyperparameters.get("match")
-    return match is None or (match.get("init_args") or {}).get("kind", DEFAULT) in OF_VALUES
+    if not isinstance(match, Mapping):
+        return True
+    return (match.get("init_args") or {}).get("kind", DEFAULT) in OF_VALUES
 
 
 class Match(nn.Module):

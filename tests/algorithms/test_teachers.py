@@ -7,6 +7,7 @@ import torch
 from helpers.asserts import complaint
 from helpers.counting_env import VECTOR
 from helpers.runs import fit, small_data
+from helpers.saved_runs import NAMES_OWN_TORSO, save_run, save_run_of_own_torso
 from torch import Tensor
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
@@ -181,3 +182,41 @@ def test_teachers_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
         Teachers([image], {"a": path})
     with pytest.raises(ValueError, match=complaint("teachers.a")):
         Teachers(_student(a=2), {"a": str(tmp_path / "nowhere")})
+
+
+def test_a_teacher_may_be_built_of_classes_that_its_own_configuration_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"a": {"env": VECTOR}}
+    run, module = save_run_of_own_torso(tmp_path, tasks, monkeypatch, NAMES_OWN_TORSO)
+    (teacher,) = Teachers(_student(a=2), {"a": str(run)})._teachers
+    assert type(teacher.network.torso).__module__ == module.stem  # type: ignore[union-attr]
+
+
+def test_a_class_that_only_a_teachers_checkpoint_names_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, module = save_run_of_own_torso(tmp_path, {"a": {"env": VECTOR}}, monkeypatch)
+    with pytest.raises(ValueError, match=r"`teachers\.a` must be built of .*'own_torso\.Own'"):
+        Teachers(_student(a=2), {"a": str(run)})
+    assert not module.with_suffix(".imported").exists()
+
+
+@pytest.mark.parametrize("missing", ["own_torso", "own_torso.Missing", "nowhere.Own", "..x.Own"])
+def test_a_teacher_whose_class_is_no_longer_there_is_refused(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"class_path": missing}
+    run, _ = save_run_of_own_torso(tmp_path, {"a": {"env": VECTOR}}, monkeypatch, named)
+    with pytest.raises(ValueError, match=complaint("teachers.a")):
+        Teachers(_student(a=2), {"a": str(run)})
+
+
+def test_a_configuration_is_not_asked_where_a_checkpoint_names_no_class_of_a_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"a": {"env": VECTOR}}
+    _, module = save_run_of_own_torso(tmp_path, tasks, monkeypatch)
+    run = save_run(tmp_path / "plain", tasks, model=NAMES_OWN_TORSO, network=NETWORK)
+    Teachers(_student(a=2), {"a": str(run)})
+    assert not module.with_suffix(".imported").exists()

@@ -1,7 +1,5 @@
 """What is left of a run acts as the run did, and runs no code on its word."""
 
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +8,12 @@ import torch
 import yaml
 from helpers.counting_env import SINGLE
 from helpers.runs import NETWORK
-from helpers.saved_runs import save_run
+from helpers.saved_runs import NAMES_OWN_TORSO, save_run, save_run_of_own_torso
 
 from lit_mtdqn import DQN, PQN, MultiTaskDQN, PolicyDistillation
 from lit_mtdqn.deployment import read_run
-from lit_mtdqn.networks import QNetwork
 
 TASKS = {"few": {"env": SINGLE}, "many": {"env": SINGLE, "kwargs": {"num_actions": 3}}}
-OWN = """
-import pathlib
-from lit_mtdqn.networks import MLPTorso
-pathlib.Path(__file__).with_suffix(".imported").touch()
-class Own(MLPTorso): ...
-"""
 
 
 @pytest.mark.parametrize(
@@ -53,6 +44,7 @@ def test_a_checkpoint_in_the_folder_of_its_run_will_do(tmp_path: Path) -> None:
         (lambda folder: (folder / "config.yaml").unlink(), "lie in the folder of its run"),
         (lambda folder: _write(folder, {"few": TASKS["few"]}), "have learned what its config.yaml"),
         (lambda folder: (folder / "config.yaml").write_text("a: 1"), "name tasks under `data"),
+        (lambda folder: (folder / "config.yaml").write_text("a: !b 1"), "`RUN` must have a config"),
     ],
 )
 def test_a_folder_that_does_not_fit_is_refused(change: Any, must: str, tmp_path: Path) -> None:
@@ -70,16 +62,9 @@ def _write(folder: Path, tasks: dict[str, Any], model: Any = None) -> None:
 def test_a_class_of_the_users_is_imported_if_the_configuration_names_it_and_never_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own_torso.py").write_text(OWN)
-    own: Any = __import__("own_torso")
-    network = partial(QNetwork, torso=partial(own.Own, hidden=[8]))
-    folder = save_run(tmp_path / "run", TASKS, network=network)
-    (tmp_path / "own_torso.imported").unlink()
-    del sys.modules["own_torso"]
+    folder, module = save_run_of_own_torso(tmp_path, TASKS, monkeypatch)
     with pytest.raises(ValueError, match=r"`RUN` must be built of parts .*'own_torso\.Own'"):
         read_run(str(folder), "RUN")
-    assert not (tmp_path / "own_torso.imported").exists()
-    named = {"init_args": {"network": {"init_args": {"torso": {"class_path": "own_torso.Own"}}}}}
-    _write(folder, TASKS, named)
+    assert not module.with_suffix(".imported").exists()
+    _write(folder, TASKS, NAMES_OWN_TORSO)
     assert read_run(str(folder), "RUN").policy.network.num_features == 8

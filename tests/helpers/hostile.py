@@ -120,6 +120,44 @@ def odd_hyperparameters(path: Path, sound: dict[str, Any], canary: Path) -> None
     torch.save({**sound, "hyper_parameters": [1, 2]}, path)
 
 
+def foreign_network(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint of another package that has the same keys."""
+    given = {"tasks": ["a"], "network": "x"}
+    torch.save({"state_dict": {"network.w": torch.zeros(2)}, "hyper_parameters": given}, path)
+
+
+def _with_given(path: Path, sound: dict[str, Any], **given: Any) -> None:
+    torch.save({**sound, "hyper_parameters": {**sound["hyper_parameters"], **given}}, path)
+
+
+def network_without_a_class(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint whose tasks are right and whose network is a word."""
+    _with_given(path, sound, network="x")
+
+
+def no_tasks(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint without a task."""
+    _with_given(path, sound, tasks=None)
+
+
+def arguments_in_a_list(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint whose network's torso has a list for its arguments."""
+    torso = {"class_path": "lit_mtdqn.networks.MLPTorso", "init_args": [8]}
+    network = {"class_path": "lit_mtdqn.networks.QNetwork", "init_args": {"torso": torso}}
+    _with_given(path, sound, network=network)
+
+
+def scale_without_statistics(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint that names a scale of which it has nothing."""
+    _with_given(path, sound, scale={"class_path": "lit_mtdqn.scaling.PopArt", "init_args": {}})
+
+
+def lists_for_tensors(path: Path, sound: dict[str, Any], canary: Path) -> None:
+    """Write a checkpoint whose weights are lists."""
+    state = {name: [0.0, 1.0] for name in sound["state_dict"]}
+    torch.save({**sound, "state_dict": state}, path)
+
+
 def terabytes_declared(path: Path, sound: dict[str, Any], canary: Path) -> None:
     """Write a tensor that says that it is larger than its file."""
     state = {"network.weight": torch.zeros(4)}
@@ -144,6 +182,12 @@ HOSTILE: list[Writes] = [
     other_keys,
     no_mapping,
     odd_hyperparameters,
+    foreign_network,
+    network_without_a_class,
+    no_tasks,
+    arguments_in_a_list,
+    scale_without_statistics,
+    lists_for_tensors,
     terabytes_declared,
     terabytes_compressed,
 ]

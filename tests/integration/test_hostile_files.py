@@ -128,6 +128,24 @@ def test_a_network_that_its_weights_do_not_fill_is_not_built(
         READERS[reader](path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [("lit_mtdqn.scaling.PopArt", 7), ("lit_mtdqn.networks.QNetwork", 3)],
+    ids=["statistics of another shape", "no scale"],
+)
+@pytest.mark.parametrize("reader", ["teacher", "weight transfer"])
+def test_a_scale_that_its_statistics_do_not_fit_is_refused(
+    reader: str, kind: str, width: int, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**sound["hyper_parameters"], "scale": {"class_path": kind}}
+    statistics = {"scale._extra_state": {"count": torch.zeros(width)}}
+    path = tmp_path / "hostile.ckpt"
+    state = {**sound["state_dict"], **statistics}
+    torch.save({**sound, "state_dict": state, "hyper_parameters": given}, path)
+    with pytest.raises(ValueError, match=COMPLAINT):
+        READERS[reader](path)
+
+
 def test_a_careless_load_would_have_run_the_code(
     sound: dict[str, Any], tmp_path: Path, canary: Path
 ) -> None:
