@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, damage_of, previous_checkpoint
 from lit_mtdqn.analysis.csv_file import write_csv
@@ -234,7 +234,7 @@ class RunCheckpoint(ModelCheckpoint):
             return
         self._cuts_evaluation = trainer.validating
         try:
-            self._save_what_was_learned(trainer)
+            super().on_exception(trainer, pl_module, exception)
         except OSError as error:
             last = Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
             left = "; the checkpoint before it is still there" if last.is_file() else ""
@@ -243,13 +243,6 @@ class RunCheckpoint(ModelCheckpoint):
             )
         finally:
             self._cuts_evaluation = False
-
-    def _save_what_was_learned(self, trainer: lightning.Trainer) -> None:
-        """Do as Lightning does, whose message would name an exception and not what happened."""
-        if self._should_save_on_exception(trainer):
-            path = self.format_checkpoint_name(self._monitor_candidates(trainer))
-            self._save_checkpoint(trainer, path)
-            rank_zero_info(f"What was learned last is saved in {path}.")
 
     def on_save_checkpoint(
         self,

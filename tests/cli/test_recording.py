@@ -1,7 +1,6 @@
 import csv
 import errno
 import itertools
-import logging
 import os
 import random
 import re
@@ -15,7 +14,6 @@ from unittest.mock import Mock
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lit_mtdqn.analysis.checkpoints import previous_checkpoint, whole_checkpoint
 from lit_mtdqn.callbacks import GracefulStop, ReplayCheckpoint, RunReport
@@ -116,19 +114,6 @@ def test_an_interruption_saves_only_what_was_learned_by_the_end_of_a_phase(
     trainer.global_step += updates
     checkpoint.on_exception(trainer, Mock(), KeyboardInterrupt())
     assert trainer.save_checkpoint.call_count == saves
-
-
-def test_an_interruption_says_where_the_checkpoint_is_and_names_no_exception(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoint = RunCheckpoint(tmp_path, "last", save_on_exception=True)
-    trainer = Mock(global_step=100, current_epoch=1, callback_metrics={}, loggers=[])
-    trainer.fast_dev_run = trainer.sanity_checking = False
-    checkpoint.on_train_start(trainer, Mock())
-    trainer.global_step += 1
-    with caplog.at_level(logging.INFO):
-        checkpoint.on_exception(trainer, Mock(), SIGTERMException())
-    assert caplog.messages == [f"What was learned last is saved in {tmp_path / 'last.ckpt'}."]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
