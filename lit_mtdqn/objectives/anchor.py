@@ -115,12 +115,13 @@ class Anchor(Objective):
         self._network = [network]
         self._learner: list[Any] = []
         self._penalty: Penalty | None = None
+        self._importance: Tensor | None = None
 
     @property
     def held(self) -> Tensor:
-        """Importance of the network's parameters in the order of `flat_parameters`, [P]."""
-        assert self._penalty is not None, "`bind` comes first"
-        return self._penalty.importance
+        """Importance of parameters in the order of `flat_parameters`, without the floor, [P]."""
+        assert self._importance is not None, "`bind` comes first"
+        return self._importance
 
     def bind(self, learner: Any) -> None:
         """Read the sources."""
@@ -133,8 +134,9 @@ class Anchor(Objective):
         informed = self.importance == "fisher"
         saved = [learner.read_network(source, SOURCES, informed=informed) for source in sources]
         pulls = [self._pull(one, names, parameters) for one in saved]
-        centres, importances = (torch.stack(rows) for rows in zip(*pulls, strict=True))
-        self._penalty = penalty_around(centres, importances)
+        centres, importances, pulling = (torch.stack(rows) for rows in zip(*pulls, strict=True))
+        self._importance = importances.sum(0)
+        self._penalty = penalty_around(centres, pulling)
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the penalty, []."""
@@ -144,13 +146,16 @@ class Anchor(Objective):
 
     def _pull(
         self, saved: Any, names: Sequence[str], parameters: Container[str]
-    ) -> tuple[Tensor, Tensor]:
-        """Return what of a source the network is held to, and by how much, [P].
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what of a source the network is held to, its importance, and that with the floor.
 
         Args:
             saved: The source.
             names: Parameters that are to be held.
             parameters: All that the network has, by their saved names.
+
+        Returns:
+            Three of [P].
         """
         (network,) = self._network
         asked = f"{SOURCES}: {saved.path}"
@@ -165,8 +170,10 @@ class Anchor(Objective):
         weights = {name: saved.weights[name] for name in held}
         alike = {name: torch.ones_like(tensor) for name, tensor in weights.items()}
         found = {name: saved.importance.get(name, alike[name]) for name in held}
-        importance = {name: tensor.clamp_min(self.floor) for name, tensor in found.items()}
-        return flat_from_saved(network, weights), flat_from_saved(network, importance)
+        pulling = {name: tensor.clamp_min(self.floor) for name, tensor in found.items()}
+        flat = (flat_from_saved(network, named) for named in (weights, found, pulling))
+        centre, importance, raised = flat
+        return centre, importance, raised
 
     def _reasons(self, saved: Any) -> dict[str, str]:
         """Return why what belongs to heads is free, by name."""

@@ -125,6 +125,10 @@ def test_what_did_not_matter_is_held_by_the_floor_and_what_is_free_is_not(tmp_pa
     expected = _by_loop(model, source.network.state_dict(), raised, names)
     assert expected > _by_loop(model, source.network.state_dict(), fisher, names)
     assert _penalty(model) == pytest.approx(expected, rel=1e-5)
+    # What mattered is handed on without it.
+    (anchor,) = model.objectives
+    assert isinstance(anchor, Anchor)
+    assert float(anchor.held.sum()) == pytest.approx(sum(float(fisher[n].sum()) for n in names))
 
 
 def test_several_sources_hold_at_once(tmp_path: Path) -> None:
