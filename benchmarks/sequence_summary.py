@@ -8,13 +8,15 @@
   there is reached; never if half of the seeds do not get there.
 - parameters: of the network, heads of other tasks included.
 - env steps: its own, and in brackets those of all stages that it builds on.
+
+A stage that learns several tasks has a row of their means, too: its share is that of the means.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,22 +37,62 @@ def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
     found = read_stages(path)
     names = (*HEADER, *COSTS)
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for (stage, task), own in found.items():
-        is_learned = next(iter(own.values()))["role"] == "learns"
-        by = found.get((reference.get(task, ""), task), {})
+    for stage in dict.fromkeys(stage for stage, _ in found):
+        own = {task: rows for (name, task), rows in found.items() if name == stage}
+        lines += stage_rows(stage, own, {t: found.get((reference.get(t, ""), t), {}) for t in own})
+    return [*lines, "", "(task): held out, not learned in the stage"]
+
+
+def stage_rows(stage: str, own: Mapping[str, Rows], by_task: Mapping[str, Rows]) -> list[str]:
+    """Return a stage's lines.
+
+    Args:
+        stage: Its name.
+        own: Its rows by task.
+        by_task: Those that they are divided by.
+    """
+    learned = [task for task, rows in own.items() if _is_learned(rows)]
+    named = [(t if t in learned else f"({t})", rows, by_task[t]) for t, rows in own.items()]
+    if len(learned) > 1:
+        ours, theirs = ([found[task] for task in learned] for found in (own, by_task))
+        named.append(("mean of these", mean_over_tasks(ours), mean_over_tasks(theirs)))
+    lines = []
+    for told, rows, by in named:
         fields = [
             stage,
-            task if is_learned else f"({task})",
-            str(len(own)),
-            score_text(own),
-            "" if by is own else share_text(own, by),
-            _mean(own, "agreement", ".3f"),
-            catch_up_text(own),
-            _mean(own, "parameters", ",.0f"),
-            f"{_mean(own, 'env_steps', ',.0f')} ({_mean(own, 'earlier_env_steps', ',.0f')})",
+            told,
+            str(len(rows)),
+            score_text(rows),
+            "" if by == rows else share_text(rows, by),
+            _mean(rows, "agreement", ".3f"),
+            catch_up_text(rows),
+            _mean(rows, "parameters", ",.0f"),
+            f"{_mean(rows, 'env_steps', ',.0f')} ({_mean(rows, 'earlier_env_steps', ',.0f')})",
         ]
         lines.append("| " + " | ".join(fields) + " |")
-    return [*lines, "", "(task): held out, not learned in the stage"]
+    return lines
+
+
+def mean_over_tasks(tasks: Sequence[Rows]) -> Rows:
+    """Return one row per seed that all tasks have: mean scores and agreement, costs of the first.
+
+    Env steps to an asymptote have no mean.
+    """
+    found: Rows = {}
+    for seed in set.intersection(*(set(rows) for rows in tasks)):
+        each = [rows[seed] for rows in tasks]
+        agreed = [row["agreement"] for row in each]
+        found[seed] = {
+            **each[0],
+            "score": str(np.mean([float(row["score"]) for row in each])),
+            "agreement": str(np.mean([float(one) for one in agreed])) if all(agreed) else "",
+            "catch_up": "",
+        }
+    return found
+
+
+def _is_learned(rows: Rows) -> bool:
+    return next(iter(rows.values()))["role"] == "learns"
 
 
 def read_stages(path: Path) -> dict[tuple[str, str], Rows]:

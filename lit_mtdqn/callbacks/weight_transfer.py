@@ -149,8 +149,8 @@ class WeightTransfer(Callback):
         if trainer.ckpt_path is not None:
             return
         learner: Any = pl_module
-        every: list[Callback] = [*trainer.callbacks, self]  # type: ignore[attr-defined]
-        transfers = [one for one in dict.fromkeys(every) if isinstance(one, WeightTransfer)]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        transfers = [one for one in callbacks if isinstance(one, WeightTransfer)]
         waiting = [one for one in transfers if pl_module not in one._receivers]
         scale = None if learner.scale is None else deepcopy(learner.scale).cpu()
         plans = [one._plan(learner, scale) for one in waiting]

@@ -70,8 +70,8 @@ class Anchor(Objective):
             less that is new. Fisher information has mean 1 over what tasks share, for each task of
             a source, unless its callback did not normalise it: strengths of both kinds compare.
         floor: Least importance of what is held, at least 0. Units that never fire in an earlier
-            task have no Fisher information at all: free to move, they fire there later, so that at
-            0, as EWC was published, strengths up to 1000 forget. Larger is nearer to L2-SP.
+            task have no Fisher information at all: free to move, they fire there later. 0 is EWC as
+            published. Larger is nearer to L2-SP.
         parts: What is held: `all`, `trunk` (all but the heads), `heads`, or beginnings of names.
 
     Raises:

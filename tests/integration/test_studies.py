@@ -262,6 +262,14 @@ def test_stages_are_compared_seed_by_seed(tmp_path: Path) -> None:
     assert student == f"| student | (a) | 3 | {scores} | {shares} | 0.900 |  | 40 | 2,000 (2,000) |"
 
 
+def test_tasks_of_a_stage_have_a_mean_for_each_seed_that_all_have() -> None:
+    first = {0: {"score": "0.2", "agreement": "0.5"}, 1: {"score": "1.0", "agreement": ""}}
+    second = {0: {"score": "0.6", "agreement": "0.9"}}
+    ((seed, row),) = sequence_summary.mean_over_tasks([first, second]).items()
+    assert (seed, float(row["score"]), float(row["agreement"])) == (0, 0.4, 0.7)
+    assert sequence_summary.mean_over_tasks([{1: first[1]}, {1: first[1]}])[1]["agreement"] == ""
+
+
 def test_a_stage_catches_up_if_most_seeds_do(tmp_path: Path) -> None:
     rows = {0: {"catch_up": "0.2"}, 1: {"catch_up": "0.5"}, 2: {"catch_up": "never"}}
     assert sequence_summary.catch_up_text(rows) == "0.50"
