@@ -58,9 +58,9 @@ def sound() -> dict[str, Any]:
 
 
 def _transfer(path: Path) -> None:
-    data = small_data()
-    model = small_model(data)
-    WeightTransfer(source=str(path)).on_fit_start(quiet_trainer(), model)
+    transfer = WeightTransfer(source=str(path))
+    trainer = quiet_trainer(transfer)
+    transfer.on_fit_start(trainer, small_model(small_data()))
 
 
 def _command(path: Path, *command: str) -> None:
