@@ -74,9 +74,15 @@ def _read_importance(path: Path, saved: Mapping[str, Any], name: str) -> dict[st
     step, own = found.get("global_step"), saved.get("global_step")
     require(step == own, name, f"have a checkpoint of optimiser step {step}, as its {FISHER}", own)
     importance: dict[str, Tensor] = found["importance"]
-    odd = {n: type(t).__name__ for n, t in importance.items() if not isinstance(t, Tensor)}
-    require(not odd, name, f"have a {FISHER} of tensors", odd)
+    weights = online_weights(saved["state_dict"])
+    odd = {n: _form(t) for n, t in importance.items() if _form(t) != _form(weights.get(n))}
+    must = f"have a {FISHER} of tensors as its checkpoint's, which has other forms"
+    require(not odd, name, must, odd)
     return importance
+
+
+def _form(value: object) -> object:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
 
 
 def head_kind(hyperparameters: Mapping[str, Any]) -> str:

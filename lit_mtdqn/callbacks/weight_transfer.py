@@ -204,7 +204,7 @@ class WeightTransfer(Callback):
         """
         givers = moved_heads(learner.network, moves)
         infos = as_task_infos(saved["hyper_parameters"]["tasks"])
-        theirs = _scale_of(saved, infos)
+        theirs = _scale_of(saved, infos, own)
         if not givers or (own is None and theirs is None):
             return None
         for head, several in givers.items():
@@ -321,17 +321,27 @@ def _say(hyperparameters: Mapping[str, Any]) -> str:
     return "values" if says_values(hyperparameters) else "logits of a policy"
 
 
-def _scale_of(saved: Mapping[str, Any], infos: Sequence[TaskInfo]) -> Scale | None:
-    """Return the scale of a checkpoint, with its statistics."""
+def _scale_of(
+    saved: Mapping[str, Any], infos: Sequence[TaskInfo], own: Scale | None
+) -> Scale | None:
+    """Return the scale of a checkpoint, with its statistics.
+
+    Args:
+        saved: The checkpoint.
+        infos: Its tasks.
+        own: The model's scale, of a class that a checkpoint may name as well.
+    """
     entry = saved["hyper_parameters"].get("scale")
     if entry is None:
         return None
     name = entry["class_path"]
-    kind = getattr(lit_mtdqn.scaling, name.rpartition(".")[2], None)
-    must = "have a scale of this package, or none"
+    kind: object = getattr(lit_mtdqn.scaling, name.rpartition(".")[2], None)
+    if own is not None and name == f"{type(own).__module__}.{type(own).__qualname__}":
+        kind = type(own)
+    must = "have a scale of this package, that of the model, or none"
     is_known = isinstance(kind, type) and issubclass(kind, Scale)
     require(is_known, "WeightTransfer.source", must, name)
-    assert kind is not None
+    assert isinstance(kind, type)
     try:
         scale: Scale = kind(list(infos), **(entry.get("init_args") or {}))
         scale.set_extra_state(saved["state_dict"][SCALE_STATE])

@@ -28,6 +28,10 @@ COUNT = TaskSpec(env=VECTOR)
 NETWORK = partial(QNetwork, torso=partial(MLPTorso, hidden=[8], activation=torch.nn.LeakyReLU))
 
 
+class OwnScale(PopArt):
+    """A scale that is none of the package's."""
+
+
 def _saved(
     tmp_path: Path, tasks: Any = None, kind: Any = DQN, seed: int = 1, **options: Any
 ) -> tuple[str, DQN]:
@@ -271,6 +275,21 @@ def test_a_head_says_the_same_under_the_unit_that_an_earlier_transfer_has_left(
     model = MultiTaskDQN(data.task_infos, NETWORK, scale=PopArt)
     _start(data, model, WeightTransfer(scaled), WeightTransfer(raw))
     assert float(model.scale.spread[0]) != 1.0  # type: ignore[union-attr]
+    observation, task = torch.randn(1, 4, 3), torch.tensor([0])
+    there = source.action_values(observation, task)
+    torch.testing.assert_close(model.action_values(observation, task), there)
+
+
+def test_a_scale_of_ones_own_comes_to_a_model_that_has_it_and_to_no_other(tmp_path: Path) -> None:
+    path, source = _saved(tmp_path, scale=OwnScale)
+    assert source.scale is not None
+    assert float(source.scale.spread[0]) != 1.0
+    _refused(path, "WeightTransfer.source", scale=PopArt)
+    data = small_data()
+    model = small_model(data, network=NETWORK, scale=OwnScale)
+    _move(data, model, path, ["all"])
+    assert model.scale is not None
+    assert torch.equal(model.scale.spread, source.scale.spread)
     observation, task = torch.randn(1, 4, 3), torch.tensor([0])
     there = source.action_values(observation, task)
     torch.testing.assert_close(model.action_values(observation, task), there)

@@ -361,6 +361,24 @@ def test_sources_without_fisher_information_or_of_another_step_are_refused(tmp_p
     _anchored(WIDE, sources=[bare, stale], importance="equal")
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [Tensor.tolist, lambda one: one[:1], lambda one: one.flatten()],
+    ids=["list", "row", "flat"],
+)
+def test_fisher_information_of_other_forms_than_the_weights_is_refused(
+    spoil: Any, tmp_path: Path
+) -> None:
+    source = _model(WIDE)
+    folder = save_run(tmp_path / "run", source, random_importance(source.network))
+    path = tmp_path / "run" / "checkpoints" / "fisher.pt"
+    found = torch.load(path)
+    found["importance"] = {name: spoil(one) for name, one in found["importance"].items()}
+    torch.save(found, path)
+    with pytest.raises(ValueError, match=complaint("Anchor.sources")):
+        _anchored(WIDE, sources=[folder])
+
+
 def test_a_source_that_could_hold_nothing_is_refused(tmp_path: Path) -> None:
     folder = save_run(tmp_path / "run", _model(NEW, network=partial(NETWORK, torso=MLPTorso)))
     name = f"Anchor.sources: {folder}/checkpoints/last.ckpt"
