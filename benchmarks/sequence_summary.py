@@ -121,13 +121,17 @@ def share_text(rows: Rows, reference: Rows) -> str:
 
 
 def catch_up_text(rows: Rows) -> str:
-    """Return the median share of env steps, or nothing where there is no run from scratch."""
+    """Return the median share of env steps, or nothing where there is no run from scratch.
+
+    Where it had nothing to learn in some seeds, the number of the others is told.
+    """
     texts = [row["catch_up"] for row in rows.values() if row["catch_up"]]
     if not texts:
         return ""
     shares = np.array([np.inf if text == NEVER else float(text) for text in texts])
     middle = float(np.median(shares))
-    return f"{middle:.2f}" if np.isfinite(middle) else NEVER
+    told = "" if len(texts) == len(rows) else f" ({len(texts)} of {len(rows)} seeds)"
+    return (f"{middle:.2f}" if np.isfinite(middle) else NEVER) + told
 
 
 def _mean(rows: Rows, column: str, form: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import yaml
 
 from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
 from lit_mtdqn.analysis.specialists import read_tests
-from lit_mtdqn.analysis.transfer import asymptote
+from lit_mtdqn.analysis.transfer import asymptote, at_own_steps
 from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, read_sequence
 
 # Of a task's score at evaluations: the first one to reach it counts as the time to learn the task.
@@ -154,7 +154,13 @@ class SequenceRun:
             earlier = [_last(metrics[one], "env_steps") for one in self.before(stage)]
             for row in rows_of(folder / name, name, self.seed, self.name):
                 task = row["task"]
-                both = [found.get(f"val/score/{task}") for found in (curves, scratch)]
+                has_learned = all(
+                    told.get((one, task), {}).get("role") == "learns"
+                    for one in (name, stage.against)
+                )
+                both = [
+                    own_curve(found, task) if has_learned else None for found in (curves, scratch)
+                ]
                 rows.append(
                     {
                         **row,
@@ -247,11 +253,17 @@ def rows_of(folder: Path, cell: str, seed: int, name: str) -> list[Row]:
     return rows
 
 
+def own_curve(metrics: Mapping[str, Curve], task: str) -> Curve | None:
+    """Return a task's scores over its own env steps."""
+    curve = metrics.get(f"val/score/{task}")
+    return curve and at_own_steps(curve, metrics.get(f"rollout/env_steps/{task}"))
+
+
 def catch_up(curve: Curve | None, scratch: Curve | None) -> str:
     """Return the share of the env steps from scratch after which the asymptote there is reached.
 
-    Curves are read where a line through their evaluations first crosses it; nothing where there is
-    no run from scratch, or where it had nothing to learn.
+    Curves are read where a line through their evaluations first crosses it; nothing where the task
+    is not learned in both runs, or from scratch there was nothing to learn.
     """
     if curve is None or scratch is None:
         return ""

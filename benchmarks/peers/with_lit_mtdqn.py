@@ -1,4 +1,7 @@
-"""A work done by `lit-mtdqn fit`, with logger, checkpoints and every default callback."""
+"""A work done by `lit-mtdqn fit`, with logger, checkpoints and every default callback.
+
+Replays are not written to the disk at the end, as no other program writes its own.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ class Program:
         path = folder / "work.yaml"
         path.write_text(yaml.safe_dump(config))
         arguments = (f"--config={path}", f"--seed_everything={seed}", f"--run_dir={folder / 'run'}")
-        self._run = build([*arguments, "--trainer.enable_progress_bar=false"])
+        quiet = ("--trainer.enable_progress_bar=false", "--save_replays=false")
+        self._run = build([*arguments, *quiet])
 
     def train(self, goal: Goal, stopwatch: Stopwatch) -> None:
         """Train to the goal or the end."""

@@ -26,6 +26,8 @@ FLAGS: dict[str, Any] = {
     "backward_pass_autocast": "off",
     # Balancers go back through a graph twice where terms are added after balancing.
     "donated_buffer": False,
+    # With the losses, and not within `backward()`, where nothing could fall back any more.
+    "force_non_lazy_backward_lowering": True,
     # Else a rectified layer is saved twice, the second time as a mask that a CPU is slow to write.
     "recompute_views": True,
 }
@@ -76,7 +78,9 @@ class CompiledUpdates(Callback):
         # Here, because it takes longer to import than the rest of the package.
         from torch._functorch import config
 
-        self._undo.enter_context(config.patch(FLAGS))
+        # Not every PyTorch has all of them.
+        known = {name: value for name, value in FLAGS.items() if hasattr(config, name)}
+        self._undo.enter_context(config.patch(known))
         give_up = self._undo.callback(pl_module.release_updates)
         pl_module.compile_updates(partial(Compiled, mode=self.mode, give_up=give_up))
 

@@ -127,7 +127,17 @@ def moved_heads(network: nn.Module, moves: Sequence[Move]) -> dict[str, set[str]
 def names_of_heads(network: nn.Module, heads: Iterable[str]) -> set[str]:
     """Return the names of a network's saved tensors that belong to some heads alone."""
     own = set(heads)
-    starts = [start for start, row in _heads_of(network) if row in own]
+    return _beginning(network, [start for start, row in _heads_of(network) if row in own])
+
+
+def names_of_tasks(network: nn.Module, tasks: Iterable[str]) -> set[str]:
+    """Return the names of a network's saved tensors that are single tasks' below their heads."""
+    own = set(tasks)
+    rows = [(p, row) for p, row in rows_of(network) if row in own and not p.startswith("head.")]
+    return _beginning(network, [f"{prefix}.{row}" for prefix, row in rows])
+
+
+def _beginning(network: nn.Module, starts: Sequence[str]) -> set[str]:
     return {n for n in network.state_dict() if any(begins(n, start) for start in starts)}
 
 

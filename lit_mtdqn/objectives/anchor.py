@@ -13,7 +13,7 @@ from lit_mtdqn.functional.anchoring import Penalty, penalty_around
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.networks.flat import flat_from_saved, flat_parameters, saved_from_flat
 from lit_mtdqn.networks.parts import modules_of, names_of_parts
-from lit_mtdqn.networks.transfer import Move, describe, names_of_heads, plan_moves
+from lit_mtdqn.networks.transfer import Move, describe, names_of_heads, names_of_tasks, plan_moves
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.objectives.td import TDLoss
@@ -42,10 +42,11 @@ class Anchor(Objective):
 
     Parameters find one another by name, those of single tasks by the task's name, as in
     `WeightTransfer`, which usually starts such a run. What one of the two does not have, and what
-    has another shape, is free; so are new heads. All others are held in the networks' own unit, so
-    heads are free where the source has another kind of head or scale or one of the two is a student
-    of policies, and those of learning tasks under a scale that rewrites them, as `PopArt` does.
-    What is held and what is not is printed when a fit starts. Running statistics of a torso are not
+    has another shape, is free; so is what is of single tasks that learn here and did not in the
+    source: it lies there as it was drawn. All others are held in the networks' own unit, so heads
+    are free where the source has another kind of head or scale or one of the two is a student of
+    policies, and those of learning tasks under a scale that rewrites them, as `PopArt` does. What
+    is held and what is not is printed when a fit starts. Running statistics of a torso are not
     held. The first layer of a run whose observations are larger has another shape, and is free:
     name all tasks of a sequence from its first run on, those still to come with `acts: false` and
     `learns: false`.
@@ -181,9 +182,12 @@ class Anchor(Objective):
         every, head = set(network.head_names), type(network.head).__name__
         own = "" if scale is None else type(scale).__name__
         of_head = [name for name in network.state_dict() if name.startswith("head.")]
-        reasons: dict[str, str] = {}
+        there = as_task_infos(saved.hyperparameters["tasks"])
+        learning, learned = ({i.head for i in own if i.learns} for own in (self._infos, there))
+        here, known = ({i.name for i in own if i.learns} for own in (self._infos, there))
+        new = names_of_heads(network, learning - learned) | names_of_tasks(network, here - known)
+        reasons = dict.fromkeys(new, "its task has not learned in the source")
         if scale is not None and scale.follows_targets:
-            learning = {info.head for info in self._infos if info.learns}
             reasons |= dict.fromkeys(names_of_heads(network, learning), f"{own} rewrites it")
         if saved.scale != own:
             told = (

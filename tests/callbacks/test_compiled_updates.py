@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo import lookup_backend
 from torch._dynamo.utils import counters
 from torch._functorch import config as autograd_config
+from torch._functorch.aot_autograd import make_boxed_func
 from torchjd.aggregation import PCGrad
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
@@ -238,6 +240,24 @@ def test_without_a_compiler_updates_go_on_with_one_warning(
     assert_same_state(model, expected)
     (message,) = (str(w.message) for w in warned if w.category is UserWarning)
     assert message.endswith("No working C++ compiler found.")
+
+
+def test_losses_whose_gradient_cannot_be_compiled_go_on_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lowered(graph: Any, inputs: Any, *, is_backward: bool = False, **_: Any) -> Any:
+        if is_backward:
+            raise RuntimeError("no gradient of that")
+        return make_boxed_func(graph.forward)
+
+    with warnings.catch_warnings():
+        # The compiler uses PyTorch's older names.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        monkeypatch.setattr("torch._inductor.compile_fx._compile_fx_inner", lowered)
+    expected = _run("linear", updates=4)
+    with pytest.warns(UserWarning, match="`losses` cannot be compiled.*no gradient of that"):
+        model = _run("linear", CompiledUpdates(), updates=4)
+    assert_same_state(model, expected)
 
 
 @pytest.mark.usefixtures("captured")

@@ -1,3 +1,5 @@
+import platform
+import warnings
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +114,30 @@ def test_a_gpu_without_bfloat16_is_refused_where_it_is_asked_for(
     with nullcontext() if has_it else refused:
         _set_up(_trainer(device="cuda:0", precision="bf16-mixed"))
     assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    ("machine", "has_it", "warns"),
+    [("x86_64", False, True), ("x86_64", True, False), ("arm64", False, False)],
+)
+def test_a_processor_that_emulates_bfloat16_is_told_of(
+    machine: str, has_it: bool, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _set_up(_trainer(precision="32-true"))
+        assert not caught
+        _set_up(_trainer(precision="bf16-mixed"))
+    assert [str(one.message) for one in caught if "bfloat16" in str(one.message)] == (
+        [
+            "This processor has no arithmetic in bfloat16 and emulates it: bf16-mixed takes longer "
+            "here than 32-true."
+        ]
+        if warns
+        else []
+    )
 
 
 def test_ranks_draw_apart_and_the_first_one_as_one_process() -> None:

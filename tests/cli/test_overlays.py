@@ -64,3 +64,16 @@ def test_hardware_is_laid_over_a_run_and_leaves_its_callbacks(
     expected = {"accelerator": "gpu", "devices": "auto", "strategy": "ddp"}
     assert chosen == {**expected, "precision": "bf16-mixed"}
     assert len(given["callbacks"]) == 2
+
+
+def test_one_device_is_one_where_a_machine_has_several(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for overlay in ("gpu", "device_resident"):
+        paths = [
+            f"--config={CONFIGS / n}.yaml" for n in ("driving/three_tasks", f"overlays/{overlay}")
+        ]
+        with pytest.raises(SystemExit):
+            main(["fit", *paths, "--print_config"])
+        given = yaml.safe_load(capsys.readouterr().out)["trainer"]
+        assert (given["accelerator"], given["devices"]) == ("gpu", 1)

@@ -27,6 +27,7 @@ from lit_mtdqn.networks import (
     QNetwork,
     TaskLinear,
 )
+from lit_mtdqn.networks.flat import flat_parameters, saved_from_flat
 from lit_mtdqn.objectives import Anchor
 from lit_mtdqn.scaling import PopArt, ReturnNormaliser
 from lit_mtdqn.types import Linear
@@ -112,6 +113,27 @@ def test_the_penalty_is_that_of_a_loop_over_numbers_and_new_heads_are_free(
     new = head.heads.index("new")
     assert (gradient[new] == 0.0).all()
     assert (gradient[1 - new] != 0.0).all()
+
+
+@pytest.mark.parametrize("importance", ["equal", "fisher"])
+@pytest.mark.parametrize("sharing", [None, Columns], ids=["heads", "columns"])
+def test_what_a_new_task_has_had_in_a_source_that_did_not_learn_it_is_free(
+    sharing: Any, importance: str, tmp_path: Path
+) -> None:
+    network = partial(NETWORK, sharing=sharing)
+    held_out = replace(NARROW, learns=False)
+    source = _model(WIDE, held_out, network=network)
+    folder = save_run(tmp_path / "run", source, random_importance(source.network))
+    here = (OLD, NARROW)
+    model = _anchored(*here, sources=[folder], importance=importance, options={"network": network})
+    parameters = saved_from_flat(model.network, flat_parameters(model.network))
+    (anchor,) = model.objectives
+    assert isinstance(anchor, Anchor)
+    held = saved_from_flat(model.network, anchor.held)
+    new = {name for name in parameters if ".narrow." in name}
+    assert len(new) == (2 if sharing is None else 4)
+    assert all((held[name] == 0.0).all() for name in new)
+    assert all((held[name] > 0.0).all() for name in set(parameters) - new)
 
 
 def test_what_did_not_matter_is_held_by_the_floor_and_what_is_free_is_not(tmp_path: Path) -> None:
