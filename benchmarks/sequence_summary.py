@@ -111,9 +111,9 @@ def score_text(rows: Rows) -> str:
 
 
 def share_text(rows: Rows, reference: Rows) -> str:
-    """Return scores as shares of those of the same seeds, or nothing where there are none."""
+    """Return scores as shares of those of the same seeds, or nothing where one has none above 0."""
     seeds = [seed for seed in rows if seed in reference]
-    if not seeds:
+    if not seeds or min(float(reference[seed]["score"]) for seed in seeds) <= 0.0:
         return ""
     ours, theirs = ([float(r[s]["score"]) for s in seeds] for r in (rows, reference))
     shares = np.array(ours) / np.array(theirs)

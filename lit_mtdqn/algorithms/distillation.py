@@ -144,6 +144,7 @@ class PolicyDistillation(MultiTaskDQN):
             teachers: By task: a checkpoint, the folder of a run, or an object whose
                 `action_values(observation [S, N, *O], task [S])` returns raw values [S, N, A], with
                 the student's observations, task numbers and padded actions. It may go on learning.
+                It takes them from the student's device, whatever its own is.
                 Matches of features also ask it for `layers`, as `ShowsLayers` has them.
         """
         self._sources = dict(teachers)

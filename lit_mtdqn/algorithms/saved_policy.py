@@ -16,7 +16,12 @@ from lit_mtdqn.algorithms.factories import (
     trusted_class,
 )
 from lit_mtdqn.algorithms.loading import build_to_hold
-from lit_mtdqn.analysis.checkpoints import find_checkpoint, online_weights, read_checkpoint
+from lit_mtdqn.analysis.checkpoints import (
+    CHECKPOINTS,
+    find_checkpoint,
+    online_weights,
+    read_checkpoint,
+)
 from lit_mtdqn.analysis.found_runs import read_config
 from lit_mtdqn.analysis.run_search import CONFIG, run_of
 from lit_mtdqn.functional.parameters import freeze_
@@ -37,7 +42,7 @@ class SavedPolicy:
         name: What the user calls it, for complaints.
 
     Attributes:
-        folder: Of its run.
+        folder: Of its run; None where its checkpoint lies in none.
         tasks: The tasks that it knows.
         predicts_values: Whether its outputs are values, not logits of a policy.
 
@@ -47,7 +52,9 @@ class SavedPolicy:
 
     def __init__(self, source: str, name: str) -> None:
         path = find_checkpoint([source], "last", name)
-        self.folder = str(path.parent.parent)
+        # It may be the one before the last, one folder further down.
+        near = path.resolve().parents[:2]
+        self.folder = next((one.parent for one in near if one.name == CHECKPOINTS), None)
         saved = read_checkpoint(path, name)
         given = saved["hyper_parameters"]
         self.tasks = as_task_infos(given["tasks"])

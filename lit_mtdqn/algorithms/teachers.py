@@ -126,10 +126,10 @@ class Teachers:
         """
         place = self._places.get(number, NOWHERE)
         teacher = self._teachers[place.teacher]
-        if place == NOWHERE or not isinstance(teacher, SavedPolicy):
+        if place == NOWHERE or not isinstance(teacher, SavedPolicy) or teacher.folder is None:
             return None
         score_range = self._infos[number].score_range
-        return tested_score(teacher.folder, teacher.tasks[place.task].name, score_range)
+        return tested_score(str(teacher.folder), teacher.tasks[place.task].name, score_range)
 
     def require_values(self, what: str) -> None:
         """Refuse teachers of policies.

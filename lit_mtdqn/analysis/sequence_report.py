@@ -242,6 +242,9 @@ def _gains(
                 )
                 adapted = _adapted(task, ours)
                 found = gain(*curves)
+                if task not in set(stage.scored).intersection(by_name[stage.against].scored):
+                    # Areas under raw returns, which begin anywhere, have no ratio.
+                    found = found._replace(area_ratio=None, transfer_ratio=None)
                 yield Transferred(root.name, stage.name, stage.against, task, found, adapted)
 
 

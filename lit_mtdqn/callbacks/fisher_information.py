@@ -33,7 +33,8 @@ class FisherInformation(Callback):
 
     It holds the diagonal of the Fisher information of the last network: the mean over states of the
     tasks' replays, of all rows kept alike, of squared gradients of single rows. Tasks that learn
-    count alike. An interrupted run writes nothing. In YAML:
+    count alike. An interrupted run writes nothing; one that has ended without its file, as when it
+    is killed while it measures, writes it when it is resumed with its replays. In YAML:
 
         trainer:
           callbacks+:
@@ -106,13 +107,13 @@ class FisherInformation(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Measure and write."""
-        if not self._has_trained:
+        # `log_dir` waits for the other ranks.
+        path = Path(trainer.log_dir or trainer.default_root_dir) / CHECKPOINTS / FISHER
+        if not self._has_trained and not _may_be_made_up_for(trainer, path):
             return
         rows = max(self.rows // trainer.world_size, 1)
         batch: Transition = trainer.datamodule.look(rows)  # type: ignore[attr-defined]
         information = self.measure(pl_module, batch.to(pl_module.device))
-        # `log_dir` waits for the other ranks.
-        path = Path(trainer.log_dir or trainer.default_root_dir) / CHECKPOINTS / FISHER
         if trainer.is_global_zero:
             assert isinstance(pl_module, Inspectable), "setup has checked it"
             named = saved_from_flat(pl_module.network, information.cpu())
@@ -173,6 +174,16 @@ class FisherInformation(Callback):
             if isinstance(part, Anchor) and part.importance == "fisher":
                 total += part.held
         return total
+
+
+def _may_be_made_up_for(trainer: lightning.Trainer, path: Path) -> bool:
+    """Return whether a run that was over lacks its file and has replays to measure it by."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    has_rows = data.keeps_replays and all(len(s.replay) > 0 for s in data.slots if s.learns)
+    step = torch.load(path, weights_only=True).get("global_step") if path.is_file() else None
+    lacks_it = step != trainer.global_step
+    decide = trainer.strategy.reduce_boolean_decision
+    return decide(has_rows and lacks_it, all=True)
 
 
 def _counted(network: QNetwork) -> Tensor:

@@ -40,13 +40,13 @@ class WeightTransfer(Callback):
     """Starts a run from the weights of another one, and says what it has moved.
 
     Weights find their places by name, those of single tasks by the task's name. It happens once to
-    each learner, before training; a resumed run keeps what its checkpoint holds. Everything is
-    checked before anything is moved. The target network becomes a copy of the online one; the
-    optimiser starts with empty moments; epsilon, clock and replay are the new run's own. A head
-    keeps its raw values: a scale of the same kind moves with it, the unit of another is folded into
-    its weights. Heads of another kind stay behind, of another support or number of atoms, quantiles
-    or cumulants, too, and so do those of values where the model is a student of policies, or the
-    other way round. In YAML, for a multi-task trunk that starts from the best of several
+    each learner, before training; a resumed run, of `ckpt_path`, keeps what its checkpoint holds.
+    Everything is checked before anything is moved. The target network becomes a copy of the online
+    one; the optimiser starts with empty moments; epsilon, clock and replay are the new run's own. A
+    head keeps its raw values: a scale of the same kind moves with it, the unit of another is folded
+    into its weights. Heads of another kind stay behind, of another support or number of atoms,
+    quantiles or cumulants, too, and so do those of values where the model is a student of policies,
+    or the other way round. In YAML, for a multi-task trunk that starts from the best of several
     specialists:
 
         trainer:

@@ -460,19 +460,23 @@ class RolloutDataModule(lightning.LightningDataModule):
             self.require_scores(list(dict.fromkeys([*learning, *acting])), "the task sampler")
         self.sampler.bind(learning, acting, self.scores, self.clock)
 
-    def require_scores(self, tasks: Sequence[str], what: str) -> None:
+    def require_scores(self, tasks: Sequence[str], what: str, *, in_training: bool = False) -> None:
         """Refuse tasks whose scores are raw returns, for what compares scores with 0 and 1.
 
         Args:
             tasks: Names.
             what: What follows their scores.
+            in_training: Whether scores of training episodes must come of every task.
 
         Raises:
-            ValueError: If a task has neither `score_range` nor `success_key`.
+            ValueError: If a task has neither `score_range` nor `success_key`, or no scores come.
         """
         must = f"be set, or `success_key`, where {what} follows scores"
         for name in tasks:
             spec = self.tasks[name]
+            is_scored = not in_training or (spec.learns and is_acting(spec))
+            played = f"be played and learned where {what} follows its training episodes"
+            require(is_scored, f"tasks.{name}", played, "a task that is not")
             has_score = spec.score_range is not None or spec.success_key is not None
             require(has_score, f"tasks.{name}.score_range", must, spec.score_range)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Features whose mean square is below this count as zeros.
+# A teacher whose features have a smaller mean square shows nothing.
 SMALLEST = 1e-6
 
 
@@ -14,7 +14,8 @@ def missed_share(found: Tensor, teacher: Tensor) -> Tensor:
     """Return squared distances between features, as shares of the teacher's mean square.
 
     A row's sum of squares, over its group's mean of the teacher's: 0 where they agree, about 1
-    where nothing is known. Features padded with zeros on both sides count for nothing.
+    where nothing is known, and 0 in groups where the teacher shows nothing but zeros. Features
+    padded with zeros on both sides count for nothing.
 
     Args:
         found: [S, B, F].
@@ -25,7 +26,8 @@ def missed_share(found: Tensor, teacher: Tensor) -> Tensor:
     """
     wanted = teacher.detach().float()
     power = wanted.square().sum(-1).mean(-1, keepdim=True)
-    return (found.float() - wanted).square().sum(-1) / power.clamp(min=SMALLEST)
+    missed = (found.float() - wanted).square().sum(-1) / power.clamp(min=SMALLEST)
+    return torch.where(power < SMALLEST, 0.0, missed)
 
 
 def attention_map(layer: Tensor) -> Tensor:

@@ -22,9 +22,9 @@ class Guidance(Taught):
 
     Adds `weight * distance` to each task's temporal-difference loss. On a schedule to 0 that is
     kickstarting; with `by_gap` the weight falls with what the task lacks to its teacher, as in
-    QDagger, and is gone when it is reached. A constant weight holds a student below a teacher that
-    it could beat. Tasks without a teacher learn from rewards alone. Teachers are loaded when a fit
-    starts and are no part of checkpoints.
+    QDagger, and is gone when training episodes, which explore, are as good as its test. A constant
+    weight holds a student below a teacher that it could beat. Tasks without a teacher learn from
+    rewards alone. Teachers are loaded when a fit starts and are no part of checkpoints.
 
     A task with a teacher that does not learn here, such as an earlier run's, has no observations of
     its own. Its teacher is asked where the learning tasks lead, and its head goes on saying there
@@ -59,7 +59,7 @@ class Guidance(Taught):
 
     Raises:
         ValueError: If a value is out of range, or when a fit starts if a teacher does not fit, or
-            if scores are followed and a task has none.
+            if scores are followed and a task has none, as one that is not played or not learned.
 
     References:
         Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
@@ -104,7 +104,8 @@ class Guidance(Taught):
         self._teachers.require_values(f"`Guidance.kind` {self.match.kind}")
         if self.by_gap:
             names = {number: self.names[number] for number in self._taught}
-            learner.source.require_scores(list(names.values()), "`Guidance.by_gap`")
+            followed = list(names.values())
+            learner.source.require_scores(followed, "`Guidance.by_gap`", in_training=True)
             self._teacher_scores = {name: self._aim(number) for number, name in names.items()}
             told = "followed up to their scores, and not at all without one above 0"
             rank_zero_info(f"Teachers are {told}: {self._teacher_scores}")

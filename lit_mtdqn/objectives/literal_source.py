@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lit_mtdqn.functional.precision import full_precision
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.networks.parts import begins
 from lit_mtdqn.networks.transfer import plan_moves, received
@@ -32,10 +33,10 @@ class LiteralSourceGradient(Objective):
 
     The literal reading of `theta <- theta - lr (grad J_t(theta) + beta grad J_s(theta_s))`: J_s is
     the temporal-difference loss of the source tasks' rows at the source's parameters theta_s, which
-    stay as they are; of its gradient counts what has a place in this network, by name and shape.
-    Rows of source tasks do nothing else. Where the source has converged the gradient is noise
-    around 0, and elsewhere it says little of theta: it is here to be compared with
-    `SourceGradients`, which takes all gradients at theta.
+    stay as they are, and J_t the mean over those of the other learning tasks; of J_s counts what
+    has a place in this network, by name and shape. Rows of source tasks do nothing else. Where the
+    source has converged the gradient is noise around 0, and elsewhere it says little of theta: it
+    is here to be compared with `SourceGradients`, which takes all gradients at theta.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -46,8 +47,9 @@ class LiteralSourceGradient(Objective):
         beta: Factor on the source's gradient, at least 0, or a schedule of it over updates.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if the source does not fit or
-            values have a scale, under which gradients of two networks have two units.
+        ValueError: If a value is out of range, or when a fit starts if the source does not fit, if
+            values have a scale, under which gradients of two networks have two units, or if a
+            balancer or `16-mixed` has a word in them.
     """
 
     needs_transitions = True
@@ -82,6 +84,11 @@ class LiteralSourceGradient(Objective):
         """Read the source."""
         scale = learner.scale and type(learner.scale).__name__
         require(learner.scale is None, "model.scale", "be null for LiteralSourceGradient", scale)
+        balancer = learner.balancer and type(learner.balancer).__name__
+        require(balancer is None, "model.balancer", "be null for LiteralSourceGradient", balancer)
+        precision = str(learner.trainer.precision)
+        must = "scale no losses under LiteralSourceGradient, as 32-true and bf16-mixed do not"
+        require(precision != "16-mixed", "trainer.precision", must, precision)
         source, heads = self._given
         saved = learner.read_network(source, NAME, informed=False)
         frozen = self._frozen[0].to(learner.device)
@@ -97,9 +104,12 @@ class LiteralSourceGradient(Objective):
         self._learner = [learner]
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
-        """Return what takes the rows' own loss away, [S, B], and the source's gradient, []."""
+        """Return what leaves the other rows' loss alone, [S, B], and the source's gradient, []."""
         is_source = torch.isin(batch.task, torch.tensor(self._places, device=batch.task.device))
-        own = torch.where(is_source.unsqueeze(-1), -td.loss * batch.weight, 0.0)
+        # The mean over all groups becomes that over the groups that are not the source's.
+        others = (~is_source).sum().clamp(min=1)
+        factor = torch.where(is_source, 0.0, len(is_source) / others) - 1.0
+        own = factor.unsqueeze(-1) * td.loss * batch.weight
         beta = value_at(self.beta, self._learner[0].source.clock.updates)
         parameters = dict(self._network[0].named_parameters())
         gradients = self._gradients(batch, is_source)
@@ -116,6 +126,7 @@ class LiteralSourceGradient(Objective):
         with torch.enable_grad():
             loss = learner.objective(batch, frozen, frozen).loss * batch.weight
             chosen = [parameters[name] for name in self._shared]
-            found = torch.autograd.grad(loss[is_source].mean(), chosen, allow_unused=True)
+            with full_precision(batch.task.device):
+                found = torch.autograd.grad(loss[is_source].mean(), chosen, allow_unused=True)
         pairs = zip(self._shared, found, strict=True)
         return {name: gradient.detach() for name, gradient in pairs if gradient is not None}

@@ -120,7 +120,7 @@ class ExperienceSource(Protocol):
     def on_feedback(self, feedback: Feedback) -> None:
         """Take what the learner found out about the last phase."""
 
-    def require_scores(self, tasks: Sequence[str], what: str) -> None:
+    def require_scores(self, tasks: Sequence[str], what: str, *, in_training: bool = False) -> None:
         """Refuse tasks whose scores are raw returns, for something that follows scores."""
 
     def look(self, rows: int) -> Transition:

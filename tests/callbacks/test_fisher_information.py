@@ -310,6 +310,27 @@ def test_an_interrupted_run_and_one_that_is_over_write_nothing(tmp_path: Path) -
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_run_that_ended_without_its_file_writes_it_when_it_is_resumed(tmp_path: Path) -> None:
+    fisher = tmp_path / "checkpoints" / "fisher.pt"
+    trainer, _ = _run(tmp_path, FisherInformation(rows=64), ReplayCheckpoint())
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    expected = torch.load(fisher, weights_only=True)
+    stale = {**expected, "global_step": expected["global_step"] - 1}
+    for left in (None, stale):
+        fisher.unlink()
+        if left is not None:
+            torch.save(left, fisher)
+        torch.manual_seed(5)
+        data = small_data({"b": COUNT, "a": COUNT})
+        model = DQN(data.task_infos, NETWORK)
+        callbacks = (FisherInformation(rows=64), ReplayCheckpoint())
+        again = quiet_trainer(*callbacks, default_root_dir=tmp_path)
+        again.fit(model, data, ckpt_path=tmp_path / "last.ckpt")
+        found = torch.load(fisher, weights_only=True)
+        assert found["global_step"] == expected["global_step"]
+        torch.testing.assert_close(found["importance"], expected["importance"])
+
+
 def test_only_learners_with_a_network_are_measured() -> None:
     callback = FisherInformation()
     with pytest.raises(ValueError, match=complaint("model")):

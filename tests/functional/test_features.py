@@ -16,6 +16,18 @@ def test_distances_are_shares_of_the_teachers_mean_square_in_its_group() -> None
     assert_table(missed_share(teacher, teacher), torch.zeros(2, 2))
 
 
+def test_a_teacher_that_shows_nothing_but_zeros_teaches_nothing() -> None:
+    found = torch.ones(2, 1, 3, requires_grad=True)
+    teacher = torch.stack([torch.zeros(1, 3), torch.full((1, 3), 2.0)])
+    missed = missed_share(found, teacher)
+    # (3 x 1) / (3 x 4) where it shows something.
+    assert_table(missed.detach(), [[0.0], [0.25]])
+    missed.sum().backward()  # type: ignore[no-untyped-call]
+    assert found.grad is not None
+    assert (found.grad[0] == 0.0).all()
+    assert (found.grad[1] != 0.0).all()
+
+
 def test_padding_on_both_sides_counts_for_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     found, teacher = torch.randn(2, 1, 5, 3, generator=generator)

@@ -1,6 +1,8 @@
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -135,6 +137,44 @@ def test_scores_of_teachers_are_those_of_their_runs_tests(tmp_path: Path) -> Non
     Standalone(model)
     assert isinstance(objective, Guidance)
     assert objective._weight(0) == 0.0
+
+
+def test_the_score_of_a_teacher_is_that_of_its_own_run_wherever_its_file_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(save_run(tmp_path / "run", MultiTaskDQN(INFOS, NETWORK)))
+    last = folder / "checkpoints" / "last.ckpt"
+    for report, score in ((folder / "report", 0.6), (tmp_path / "report", 0.1)):
+        report.mkdir()
+        (report / "test_scores.csv").write_text(f"task,mean,success,score\nwide,1.0,{score},\n")
+    before = last.parent / "previous" / "last.ckpt"
+    before.parent.mkdir()
+    shutil.copy(last, before)
+    # The last one is damaged, and the one before it is taken.
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="previous"):
+        assert Teachers(INFOS, {"wide": str(folder)}).tested_score(0) == 0.6
+    # A file by itself has no run.
+    bare = tmp_path / "bare" / "teacher.ckpt"
+    bare.parent.mkdir()
+    shutil.copy(before, bare)
+    monkeypatch.chdir(bare.parent)
+    assert Teachers(INFOS, {"wide": "teacher.ckpt"}).tested_score(0) is None
+
+
+def test_tasks_of_which_no_training_episodes_come_have_no_gap_to_follow() -> None:
+    for options in ({"learns": False}, {"replay": "runs/first"}):
+        data = small_data({"a": COUNT, "b": COUNT})
+        guidance = partial(Guidance, teachers={"b": ""}, by_gap=True)
+        model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[guidance])
+        data.tasks["b"] = replace(COUNT, **options)
+        found = Teachers(data.task_infos, {"b": Fixed()})
+        with (
+            patch.object(model, "load_teachers", lambda *_, found=found: found),
+            patch.object(MultiTaskDQN, "trainer", SimpleNamespace(datamodule=data)),
+            pytest.raises(ValueError, match=complaint("tasks.b")),
+        ):
+            model.objectives[0].prepare(model)
 
 
 def test_raw_returns_are_no_scores_to_follow() -> None:

@@ -1,6 +1,8 @@
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,8 +11,10 @@ from helpers.batches import random_batch
 from helpers.sources import save_run
 from helpers.standalone import Standalone
 from torch.utils._pytree import tree_map
+from torchjd.aggregation import UPGrad
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo
+from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import LiteralSourceGradient
 from lit_mtdqn.types import Linear, Transition
@@ -52,8 +56,8 @@ def test_an_update_is_the_sum_of_two_gradients_at_two_networks(tmp_path: Path) -
     batch = random_batch([OLD, NEW])
     before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
     td = model.losses(batch).td
-    # The mean over both tasks, of which one alone has a loss of its own here.
-    loss = (td[1] * batch.weight[1]).mean() / 2
+    # The source's rows, one half of the batch, take nothing of what the others weigh.
+    loss = (td[1] * batch.weight[1]).mean()
     names, parameters = zip(*model.network.named_parameters(), strict=True)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     ours = dict(zip(names, found, strict=True))
@@ -132,6 +136,30 @@ def test_a_head_of_another_name_is_found(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=complaint(name)):
         _model("runs/nowhere", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "precision", "name"),
+    [
+        ({"balancer": partial(Aggregated, aggregator=UPGrad)}, "32-true", "model.balancer"),
+        ({}, "16-mixed", "trainer.precision"),
+    ],
+    ids=str,
+)
+def test_balancers_and_scaled_losses_are_refused(
+    options: dict[str, Any], precision: str, name: str, tmp_path: Path
+) -> None:
+    _, folder = _source(tmp_path / "run")
+    make: Any = partial(LiteralSourceGradient, source=folder, tasks_of_source={"old": "old"})
+    model = MultiTaskDQN([OLD, NEW], NETWORK, scale=None, objectives=[make], **options)
+    (objective,) = model.objectives
+    assert isinstance(objective, LiteralSourceGradient)
+    trainer = SimpleNamespace(precision=precision)
+    with (
+        patch.object(MultiTaskDQN, "trainer", trainer),
+        pytest.raises(ValueError, match=complaint(name)),
+    ):
+        objective.bind(model)
 
 
 def test_values_with_a_unit_are_refused(tmp_path: Path) -> None:
