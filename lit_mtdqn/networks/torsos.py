@@ -130,11 +130,19 @@ class MLPTorso(LayeredTorso):
         return [modules[start : start + each] for start in range(0, len(modules), each)]
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Normalises images over their channels, each place by itself."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return images [N, C, H, W]."""
+        return super().forward(image.movedim(1, -1)).movedim(-1, 1)
+
+
 def _layer(
-    linear: nn.Module, width: int, layer_norm: bool, activation: Callable[[], nn.Module]
+    weighted: nn.Module, width: int, layer_norm: bool, activation: Callable[[], nn.Module]
 ) -> nn.Sequential:
-    norm = [nn.LayerNorm(width)] if layer_norm else []
-    return nn.Sequential(linear, *norm, activation())
+    kind = ChannelNorm if isinstance(weighted, nn.Conv2d) else nn.LayerNorm
+    return nn.Sequential(weighted, *([kind(width)] if layer_norm else []), activation())
 
 
 class ConvTorso(LayeredTorso):
@@ -146,7 +154,8 @@ class ConvTorso(LayeredTorso):
         kernel_sizes: Their kernel sizes.
         strides: Their strides.
         hidden: Width of the fully connected layer.
-        layer_norm: Whether the fully connected layer is normalised before its activation.
+        layer_norm: Whether layers are normalised before their activation: the fully connected one
+            over its units, convolutions over the channels at each place.
         width_multiplier: Factor on channels and width, above 0.
     """
 
@@ -174,7 +183,7 @@ class ConvTorso(LayeredTorso):
         planes = [info.observation_shape[0], *channels]
         pairs = zip(pairwise(planes), kernel_sizes, strides, strict=True)
         self.convolutions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(before, after, kernel, stride), nn.ReLU())
+            _layer(nn.Conv2d(before, after, kernel, stride), after, layer_norm, nn.ReLU)
             for (before, after), kernel, stride in pairs
         )
         size = self._flat_size(info.observation_shape)
@@ -217,7 +226,7 @@ class MinAtarTorso(ConvTorso):
         tasks: The tasks; given by the learner.
         channels: Output channels of the convolution.
         hidden: Width of the dense layer.
-        layer_norm: Whether the dense layer is normalised before its activation.
+        layer_norm: As of `ConvTorso`.
         width_multiplier: Factor on channels and width, above 0.
 
     References:

@@ -7,6 +7,7 @@ from helpers.asserts import complaint, count_parameters
 from torch import nn
 
 from lit_mtdqn.networks import ConvTorso, MinAtarTorso, MLPTorso, Torso
+from lit_mtdqn.networks.torsos import ChannelNorm
 from lit_mtdqn.types import TaskInfo
 
 
@@ -92,9 +93,20 @@ def test_the_minatar_network_has_the_sizes_of_its_paper() -> None:
     assert count_parameters(torso) == (3 * 3 * 6 * 16 + 16) + (16 * 8 * 8 * 128 + 128)
 
 
-def test_layer_norm_is_one_more_pair_of_vectors_in_the_dense_layer() -> None:
+def test_layer_norm_is_one_more_pair_of_vectors_in_each_layer() -> None:
     plain = count_parameters(MinAtarTorso(_image(4, 10)))
-    assert count_parameters(MinAtarTorso(_image(4, 10), layer_norm=True)) == plain + 2 * 128
+    assert count_parameters(MinAtarTorso(_image(4, 10), layer_norm=True)) == plain + 2 * (16 + 128)
+
+
+def test_images_are_normalised_over_the_channels_at_each_place() -> None:
+    norm = ChannelNorm(2)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0]))
+        norm.bias.copy_(torch.tensor([0.0, 5.0]))
+    # One place after another, of which channels have 1 and 3, and 10 and -10.
+    image = torch.tensor([[1.0, 10.0], [3.0, -10.0]]).view(1, 2, 1, 2)
+    expected = torch.tensor([[-1.0, 1.0], [7.0, 3.0]]).view(1, 2, 1, 2)
+    torch.testing.assert_close(norm(image), expected, rtol=0.0, atol=1e-4)
 
 
 def test_pixels_are_divided_by_their_largest_value() -> None:
