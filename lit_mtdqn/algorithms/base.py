@@ -37,6 +37,7 @@ from lit_mtdqn.callbacks import (
 )
 from lit_mtdqn.functional.parameters import clip_gradients_, freeze_
 from lit_mtdqn.functional.precision import full_precision
+from lit_mtdqn.functional.ranks import sum_over_ranks
 from lit_mtdqn.networks import Head, QNetwork
 from lit_mtdqn.scaling import Scale
 from lit_mtdqn.types import (
@@ -224,11 +225,8 @@ class ValueLearner(lightning.LightningModule, ABC):
 
     def mean_over_ranks(self, tensor: Tensor) -> Tensor:
         """Return the mean of a tensor over all ranks."""
-        if self.trainer.world_size == 1:
-            return tensor
-        reduced = self.trainer.strategy.reduce(tensor, reduce_op="mean")
-        assert isinstance(reduced, Tensor)
-        return reduced
+        ranks = self.trainer.world_size
+        return tensor if ranks == 1 else sum_over_ranks(tensor) / ranks
 
     def metrics_over_ranks(self, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the means of metrics over the ranks that have them; all ranks must ask."""

@@ -37,6 +37,7 @@ from lit_mtdqn.functional.global_generators import (
     set_global_random_state_,
 )
 from lit_mtdqn.functional.masking import padded_action_mask
+from lit_mtdqn.functional.ranks import sum_over_ranks
 from lit_mtdqn.replay import (
     Prioritisation,
     PrioritisedSampler,
@@ -806,9 +807,7 @@ class RolloutDataModule(lightning.LightningDataModule):
     def _sum_over_ranks(self, count: Tensor) -> Tensor:
         if self.trainer is None or self.trainer.world_size == 1:
             return count
-        device = self.trainer.strategy.root_device
-        total = self.trainer.strategy.reduce(count.to(device), reduce_op="sum")
-        return total.cpu() if isinstance(total, Tensor) else count
+        return sum_over_ranks(count.to(self.trainer.strategy.root_device)).cpu()
 
 
 def _whole_updates(replay_ratio: float, vector_steps: int, num_envs: int) -> int:

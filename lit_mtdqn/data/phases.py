@@ -111,14 +111,17 @@ class PhaseSource:
         self._wrong_steps = wrong_steps
         self._seed = seed
         self._generator = torch.Generator()
+        self._has_warmed = False
 
     def next_phase(self) -> Phase:
         """Act (until every learning slot is warm, the first time) and return the next phase."""
         self.is_at_rest = False
         warmed_up, episodes = self._clock.phases > 0, dict(self._clock.episodes)
         self._collect(self._sampler.vector_steps(self._vector_steps) if warmed_up else None)
-        while not self._is_warm():
+        # Once warm it stays so, and need not ask the other ranks again.
+        while not (self._has_warmed or self._is_warm()):
             self._collect()
+        self._has_warmed = True
         self._clock.phases += 1
         rollout = self.statistics.metrics(self._sum_over_ranks)
         self._score_episodes(rollout, episodes)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._dynamo import lookup_backend
 from torch._dynamo.utils import counters
 from torch._functorch import config as autograd_config
-from torch._functorch.aot_autograd import make_boxed_func
+from torch._functorch._aot_autograd.utils import make_boxed_func
 from torchjd.aggregation import PCGrad
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec

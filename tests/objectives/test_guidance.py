@@ -167,6 +167,8 @@ def test_tasks_of_which_no_training_episodes_come_have_no_gap_to_follow() -> Non
         data = small_data({"a": COUNT, "b": COUNT})
         guidance = partial(Guidance, teachers={"b": ""}, by_gap=True)
         model = MultiTaskDQN(data.task_infos, NETWORK, objectives=[guidance])
+        (objective,) = model.objectives
+        assert isinstance(objective, Guidance)
         data.tasks["b"] = replace(COUNT, **options)
         found = Teachers(data.task_infos, {"b": Fixed()})
         with (
@@ -174,7 +176,7 @@ def test_tasks_of_which_no_training_episodes_come_have_no_gap_to_follow() -> Non
             patch.object(MultiTaskDQN, "trainer", SimpleNamespace(datamodule=data)),
             pytest.raises(ValueError, match=complaint("tasks.b")),
         ):
-            model.objectives[0].prepare(model)
+            objective.prepare(model)
 
 
 def test_raw_returns_are_no_scores_to_follow() -> None:
