@@ -1,11 +1,15 @@
-"""What compiling the losses of updates saves, and what it costs to begin with.
+r"""What compiling the losses of updates saves, and what it costs to begin with.
 
     python benchmarks/compiled_updates.py
 
 lets two learners of one configuration make updates by turns, on the minibatches of one run, one of
 them with `CompiledUpdates`, and writes `benchmarks/results/compiled_updates.csv`: per setting the
 median milliseconds of an update of either, the median and the quartiles of their ratio over rounds,
-and the seconds of the compiled one's first update, with nothing on the disk from earlier ones.
+and the seconds of the compiled one's first update, with nothing on the disk from earlier ones. On a
+GPU:
+
+    python benchmarks/compiled_updates.py --mode reduce-overhead --trainer.accelerator=gpu \
+      --trainer.devices=1 --results benchmarks/results/compiled_updates_cuda.csv
 """
 
 from __future__ import annotations
@@ -138,12 +142,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--mode", default="default")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--skip", type=int, default=30, help="rounds of warm-up, not counted")
     found, arguments = parser.parse_known_args()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("w", newline="") as file:
+    on_gpu = "--trainer.accelerator=gpu" in arguments
+    device = torch.cuda.get_device_name() if on_gpu else platform.machine()
+    found.results.parent.mkdir(exist_ok=True)
+    with found.results.open("w", newline="") as file:
         file.write(f"# python {command}\n# {device}, torch {torch.__version__}\n")
         writer = csv.writer(file)
         ratios = ["ratio", "ratio_25", "ratio_75"]

@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lightning
@@ -55,7 +56,13 @@ class Stopwatch(Callback):
 
 
 def phase_times(
-    model: DQN, data: RolloutDataModule, skip: int, phases: int, device: str = "cpu"
+    model: DQN,
+    data: RolloutDataModule,
+    skip: int,
+    phases: int,
+    device: str = "cpu",
+    precision: Any = "32-true",
+    callbacks: Sequence[Callback] = (),
 ) -> PhaseTimes:
     """Train for some phases and return the median times of one.
 
@@ -65,19 +72,22 @@ def phase_times(
         skip: Phases of warm-up, not counted.
         phases: Phases that count.
         device: `cpu` or `cuda`.
+        precision: As of the Trainer.
+        callbacks: Further ones.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     stopwatch = Stopwatch(skip, phases)
     trainer = lightning.Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=1,
+        precision=precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
         max_epochs=-1,
-        callbacks=[stopwatch, EpsilonDecay(start=0.1, end=0.1)],
+        callbacks=[stopwatch, EpsilonDecay(start=0.1, end=0.1), *callbacks],
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore")

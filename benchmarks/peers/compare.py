@@ -11,10 +11,10 @@ that is not installed is left out, or has an interpreter of its own:
 
 `works.yaml` has the works. Then it prints, for every program and both ways, medians over repeats
 and how many times as much the program takes as we do in the same repeat, with the range: seconds
-per env step, of works with a threshold those of the whole training; and memory. `equal` is against
-us with equal flags, `usual` against `lit-mtdqn` as it comes, with them. Where others work on the
-same machine, seconds of the processor say more (`--draw cpu_seconds`), but for runs without flags,
-whose threads wait for one another.
+per env step and per update, of works with a threshold those of the whole training; and memory.
+`equal` is against us with equal flags, `usual` against `lit-mtdqn` as it comes, with them. Where
+others work on the same machine, seconds of the processor say more (`--draw cpu_seconds`), but for
+runs without flags, whose threads wait for one another.
 """
 
 from __future__ import annotations
@@ -71,22 +71,23 @@ def installed(program: str, pythons: dict[str, str]) -> bool:
     return program in pythons or package is None or find_spec(package) is not None
 
 
-def cost(row: Row, what: str) -> float:
+def cost(row: Row, what: str, by: str = "env_steps") -> float:
     """Return seconds per env step, or of the whole training where that ends at a threshold.
 
     Args:
         row: Of a run.
         what: Name of a column; megabytes are what they are.
+        by: `env_steps` or `updates`.
     """
     value = float(row[what])
     if what == MEMORY:
         return value
     if row["reached"] != "":
         return value if row["reached"] else math.inf
-    return value / int(row["env_steps"])
+    return value / int(row[by])
 
 
-def ratios(rows: list[Row], key: Key, flags: str, what: str) -> list[float]:
+def ratios(rows: list[Row], key: Key, flags: str, what: str, by: str = "env_steps") -> list[float]:
     """Return how many times as much as we a program took, in each repeat that has both.
 
     Args:
@@ -94,8 +95,9 @@ def ratios(rows: list[Row], key: Key, flags: str, what: str) -> list[float]:
         key: The program.
         flags: With which we are compared.
         what: One of `TAKEN`.
+        by: As of `cost`.
     """
-    by_seed = {(row["program"], row["flags"], row["seed"]): cost(row, what) for row in rows}
+    by_seed = {(row["program"], row["flags"], row["seed"]): cost(row, what, by) for row in rows}
     pairs = [
         (value, by_seed.get((OURS, flags, s))) for (*k, s), value in by_seed.items() if (*k,) == key
     ]
@@ -116,6 +118,8 @@ def summarise(rows: list[Row], what: str = "seconds") -> dict[Key, list[float]]:
         print(describe(own))
         for name, flags in (("usual", "on"), ("equal", key[1])):
             found = {taken: ratios(rows, key, flags, taken) for taken in TAKEN}
+            # Programs that count env steps otherwise make more or fewer updates for them.
+            found["seconds by update"] = ratios(rows, key, flags, "seconds", "updates")
             texts = [
                 f"{taken} x {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
                 for taken, times in found.items()

@@ -264,7 +264,7 @@ class ValueLearner(lightning.LightningModule, ABC):
         compute = self._losses_of_update or self.losses
         losses = compute(batch, self.update_parameters(batch), target)
         errors = self.raw_errors(losses.td_error, batch.task)
-        # A third of the time of `optimizer.zero_grad`, for the same effect.
+        # Sooner than `optimizer.zero_grad`, for the same effect (`benchmarks/speed_ups.py`).
         for parameter in self._stepped:
             parameter.grad = None
         if self._has_gradients(losses, batch, given) and self._step(optimizer):
@@ -531,7 +531,7 @@ class ValueLearner(lightning.LightningModule, ABC):
             self.network.sharing.require_learning_rate(optimizer.param_groups[0]["lr"])
 
     def _may_step_directly(self) -> bool:
-        """Return whether updates may go past Lightning's dispatch, which takes 0.25 ms of each.
+        """Return whether updates may go past Lightning's dispatch, a part of their time.
 
         Under data-parallel strategies that would skip the reduction of gradients without a word,
         with a scaler the scaling, and with a callback on gradients the callback.

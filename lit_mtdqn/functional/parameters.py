@@ -43,8 +43,8 @@ def freeze_(module: nn.Module) -> nn.Module:
 def clip_gradients_(parameters: list[nn.Parameter], max_norm: float | None) -> Tensor:
     """Scale all gradients together, in place, so that their norm is at most `max_norm`.
 
-    The same as `torch.nn.utils.clip_grad_norm_` in half its time, which is a fiftieth of an update
-    of a small network.
+    The same as `torch.nn.utils.clip_grad_norm_` in less than half its time
+    (`benchmarks/speed_ups.py`).
 
     Args:
         parameters: Those without a gradient are left out.

@@ -114,6 +114,8 @@ def run(folder: Path) -> None:
     written["pqn"], written["prioritised"] = _pqn().state_dict(), _prioritised()
     written["skipping"] = _skipping(folder)
     written["tests"] = _tests()
+    written["background"] = _played(_data(total_env_steps=150, background=True))
+    written["resident"] = _played(_resident())
     torch.save(written, folder / f"rank_{trainer.global_rank}.pt")
     _interrupted(folder)
 
@@ -214,6 +216,34 @@ def _tests() -> dict[str, float]:
     data = evaluation_data()
     (metrics,) = _ranks().test(untrained(data), data, verbose=False)
     return dict(metrics)
+
+
+def _resident() -> RolloutDataModule:
+    """Return data of which all that is played stays on the learner's device."""
+    return RolloutDataModule(
+        {"cartpole": TaskSpec(env="lit_mtdqn/ContextualCartPole-v0")},
+        num_envs=4,
+        replay_ratio=0.25,
+        phase_vector_steps=4,
+        batch_size=8,
+        warmup_env_steps=100,
+        total_env_steps=150,
+        device_resident=True,
+        replay_storage="device",
+        seed=3,
+    )
+
+
+def _played(data: RolloutDataModule) -> dict[str, Any]:
+    """Return what a learner has come to, and what its rank saw in the first phase."""
+    model, report = DQN(data.task_infos, NETWORK), Report()
+    _ranks(report).fit(model, data)
+    assert report.first is not None
+    return {
+        "weights": model.state_dict(),
+        "observation": report.first.transitions.observation,
+        "clock": data.clock.state_dict(),
+    }
 
 
 def _interrupted(folder: Path) -> None:

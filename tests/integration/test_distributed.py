@@ -56,6 +56,15 @@ def test_ranks_play_different_episodes(ranks: list[Rank]) -> None:
     assert not torch.isclose(first, second).any(-1).all()
 
 
+@pytest.mark.parametrize("way", ["background", "resident"])
+def test_ranks_that_play_elsewhere_play_apart_and_learn_as_one(way: str, ranks: list[Rank]) -> None:
+    first, second = (rank[way] for rank in ranks)
+    assert_equal_tensors(first["weights"], second["weights"])
+    assert first["clock"] == second["clock"]
+    assert first["clock"]["updates"] > 0
+    assert not torch.isclose(first["observation"], second["observation"]).any(-1).all()
+
+
 def test_the_clock_counts_the_env_steps_of_all_ranks_and_updates_once(ranks: list[Rank]) -> None:
     first, second = ranks
     assert first["clock"] == second["clock"]
