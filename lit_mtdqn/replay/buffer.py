@@ -42,7 +42,7 @@ torchrl_logger.addFilter(lambda record: "Initialized Lazy" not in record.getMess
 
 
 class _ColumnWrites:
-    """Writes rows column by column, sooner than TensorDict's indexing (`benchmarks/speed_ups.py`)."""
+    """Writes rows column by column, sooner than TensorDict does (`benchmarks/speed_ups.py`)."""
 
     def set(self: Any, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
         if not (self.initialized and set_cursor and isinstance(cursor, Tensor)):
@@ -165,7 +165,7 @@ class Replay:
         return self._rows(drawn.to(self.device))
 
     def _rows(self, index: Tensor) -> dict[str, Tensor]:
-        # Sooner than `ReplayBuffer.sample` (`benchmarks/speed_ups.py`): no locks, no transforms, and
+        # Sooner than `ReplayBuffer.sample` (`benchmarks/speed_ups.py`): no locks or transforms, and
         # rows are copied column by column from views of what is filled.
         if not self._columns:
             self._columns = dict(self._storage.get(slice(None)).items())
