@@ -68,8 +68,28 @@ def _entry(cls: type, init_args: dict[str, Any]) -> dict[str, Any]:
 
 def as_factory(value: Any) -> Callable[..., Any]:
     """Return a factory as something to call, from any of its forms."""
-    factory: Callable[..., Any] = from_plain(value, "factory")
+    factory: Callable[..., Any] = _without_parser(from_plain(value, "factory"))
     return factory
+
+
+def _without_parser(value: Any) -> Any:
+    """Return what a command line has bound, without the parser that it came from.
+
+    Networks keep factories, and one that holds a parser can neither be copied soon nor be sent to
+    another process.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(_without_parser(entry) for entry in value)
+    if isinstance(value, Mapping):
+        return {key: _without_parser(entry) for key, entry in value.items()}
+    if not isinstance(value, functools.partial):
+        return value
+    bound = {key: _without_parser(entry) for key, entry in value.keywords.items()}
+    # jsonargparse binds a function of its own, and to it the class that it is to call.
+    is_wrapped = not inspect.isclass(value.func) and value.args and inspect.isclass(value.args[-1])
+    if is_wrapped:
+        return functools.partial(value.args[-1], **bound)
+    return functools.partial(value.func, *value.args, **bound)
 
 
 def from_plain(value: Any, name: str, own: Mapping[str, type] | None = None) -> Any:

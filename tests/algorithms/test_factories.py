@@ -1,4 +1,6 @@
+import pickle
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -203,3 +205,19 @@ def test_parts_of_this_package_and_of_pytorch_are_found_by_name(path: str, found
 @pytest.mark.parametrize("form", [QNetwork, NETWORK, PLAIN_NETWORK, make_network])
 def test_every_form_of_a_factory_can_be_called(form: object) -> None:
     assert isinstance(as_factory(form)([TASK]), QNetwork)
+
+
+def _of_a_parser(parser: object, cls: type, **options: Any) -> Any:
+    return cls(**options)
+
+
+def test_factories_keep_nothing_of_the_parser_that_bound_them() -> None:
+    parser = threading.Lock()
+    bound: Any = partial(_of_a_parser, parser)
+    head = partial(bound, LinearHead, init_scale=0.5)
+    network = partial(bound, QNetwork, head=head, torso=partial(bound, MLPTorso, hidden=(8, 4)))
+    factory = as_factory(network)
+    assert factory.func is QNetwork
+    built = pickle.loads(pickle.dumps(factory([TASK])))
+    assert built.layer_sizes == (8, 4)
+    assert isinstance(built.make_head(3), LinearHead)

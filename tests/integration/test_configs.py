@@ -272,6 +272,18 @@ def test_diagnostics_are_added_to_what_a_run_has(
     assert callbacks[:2] == ["TargetNetworkSync", "EpsilonDecay"]
 
 
+@pytest.mark.parametrize(
+    ("run", "method"),
+    [("dqn/cartpole", "dueling"), ("multitask/noisy_driving", "moore")],
+)
+def test_a_process_of_its_own_plays_networks_of_every_make(
+    run: str, method: str, tmp_path: Path
+) -> None:
+    paths = [Path(f"configs/{name}.yaml") for name in (run, f"methods/{method}")]
+    smoke(tmp_path / "run", *paths, options=[*BRIEF, "--data.background=true"])
+    assert read_metrics(tmp_path / "run" / "metrics.csv")
+
+
 @pytest.mark.parametrize("run", ["driving/three_tasks", "multitask/contextual_cartpole"])
 def test_a_run_stays_on_its_device(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
