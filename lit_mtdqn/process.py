@@ -16,8 +16,8 @@ def configure_process(threads: int | None = 1, flush_denormal: bool = True) -> N
     without (`benchmarks/process_flags.py`: 0.97 times, 0.90 to 1.02 in three repeats).
 
     Args:
-        threads: Threads of one PyTorch operation. 1 leaves other cores to other runs, and is the
-            fastest where updates are small; None leaves it.
+        threads: Threads of one PyTorch operation. 1 leaves other cores to other runs; more make
+            updates sooner, the wider a network is (`benchmarks/update_speed.py`). None leaves it.
         flush_denormal: Whether denormal numbers become zero.
 
     Raises:

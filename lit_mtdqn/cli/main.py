@@ -111,8 +111,8 @@ class RunCLI(LightningCLI):
             type=int | None,
             default=1,
             help=(
-                "PyTorch threads. 1 is fastest where updates are small, and leaves other cores to "
-                "other runs; 2 were sooner from 256 units and 128 rows on."
+                "PyTorch threads. 1 leaves other cores to other runs; more make updates sooner, "
+                "the wider a network is."
             ),
         )
         parser.add_argument(

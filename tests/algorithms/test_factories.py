@@ -216,7 +216,7 @@ def test_factories_keep_nothing_of_the_parser_that_bound_them() -> None:
     bound: Any = partial(_of_a_parser, parser)
     head = partial(bound, LinearHead, init_scale=0.5)
     network = partial(bound, QNetwork, head=head, torso=partial(bound, MLPTorso, hidden=(8, 4)))
-    factory = as_factory(network)
+    factory: Any = as_factory(network)
     assert factory.func is QNetwork
     built = pickle.loads(pickle.dumps(factory([TASK])))
     assert built.layer_sizes == (8, 4)
