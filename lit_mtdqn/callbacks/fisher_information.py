@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, FISHER
+from lit_mtdqn.analysis.checkpoints import CHECKPOINTS, FISHER, damage_of, load_plain
 from lit_mtdqn.analysis.whole_files import whole_file
 from lit_mtdqn.callbacks.inspection import Inspectable
 from lit_mtdqn.functional.archives import archive_of
@@ -23,6 +23,7 @@ from lit_mtdqn.networks.flat import flat_parameters, saved_from_flat
 from lit_mtdqn.objectives import Anchor
 from lit_mtdqn.types import Transition, require
 
+NAME = "FisherInformation"
 # Numbers that the gradients of single rows fill at a time: 16 MiB. With eight times as many a
 # processor waits for its memory and takes almost three times as long.
 NUMBERS = 2**22
@@ -78,7 +79,7 @@ class FisherInformation(Callback):
         normalise: bool = True,
         decay: float = 0.0,
     ) -> None:
-        name, known = "FisherInformation", get_args(FisherKind)
+        name, known = NAME, get_args(FisherKind)
         require(kind in known, f"{name}.kind", f"be one of {', '.join(known)}", kind)
         require(rows >= 1, f"{name}.rows", "be at least 1", rows)
         require(temperature > 0.0, f"{name}.temperature", "be above 0", temperature)
@@ -180,8 +181,8 @@ def _may_be_made_up_for(trainer: lightning.Trainer, path: Path) -> bool:
     """Return whether a run that was over lacks its file and has replays to measure it by."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     has_rows = data.keeps_replays and all(len(s.replay) > 0 for s in data.slots if s.learns)
-    step = torch.load(path, weights_only=True).get("global_step") if path.is_file() else None
-    lacks_it = step != trainer.global_step
+    is_whole = path.is_file() and damage_of(path) is None
+    lacks_it = not is_whole or load_plain(path, NAME).get("global_step") != trainer.global_step
     decide = trainer.strategy.reduce_boolean_decision
     return decide(has_rows and lacks_it, all=True)
 

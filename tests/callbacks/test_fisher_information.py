@@ -316,10 +316,13 @@ def test_a_run_that_ended_without_its_file_writes_it_when_it_is_resumed(tmp_path
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     expected = torch.load(fisher, weights_only=True)
     stale = {**expected, "global_step": expected["global_step"] - 1}
-    for left in (None, stale):
-        fisher.unlink()
-        if left is not None:
-            torch.save(left, fisher)
+    for left in ("none", "stale", "damaged"):
+        if left == "damaged":
+            fisher.write_bytes(fisher.read_bytes()[:200])
+        else:
+            fisher.unlink()
+        if left == "stale":
+            torch.save(stale, fisher)
         torch.manual_seed(5)
         data = small_data({"b": COUNT, "a": COUNT})
         model = DQN(data.task_infos, NETWORK)
