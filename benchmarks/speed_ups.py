@@ -70,7 +70,7 @@ def clipping() -> tuple[Work, Work]:
 
 
 def dropping() -> tuple[Work, Work]:
-    """Drop gradients."""
+    """Drop gradients, which either way puts back before."""
     model = learner()
     optimizer = torch.optim.Adam(model.network.parameters())
     parameters = list(model.network.parameters())
@@ -102,16 +102,10 @@ def filled() -> Replay:
 
 def writing() -> tuple[Work, Work]:
     """Write the rows of a phase."""
-    replay, new = filled(), rows(ENV_STEPS)
-
-    def as_inherited(self: Any, cursor: Any, data: Any, *, set_cursor: bool = True) -> None:
-        super(_ColumnWrites, self).set(cursor, data, set_cursor=set_cursor)
-
-    def library() -> None:
-        with patch.object(_ColumnWrites, "set", as_inherited):
-            replay.extend(new)
-
-    return lambda: replay.extend(new), library
+    replay, other, new = filled(), filled(), rows(ENV_STEPS)
+    storage: Any = other._storage
+    storage.set = super(_ColumnWrites, storage).set
+    return lambda: replay.extend(new), lambda: other.extend(new)
 
 
 def drawing() -> tuple[Work, Work]:

@@ -118,8 +118,9 @@ def summarise(rows: list[Row], what: str = "seconds") -> dict[Key, list[float]]:
         print(describe(own))
         for name, flags in (("usual", "on"), ("equal", key[1])):
             found = {taken: ratios(rows, key, flags, taken) for taken in TAKEN}
-            # Programs that count env steps otherwise make more or fewer updates for them.
-            found["seconds by update"] = ratios(rows, key, flags, "seconds", "updates")
+            if own[0]["reached"] == "":
+                # Programs that count env steps otherwise make more or fewer updates for them.
+                found["seconds by update"] = ratios(rows, key, flags, "seconds", "updates")
             texts = [
                 f"{taken} x {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
                 for taken, times in found.items()

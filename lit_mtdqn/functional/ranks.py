@@ -9,8 +9,8 @@ from torch import Tensor
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor over all ranks, without gradient; all ranks must ask.
 
-    One message: Lightning's `strategy.reduce` lets ranks wait for one another first, which takes as
-    long again, and writes into what it is given.
+    One message: Lightning's `strategy.reduce` sends another before it, at which ranks wait for one
+    another, and writes into what it is given.
 
     Args:
         tensor: On a device that the ranks' backend serves.

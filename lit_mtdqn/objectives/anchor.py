@@ -183,9 +183,11 @@ class Anchor(Objective):
         own = "" if scale is None else type(scale).__name__
         of_head = [name for name in network.state_dict() if name.startswith("head.")]
         there = as_task_infos(saved.hyperparameters["tasks"])
-        learning, learned = ({i.head for i in own if i.learns} for own in (self._infos, there))
-        here, known = ({i.name for i in own if i.learns} for own in (self._infos, there))
-        new = names_of_heads(network, learning - learned) | names_of_tasks(network, here - known)
+        learning = {info.head for info in self._infos if info.learns}
+        new_heads = learning - {info.head for info in there if info.learns}
+        tasks = {info.name for info in self._infos if info.learns}
+        new_tasks = tasks - {info.name for info in there if info.learns}
+        new = names_of_heads(network, new_heads) | names_of_tasks(network, new_tasks)
         reasons = dict.fromkeys(new, "its task has not learned in the source")
         if scale is not None and scale.follows_targets:
             reasons |= dict.fromkeys(names_of_heads(network, learning), f"{own} rewrites it")

@@ -115,14 +115,15 @@ def run(folder: Path) -> None:
     written["skipping"] = _skipping(folder)
     written["tests"] = _tests()
     written["background"] = _played(_data(total_env_steps=150, background=True))
-    written["resident"] = _played(_resident())
+    tensors: Any = {"device_resident": True, "replay_storage": "device"}
+    written["resident"] = _played(_data(150, "lit_mtdqn/ContextualCartPole-v0", **tensors))
     torch.save(written, folder / f"rank_{trainer.global_rank}.pt")
     _interrupted(folder)
 
 
-def _data(total_env_steps: int, **options: Any) -> RolloutDataModule:
+def _data(total_env_steps: int, env: str = "CartPole-v1", **options: Any) -> RolloutDataModule:
     return RolloutDataModule(
-        {"cartpole": TaskSpec(env="CartPole-v1")},
+        {"cartpole": TaskSpec(env=env)},
         num_envs=4,
         replay_ratio=0.25,
         phase_vector_steps=4,
@@ -216,22 +217,6 @@ def _tests() -> dict[str, float]:
     data = evaluation_data()
     (metrics,) = _ranks().test(untrained(data), data, verbose=False)
     return dict(metrics)
-
-
-def _resident() -> RolloutDataModule:
-    """Return data of which all that is played stays on the learner's device."""
-    return RolloutDataModule(
-        {"cartpole": TaskSpec(env="lit_mtdqn/ContextualCartPole-v0")},
-        num_envs=4,
-        replay_ratio=0.25,
-        phase_vector_steps=4,
-        batch_size=8,
-        warmup_env_steps=100,
-        total_env_steps=150,
-        device_resident=True,
-        replay_storage="device",
-        seed=3,
-    )
 
 
 def _played(data: RolloutDataModule) -> dict[str, Any]:
