@@ -6,10 +6,13 @@
 - agreement: how often a student does as its teacher would, mean over seeds.
 - catch-up: median over seeds of the share of the env steps from scratch after which the asymptote
   there is reached; never if half of the seeds do not get there.
+- jumpstart, transfer ratio: as `lit_mtdqn.analysis.transfer` defines them, medians over seeds.
+- after 1, 5, 20 episodes: of training, means of the scores over the seeds where that can be told.
 - parameters: of the network, heads of other tasks included.
 - env steps: its own, and in brackets those of all stages that it builds on.
 
-A stage that learns several tasks has a row of their means, too: its share is that of the means.
+Columns that no stage has are left out. A stage that learns several tasks has a row of their means,
+too: its share is that of the means.
 """
 
 from __future__ import annotations
@@ -17,14 +20,19 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
+from lit_mtdqn.analysis.sequence_report import EPISODES
+
 Rows = dict[int, dict[str, str]]
 HEADER = ("stage", "task", "seeds", "score", "of reference", "agreement", "catch-up")
+FURTHER = ("jumpstart", "transfer ratio", f"after {', '.join(map(str, EPISODES))} episodes")
 COSTS = ("parameters", "env steps")
 NEVER = "never"
+UNKNOWN = "?"
 
 
 def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
@@ -35,16 +43,26 @@ def stage_table(path: Path, reference: Mapping[str, str]) -> list[str]:
         reference: The stage that a task's scores are divided by.
     """
     found = read_stages(path)
-    names = (*HEADER, *COSTS)
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    fields: list[list[str]] = []
     for stage in dict.fromkeys(stage for stage, _ in found):
         own = {task: rows for (name, task), rows in found.items() if name == stage}
-        lines += stage_rows(stage, own, {t: found.get((reference.get(t, ""), t), {}) for t in own})
-    return [*lines, "", "(task): held out, not learned in the stage"]
+        fields += stage_rows(stage, own, {t: found.get((reference.get(t, ""), t), {}) for t in own})
+    names = (*HEADER, *FURTHER, *COSTS)
+    told = [
+        name not in FURTHER or any(column) for name, *column in zip(names, *fields, strict=True)
+    ]
+    lines = ["| " + " | ".join(compress(row, told)) + " |" for row in (names, *fields)]
+    return [
+        lines[0],
+        "|" + "---|" * sum(told),
+        *lines[1:],
+        "",
+        "(task): held out, not learned in the stage",
+    ]
 
 
-def stage_rows(stage: str, own: Mapping[str, Rows], by_task: Mapping[str, Rows]) -> list[str]:
-    """Return a stage's lines.
+def stage_rows(stage: str, own: Mapping[str, Rows], by_task: Mapping[str, Rows]) -> list[list[str]]:
+    """Return the fields of a stage's lines.
 
     Args:
         stage: Its name.
@@ -56,9 +74,8 @@ def stage_rows(stage: str, own: Mapping[str, Rows], by_task: Mapping[str, Rows])
     if len(learned) > 1:
         ours, theirs = ([found[task] for task in learned] for found in (own, by_task))
         named.append(("mean of these", mean_over_tasks(ours), mean_over_tasks(theirs)))
-    lines = []
-    for told, rows, by in named:
-        fields = [
+    return [
+        [
             stage,
             told,
             str(len(rows)),
@@ -66,17 +83,20 @@ def stage_rows(stage: str, own: Mapping[str, Rows], by_task: Mapping[str, Rows])
             "" if by == rows else share_text(rows, by),
             _mean(rows, "agreement", ".3f"),
             catch_up_text(rows),
+            _median(rows, "jumpstart"),
+            _median(rows, "transfer_ratio"),
+            after_episodes_text(rows),
             _mean(rows, "parameters", ",.0f"),
             f"{_mean(rows, 'env_steps', ',.0f')} ({_mean(rows, 'earlier_env_steps', ',.0f')})",
         ]
-        lines.append("| " + " | ".join(fields) + " |")
-    return lines
+        for told, rows, by in named
+    ]
 
 
 def mean_over_tasks(tasks: Sequence[Rows]) -> Rows:
     """Return one row per seed that all tasks have: mean scores and agreement, costs of the first.
 
-    Env steps to an asymptote have no mean.
+    What is told of a task's own curve has no mean.
     """
     found: Rows = {}
     for seed in set.intersection(*(set(rows) for rows in tasks)):
@@ -86,7 +106,7 @@ def mean_over_tasks(tasks: Sequence[Rows]) -> Rows:
             **each[0],
             "score": str(np.mean([float(row["score"]) for row in each])),
             "agreement": str(np.mean([float(one) for one in agreed])) if all(agreed) else "",
-            "catch_up": "",
+            **dict.fromkeys(("catch_up", "jumpstart", "transfer_ratio", "after_episodes"), ""),
         }
     return found
 
@@ -132,6 +152,20 @@ def catch_up_text(rows: Rows) -> str:
     middle = float(np.median(shares))
     told = "" if len(texts) == len(rows) else f" ({len(texts)} of {len(rows)} seeds)"
     return (f"{middle:.2f}" if np.isfinite(middle) else NEVER) + told
+
+
+def after_episodes_text(rows: Rows) -> str:
+    """Return mean scores after few training episodes, or nothing where no seed can tell any."""
+    texts = [text.split() for row in rows.values() if (text := row.get("after_episodes"))]
+    counts = (
+        [float(text) for text in column if text != UNKNOWN] for column in zip(*texts, strict=True)
+    )
+    return ", ".join(f"{np.mean(scores):.2f}" if scores else UNKNOWN for scores in counts)
+
+
+def _median(rows: Rows, column: str) -> str:
+    values = [float(text) for row in rows.values() if (text := row.get(column))]
+    return f"{np.median(values):.2f}" if values else ""
 
 
 def _mean(rows: Rows, column: str, form: str) -> str:

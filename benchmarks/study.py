@@ -100,7 +100,8 @@ def append(path: Path, rows: list[Row]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         names = next(csv.reader(file), None)
-        writer = csv.DictWriter(file, names or list(rows[0]))
+        # A file that was begun with fewer columns keeps to them.
+        writer = csv.DictWriter(file, names or list(rows[0]), extrasaction="ignore")
         if names is None:
             writer.writeheader()
         writer.writerows(rows)

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import yaml
+from sequence_summary import UNKNOWN
 
 from lit_mtdqn.analysis.metrics_file import Curve, read_metrics
+from lit_mtdqn.analysis.sequence_report import after_few_episodes
 from lit_mtdqn.analysis.specialists import read_tests
 from lit_mtdqn.analysis.transfer import asymptote, at_own_steps
 from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, read_sequence
@@ -24,6 +26,8 @@ from lit_mtdqn.cli.sequence_file import SequenceFile, Stage, read_sequence
 THRESHOLD = 0.95
 REPORT = ("--trainer.callbacks+=lit_mtdqn.callbacks.RunReport", "--trainer.callbacks.gifs=false")
 METRICS = "metrics.csv"
+# Of a sequence's report, against the stage from scratch.
+GAINS = ("jumpstart", "transfer_ratio")
 Row = dict[str, Any]
 
 
@@ -145,8 +149,8 @@ class SequenceRun:
         report = folder / "report" / "scores.csv"
         if not report.is_file():
             return []
-        with report.open(newline="") as file:
-            told = {(row["stage"], row["task"]): row for row in csv.DictReader(file)}
+        told = _by_stage_and_task(report)
+        gains = _by_stage_and_task(report.with_name("transfer.csv"))
         metrics = {name: read_metrics(folder / name / METRICS) for name in self.stages}
         rows = []
         for name, stage in self.stages.items():
@@ -154,19 +158,23 @@ class SequenceRun:
             earlier = [_last(metrics[one], "env_steps") for one in self.before(stage)]
             for row in rows_of(folder / name, name, self.seed, self.name):
                 task = row["task"]
-                has_learned = all(
-                    told.get((one, task), {}).get("role") == "learns"
+                learns, scratch_learns = (
+                    told.get((one or "", task), {}).get("role") == "learns"
                     for one in (name, stage.against)
                 )
                 both = [
-                    own_curve(found, task) if has_learned else None for found in (curves, scratch)
+                    own_curve(found, task) if learns and scratch_learns else None
+                    for found in (curves, scratch)
                 ]
+                gained = gains.get((name, task), {})
                 rows.append(
                     {
                         **row,
                         "role": told[name, task]["role"],
                         "agreement": _rounded(told[name, task]["agreement"]),
                         "catch_up": catch_up(*both),
+                        **{one: _rounded(gained.get(one, "")) for one in GAINS},
+                        "after_episodes": after_episodes(curves, task) if learns else "",
                         "earlier_env_steps": sum(earlier),
                     }
                 )
@@ -272,6 +280,20 @@ def catch_up(curve: Curve | None, scratch: Curve | None) -> str:
     if not theirs:
         return ""
     return "never" if ours is None else f"{ours / theirs:.4f}"
+
+
+def after_episodes(metrics: Mapping[str, Curve], task: str) -> str:
+    """Return a task's scores after few training episodes, or nothing where none can be told."""
+    found = after_few_episodes(task, metrics)
+    texts = [UNKNOWN if score is None else f"{score:.4f}" for score in found]
+    return "" if set(texts) == {UNKNOWN} else " ".join(texts)
+
+
+def _by_stage_and_task(path: Path) -> dict[tuple[str, str], Row]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        return {(row["stage"], row["task"]): row for row in csv.DictReader(file)}
 
 
 def _rounded(number: str) -> str:

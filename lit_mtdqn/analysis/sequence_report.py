@@ -240,7 +240,7 @@ def _gains(
                     at_own_steps(found[name], found.get(f"rollout/env_steps/{task}"))
                     for found in (ours, theirs)
                 )
-                adapted = _adapted(task, ours)
+                adapted = after_few_episodes(task, ours)
                 found = gain(*curves)
                 if task not in set(stage.scored).intersection(by_name[stage.against].scored):
                     # Areas under raw returns, which begin anywhere, have no ratio.
@@ -248,8 +248,8 @@ def _gains(
                 yield Transferred(root.name, stage.name, stage.against, task, found, adapted)
 
 
-def _adapted(task: str, metrics: Mapping[str, Curve]) -> list[float | None]:
-    """Return scores after few episodes of a task that is played."""
+def after_few_episodes(task: str, metrics: Mapping[str, Curve]) -> list[float | None]:
+    """Return the scores of a task after `EPISODES` of training, None where that cannot be told."""
     episodes = metrics.get(f"rollout/episodes/{task}")
     if episodes is None:
         return [None for _ in EPISODES]

@@ -27,6 +27,8 @@ class EpsilonDecay(Callback):
         decay_env_steps: Env steps of a task until `end`; for `exponential`, until half the way to
             `end`. Larger explores longer.
         shape: `linear` or `exponential`.
+        warmup: Epsilon while the data module's `warmup_env_steps` are played, in [0, 1]. Below 1 it
+            suits networks that have been trained already, whose own actions fill the replay.
 
     Raises:
         ValueError: If a value is out of range.
@@ -38,6 +40,7 @@ class EpsilonDecay(Callback):
         end: float = 0.05,
         decay_env_steps: int = 10_000,
         shape: Literal["linear", "exponential"] = "linear",
+        warmup: float = 1.0,
     ) -> None:
         name = "EpsilonDecay"
         require(0.0 <= start <= 1.0, f"{name}.start", "lie in [0, 1]", start)
@@ -45,6 +48,8 @@ class EpsilonDecay(Callback):
         require(decay_env_steps >= 1, f"{name}.decay_env_steps", "be at least 1", decay_env_steps)
         shapes = ("linear", "exponential")
         require(shape in shapes, f"{name}.shape", "be linear or exponential", shape)
+        require(0.0 <= warmup <= 1.0, f"{name}.warmup", "lie in [0, 1]", warmup)
+        self.warmup = warmup
         self.schedule = (
             Linear(start, end, decay_env_steps)
             if shape == "linear"
@@ -63,4 +68,4 @@ class EpsilonDecay(Callback):
                 "`data` must have an `exploration` for EpsilonDecay, as RolloutDataModule has. "
                 f"Got {type(trainer.datamodule).__name__}."  # type: ignore[attr-defined]
             )
-        exploration.epsilon = self.schedule
+        exploration.epsilon, exploration.warmup = self.schedule, self.warmup

@@ -160,10 +160,15 @@ class RunCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if not config.ckpt_path:
             return
-        path = resolve_checkpoint(config.ckpt_path, known_run(config))
+        run = known_run(config)
+        path = resolve_checkpoint(config.ckpt_path, run)
         config.ckpt_path = str(path)
-        asked = self.parser.dump(self.config, skip_link_targets=True, format="json")
-        check_resumed_model(read_hyperparameters(path), asked, self.config.subcommand, path)
+        # With what is None, too: a checkpoint has it.
+        asked = self.parser.dump(
+            self.config, skip_link_targets=True, skip_none=False, format="json"
+        )
+        saved, root = read_hyperparameters(path), None if run is None else run.parent
+        check_resumed_model(saved, asked, self.config.subcommand, path, root)
 
     def before_instantiate_classes(self) -> None:
         """Prepare process and run folder."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,13 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
     return hyperparameters
 
 
-def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, path: Path) -> None:
+def check_resumed_model(
+    saved: Mapping[str, Any],
+    config: str,
+    subcommand: str,
+    path: Path,
+    root: Path | None = None,
+) -> None:
     """Refuse a configuration whose model differs from a checkpoint's.
 
     Args:
@@ -54,6 +61,7 @@ def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, 
         config: The parsed configuration, as JSON.
         subcommand: Which part of it counts.
         path: The checkpoint, for the message.
+        root: The folder that the run lies in; runs beside it may have moved along with it.
 
     Raises:
         ValueError: If a value differs; the message lists all that do.
@@ -61,7 +69,7 @@ def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, 
     asked = json.loads(config)
     asked = asked.get(subcommand, asked)["model"].get("init_args", {})
     known = {name: value for name, value in saved.items() if name in asked}
-    differences = sorted(_differences(known, asked, "model"))
+    differences = sorted(_differences(known, asked, "model", root))
     if differences:
         raise ValueError(
             f"`model` must agree with the checkpoint {path} that `ckpt_path` names. "
@@ -69,7 +77,14 @@ def check_resumed_model(saved: Mapping[str, Any], config: str, subcommand: str, 
         )
 
 
-def _differences(saved: Any, asked: Any, name: str) -> Iterator[str]:
+def is_moved(was: Any, is_now: Any, root: Path) -> bool:
+    """Return whether two settings are one path below a folder, wherever that lay at first."""
+    if not (isinstance(was, str) and isinstance(is_now, str)):
+        return False
+    return is_now.startswith(f"{root}{os.sep}") and was.endswith(is_now.removeprefix(str(root)))
+
+
+def _differences(saved: Any, asked: Any, name: str, root: Path | None) -> Iterator[str]:
     if isinstance(saved, Mapping) and isinstance(asked, Mapping):
         saved = dict(saved)
         if "class_path" in saved and "init_args" in asked:
@@ -78,8 +93,11 @@ def _differences(saved: Any, asked: Any, name: str) -> Iterator[str]:
             saved["init_args"] = {**_defaults(saved), **given}
         for key in saved:
             if key in asked:
-                yield from _differences(saved[key], asked[key], f"{name}.{key}")
-    elif _short(saved, name) != _short(asked, name):
+                yield from _differences(saved[key], asked[key], f"{name}.{key}", root)
+    elif _is_list(saved) and _is_list(asked) and len(saved) == len(asked):
+        for place, (was, is_now) in enumerate(zip(saved, asked, strict=True)):
+            yield from _differences(was, is_now, f"{name}.{place}", root)
+    elif _short(saved, name) != _short(asked, name) and not (root and is_moved(saved, asked, root)):
         yield f"`{name}` = {asked} instead of {saved}"
 
 
@@ -93,6 +111,10 @@ def _defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
             with contextlib.suppress(TypeError):
                 defaults[name] = as_plain(parameter.default, name)
     return defaults
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _short(value: Any, name: str) -> Any:

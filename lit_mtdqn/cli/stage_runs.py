@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
@@ -14,6 +13,7 @@ from lit_mtdqn.analysis.found_runs import read_config
 from lit_mtdqn.analysis.run_search import CONFIG
 from lit_mtdqn.analysis.specialists import is_tested, read_tests
 from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, Children
+from lit_mtdqn.cli.resume import is_moved
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 from lit_mtdqn.cli.sequence_file import Stage
 from lit_mtdqn.cli.stages import REPLAY_CALLBACK, Config, Planned, class_name
@@ -136,7 +136,7 @@ def _differences(saved: Config, one: Planned) -> Iterator[tuple[str, str]]:
     before, now = dict(_leaves(_compared(saved))), dict(_leaves(_compared(one.config)))
     for name in sorted({*before, *now}):
         was, is_now = before.get(name), now.get(name)
-        if not _is_same(was, is_now, one.root):
+        if was != is_now and not is_moved(was, is_now, one.root):
             yield name, f"{name} = {is_now!r} instead of {was!r}"
 
 
@@ -156,13 +156,6 @@ def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, path)
         else:
             yield path, value
-
-
-def _is_same(was: Any, is_now: Any, root: Path) -> bool:
-    """Return whether two settings are alike, wherever the sequence lay when the first was saved."""
-    if isinstance(was, str) and isinstance(is_now, str) and is_now.startswith(f"{root}{os.sep}"):
-        return was.endswith(is_now.removeprefix(str(root)))
-    return bool(was == is_now)
 
 
 def _continuation(one: Planned, folder: Path) -> list[str]:

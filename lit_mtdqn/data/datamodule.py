@@ -105,9 +105,9 @@ class RolloutDataModule(lightning.LightningDataModule):
             learner's).
         replay_folder: Folder for the files of `replay_storage: disk`; None takes the system's
             temporary folder. They go with the data module.
-        warmup_env_steps: Transitions that each acting task gathers with random actions before the
-            first update; n-step returns and reset rows take some env steps more. Without replays
-            updates do not wait for it.
+        warmup_env_steps: Transitions that each acting task gathers before the first update, with
+            random actions unless `EpsilonDecay(warmup=...)` says otherwise; n-step returns and
+            reset rows take some env steps more. Without replays updates do not wait for it.
         total_env_steps: Env steps, summed over tasks and ranks, after which the run ends; None has
             no such limit.
         total_updates: Updates after which the run ends; None has no such limit.

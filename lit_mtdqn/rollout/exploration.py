@@ -20,14 +20,15 @@ class EpsilonGreedy:
 
     Args:
         epsilon: Probability, or a schedule of it over the task's own env steps.
+        warmup: Probability until a task has played the env steps of its warm-up.
     """
 
-    def __init__(self, epsilon: float | Schedule = 0.05) -> None:
-        self.epsilon = epsilon
+    def __init__(self, epsilon: float | Schedule = 0.05, warmup: float = 1.0) -> None:
+        self.epsilon, self.warmup = epsilon, warmup
 
     def epsilon_at(self, env_steps: int, warmup_env_steps: int = 0) -> float:
-        """Return a task's epsilon after so many of its env steps; 1 during warm-up."""
-        return 1.0 if env_steps < warmup_env_steps else value_at(self.epsilon, env_steps)
+        """Return a task's epsilon after so many of its env steps."""
+        return self.warmup if env_steps < warmup_env_steps else value_at(self.epsilon, env_steps)
 
     def act(self, q_values: Array | None, mask: Array, epsilon: Array, draws: Array) -> Array:
         """Return actions [S, N]; what differs between explorations, with the arguments of `select`.

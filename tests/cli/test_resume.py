@@ -44,6 +44,45 @@ def test_a_value_beside_a_default_that_was_not_saved_is_named() -> None:
     assert "eps" not in str(error.value)
 
 
+GUIDANCE = "lit_mtdqn.objectives.Guidance"
+
+
+def _guided(**arguments: object) -> dict[str, object]:
+    return {"objectives": [{"class_path": GUIDANCE, "init_args": arguments}]}
+
+
+def _asked(**arguments: object) -> str:
+    return json.dumps({"model": {"class_path": "a", "init_args": _guided(**arguments)}})
+
+
+def test_entries_of_a_list_are_compared_by_their_arguments() -> None:
+    saved = _guided(teachers={"a": "runs/a"}, weight=2.0)
+    asked = {"teachers": {"a": "runs/a"}, "weight": 2.0, "teacher_tasks": None, "kind": "value_kl"}
+    check_resumed_model(saved, _asked(**asked), "fit", Path("last.ckpt"))
+    # What an older package did not know yet is as it is by default.
+    must = r"`model\.objectives\.0\.init_args\.kind` = mse instead of value_kl"
+    with pytest.raises(ValueError, match=must):
+        check_resumed_model(saved, _asked(**{**asked, "kind": "mse"}), "fit", Path("last.ckpt"))
+    config = json.dumps({"model": {"init_args": {"objectives": []}}})
+    with pytest.raises(ValueError, match=r"`model\.objectives` = \[\] instead of"):
+        check_resumed_model(saved, config, "fit", Path("last.ckpt"))
+
+
+def test_what_is_none_now_and_was_not_is_named() -> None:
+    config = json.dumps({"model": {"init_args": {"max_grad_norm": None}}})
+    with pytest.raises(ValueError, match=r"`model\.max_grad_norm` = None instead of 10\.0"):
+        check_resumed_model(SAVED, config, "fit", Path("last.ckpt"))
+
+
+def test_runs_beside_a_run_may_have_moved_with_it() -> None:
+    saved, last = _guided(teachers={"a": "runs/steps/a"}), Path("last.ckpt")
+    root = Path("/elsewhere/steps")
+    check_resumed_model(saved, _asked(teachers={"a": f"{root}/a"}), "fit", last, root)
+    for other in (f"{root}/b", "/other/steps/a"):
+        with pytest.raises(ValueError, match=r"init_args\.teachers\.a` = "):
+            check_resumed_model(saved, _asked(teachers={"a": other}), "fit", last, root)
+
+
 def test_another_class_is_named() -> None:
     with pytest.raises(ValueError, match=r"`model.optimizer.class_path` = torch.optim.SGD"):
         check_resumed_model(SAVED, _config(0.1, "torch.optim.SGD"), "fit", Path("last.ckpt"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.asserts import assert_same_state
+from helpers.resuming import check_goes_on
 from helpers.runs import fit, small_data
 from methods_table import BY_TASK
 
@@ -89,6 +90,7 @@ def smoke(folder: Path, *configs: Path, options: Sequence[str] = ()) -> None:
     arguments = [argument for path in paths for argument in ("--config", str(path))]
     quiet = ["--trainer.enable_progress_bar=false", f"--run_dir={folder}"]
     main(["fit", *arguments, *quiet, *options])
+    check_goes_on(folder)
 
 
 def test_there_are_configurations_to_test() -> None:

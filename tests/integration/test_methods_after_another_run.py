@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.resuming import check_goes_on
 
 from lit_mtdqn import MultiTaskDQN
 from lit_mtdqn.analysis.metrics_file import read_metrics
@@ -36,6 +37,7 @@ def _fit(run: str, *methods: str, folder: str, options: Sequence[str] = ()) -> P
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunReport, "on_fit_end", lambda *_: None)
         main(["fit", *named, *BRIEF, *options, f"--run_dir={folder}"])
+    check_goes_on(Path(folder))
     return Path(folder)
 
 
@@ -103,3 +105,8 @@ def test_a_teacher_is_followed_beside_rewards(started: str, method: str) -> None
     metrics = read_metrics(folder / "metrics.csv")
     assert "train/td_loss/cartpole" in metrics
     assert metrics["train/guidance"].values.max() > 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunReport, "on_fit_end", lambda *_: None)
+        resumed = [f"--config={folder}/config.yaml", "--ckpt_path=last"]
+        main(["fit", *resumed, "--data.total_env_steps=1500"])
+    assert read_metrics(folder / "metrics.csv")["env_steps"].env_steps[-1] >= 1500

@@ -270,6 +270,32 @@ def test_tasks_of_a_stage_have_a_mean_for_each_seed_that_all_have() -> None:
     assert sequence_summary.mean_over_tasks([{1: first[1]}, {1: first[1]}])[1]["agreement"] == ""
 
 
+def test_columns_of_gains_are_there_where_a_stage_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "sequence.csv"
+    studying.append(path, _stage_rows("scratch", {0: 0.5, 1: 1.0}, 1000, jumpstart=""))
+    assert "jumpstart" not in "".join(sequence_summary.stage_table(path, {}))
+    studying.append(path, _stage_rows("tuned", {0: 0.5, 1: 1.0, 2: 0.9}, 1000, jumpstart="0.25"))
+    header, _, scratch, tuned, *_ = sequence_summary.stage_table(path, {"a": "scratch"})
+    assert "| catch-up | jumpstart | parameters |" in header
+    assert scratch.endswith("|  |  |  | 1,000 | 2,000 (0) |")
+    assert tuned.endswith("|  |  | 0.25 | 1,000 | 2,000 (0) |")
+
+
+def test_scores_after_few_episodes_are_means_of_the_seeds_that_can_tell() -> None:
+    rows = {0: {"after_episodes": "0.2 ? 0.5"}, 1: {"after_episodes": "0.4 ? ?"}, 2: {}}
+    assert sequence_summary.after_episodes_text(rows) == "0.30, ?, 0.50"
+    assert sequence_summary.after_episodes_text({0: {}, 1: {"after_episodes": ""}}) == ""
+
+
+def test_what_few_episodes_bring_is_written_by_number_of_episodes() -> None:
+    metrics = {
+        "val/score/a": Curve(np.array([0, 10, 20]), np.array([0.1, 0.3, 0.6])),
+        "rollout/episodes/a": Curve(np.array([0, 10, 20]), np.array([0.0, 1.0, 5.0])),
+    }
+    assert study_runs.after_episodes(metrics, "a") == "0.3000 0.6000 ?"
+    assert study_runs.after_episodes({"val/score/a": metrics["val/score/a"]}, "a") == ""
+
+
 def test_a_stage_catches_up_if_most_seeds_do(tmp_path: Path) -> None:
     rows = {0: {"catch_up": "0.2"}, 1: {"catch_up": "0.5"}, 2: {"catch_up": "never"}}
     assert sequence_summary.catch_up_text(rows) == "0.50"
