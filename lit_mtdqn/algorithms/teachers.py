@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lit_mtdqn.algorithms.saved_policy import SavedPolicy
@@ -204,6 +205,13 @@ def _own_task(teacher: SavedPolicy, info: TaskInfo, name: str | None) -> int:
     require(name in known, f"teachers.{info.name}", must, known)
     place = known.index(name)
     own = teacher.tasks[place]
+    if not own.learns:
+        learned = ", ".join(other.name for other in teacher.tasks if other.learns) or "nothing"
+        rank_zero_warn(
+            f"`teachers.{info.name}` answers as {name}, which its run held out; it learned "
+            f"{learned}. The head is untrained unless it was moved there; `teacher_tasks` names "
+            "another."
+        )
     # Observations of a single task are not padded; older checkpoints do not tell those of several.
     shape = own.observation_shape if len(known) == 1 else own.own_shape
     for what, theirs, ours in (

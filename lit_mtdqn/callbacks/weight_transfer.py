@@ -145,20 +145,23 @@ class WeightTransfer(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Move the weights, unless the run is resumed or goes on."""
-        # Not in `setup`, where a Trainer does not know yet whether it resumes.
-        if trainer.ckpt_path is not None:
-            return
-        learner: Any = pl_module
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         transfers = [one for one in callbacks if isinstance(one, WeightTransfer)]
         waiting = [one for one in transfers if pl_module not in one._receivers]
+        # Not in `setup`, where a Trainer does not know yet whether it resumes.
+        if trainer.ckpt_path is None:
+            self._move(waiting, pl_module)
+        for one in waiting:
+            one._receivers.add(pl_module)
+
+    @staticmethod
+    def _move(waiting: Sequence[WeightTransfer], learner: Any) -> None:
+        """Carry out what transfers have planned, once all are known to fit."""
         scale = None if learner.scale is None else deepcopy(learner.scale).cpu()
         plans = [one._plan(learner, scale) for one in waiting]
         coming = {move.name for plan in plans for move in plan.moves if move.comes}
         for plan in plans:
             _carry_out(plan, learner, coming)
-        for one in waiting:
-            one._receivers.add(pl_module)
 
     def _plan(self, learner: Any, scale: Scale | None) -> _Plan:
         """Return what to move, and check that it can be; the learner stays as it is.

@@ -51,10 +51,10 @@ def run_sequence(argv: list[str], rehearse: Rehearse) -> int:
     if seeds:
         for folder in _seed_folders(root):
             # The report is of all seeds, those of earlier commands, too.
-            check_begun(planned, folder, any_seed=True)
+            check_begun(planned, folder, rehearse, any_seed=True)
         code = run_seeds(argv, seeds, str(root), options.jobs)
     else:
-        check_begun(planned, root)
+        check_begun(planned, root, rehearse)
         with Children() as children:
             code = run_stages(planned, root, children)
     roots = _seed_folders(root) if seeds else [root]

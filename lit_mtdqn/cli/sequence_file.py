@@ -24,6 +24,8 @@ NAME = re.compile(r"[A-Za-z]\w*")
 RESERVED = re.compile(r"report|seed_\d+")
 # What overlays call the run that they start from.
 SOURCE = "runs/source"
+# That folder and what lies in it, but neither `runs/source_2` nor `old_runs/source`.
+OF_SOURCE_RUN = re.compile(rf"(?<![\w./-]){SOURCE}(?![\w.-])")
 REFERENCE = re.compile(r"\$\{stage:([^}]*)\}")
 
 
@@ -128,7 +130,7 @@ def with_source(value: Any, folder: str) -> Any:
         value: What may name it, as overlays of `configs/methods/` do.
         folder: That of the stage which is meant.
     """
-    return _changed(value, lambda text: text.replace(SOURCE, folder))
+    return _changed(value, lambda text: OF_SOURCE_RUN.sub(lambda _: folder, text))
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from lit_mtdqn.cli.children import INTERRUPTED, TERMINATED, Children
 from lit_mtdqn.cli.resume import is_moved
 from lit_mtdqn.cli.run_folder import RUN_OPTIONS
 from lit_mtdqn.cli.sequence_file import Stage
-from lit_mtdqn.cli.stages import REPLAY_CALLBACK, Config, Planned, class_name
+from lit_mtdqn.cli.stages import REPLAY_CALLBACK, Config, Planned, Rehearse, class_name
 from lit_mtdqn.types import require
 
 # Settings of a machine or a terminal, under which a stage is the same.
@@ -73,15 +75,18 @@ def _finish(one: Planned, folder: Path, title: str, children: Children) -> int:
     return 0
 
 
-def check_begun(planned: Sequence[Planned], root: Path, *, any_seed: bool = False) -> None:
+def check_begun(
+    planned: Sequence[Planned], root: Path, rehearse: Rehearse, *, any_seed: bool = False
+) -> None:
     """Refuse to go on with stages that were begun otherwise than they are defined now.
 
     Where the sequence lay then makes no difference, nor whether a stage kept its replay, as long as
-    that is there.
+    that is there. Options that there were none of then had the values they have by default now.
 
     Args:
         planned: The stages.
         root: Folder of the sequence.
+        rehearse: Finds out what a `fit` would do.
         any_seed: Whether it may have another seed.
 
     Raises:
@@ -97,8 +102,10 @@ def check_begun(planned: Sequence[Planned], root: Path, *, any_seed: bool = Fals
         missing = [other for other in one.stage.needs if other not in finished]
         must = f"not have begun before the stages {missing}, which it builds on; remove its folder"
         require(not missing, f"stages.{name}", must, str(saved.parent))
-        differences = _differences(read_config(saved.parent, f"stages.{name}"), one)
-        found = [text for key, text in differences if key not in aside]
+        before = read_config(saved.parent, f"stages.{name}")
+        if any(_differences(before, one)):
+            before = _as_of_today(saved, before, rehearse)
+        found = [text for key, text in _differences(before, one) if key not in aside]
         must = (
             "be as it was when it began; remove its folder to repeat it, or take another "
             "`--run_dir`"
@@ -138,6 +145,15 @@ def _differences(saved: Config, one: Planned) -> Iterator[tuple[str, str]]:
         was, is_now = before.get(name), now.get(name)
         if was != is_now and not is_moved(was, is_now, one.root):
             yield name, f"{name} = {is_now!r} instead of {was!r}"
+
+
+def _as_of_today(saved: Path, config: Config, rehearse: Rehearse) -> Config:
+    """Return a saved configuration with the options that are new since, if it can still be read."""
+    try:
+        with redirect_stderr(StringIO()):
+            return rehearse(["fit", f"--config={saved}"], builds=False)
+    except (SystemExit, ValueError):
+        return config
 
 
 def _compared(config: Config) -> Config:

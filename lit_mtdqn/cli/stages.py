@@ -161,9 +161,13 @@ def _given(stage: Stage, root: Path, options: Sequence[str]) -> list[str]:
 
 def _configuration(config: str, stage: Stage, root: Path) -> str:
     """Return a configuration, in which `runs/source` means the stage that the weights come from."""
-    if len(stage.parents) != 1 or SOURCE not in Path(config).read_text():
-        return config
     given = OmegaConf.to_container(OmegaConf.load(config), resolve=False)
+    if with_source(given, "") == given:
+        return config
+    if len(stage.parents) != 1:
+        must = f"name the one stage that {SOURCE} means in {config}, as there is no such run"
+        require(Path(SOURCE).exists(), f"stages.{stage.name}.from", must, list(stage.parents))
+        return config
     return json.dumps(with_source(given, str(root / stage.parents[0])))
 
 

@@ -143,6 +143,8 @@ class Align(Objective):
             learner.scale.lend(self.target, self.sources[0])
         teachers, names = self._given
         self._teachers = learner.load_teachers(teachers, names) if teachers else None
+        if self._teachers is not None:
+            self._teachers.require_values("`Align.kind` dam")
 
     def forward(self, batch: Transition, td: TDLoss, target_network: QNetwork) -> dict[str, Tensor]:
         """Return the weighted term, []; 0 where a task sampler has left out all sources."""

@@ -58,8 +58,9 @@ class Guidance(Taught):
         relative: As of `Match`.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit, or
-            if scores are followed and a task has none, as one that is not played or not learned.
+        ValueError: If a value is out of range, or when a fit starts if a teacher does not fit, if
+            scores are followed and a task has none, as one that is not played or not learned, or if
+            the learner's scale weighs losses and the distance has no unit.
 
     References:
         Schmitt et al. 2018, "Kickstarting Deep Reinforcement Learning",
@@ -101,7 +102,11 @@ class Guidance(Taught):
     def prepare(self, learner: Any) -> None:
         """Load the teachers, whose outputs must be values, and what they score."""
         super().prepare(learner)
-        self._teachers.require_values(f"`Guidance.kind` {self.match.kind}")
+        kind, scale = self.match.kind, learner.scale
+        self._teachers.require_values(f"`Guidance.kind` {kind}")
+        must = f"bring values to another unit, for `Guidance.kind` {kind}, which has none"
+        weighs = scale is not None and scale.weighs_losses
+        require(kind == "mse" or not weighs, "model.scale", must, type(scale).__name__)
         if self.by_gap:
             names = {number: self.names[number] for number in self._taught}
             followed = list(names.values())

@@ -36,8 +36,9 @@ class ImportanceWeights(Objective):
 
     Where a deterministic task differs a little everywhere, exact weights are 0 everywhere; a
     `power` below 1 then keeps what is nearly right. Where the target task never comes the ratio is
-    a guess. With n-step returns it tells apart what both policies did in between, too. Observations
-    are seen flat, which is costly for large images.
+    a guess. Prioritised replay works against it: wrong transitions keep large errors, are drawn
+    most and count least. With n-step returns it tells apart what both policies did in between, too.
+    Observations are seen flat, which is costly for large images.
 
     Args:
         tasks: The tasks; given by the learner.

@@ -14,6 +14,7 @@ from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.networks.parts import begins
 from lit_mtdqn.networks.transfer import plan_moves, received
 from lit_mtdqn.objectives.base import Objective
+from lit_mtdqn.objectives.match import says_values
 from lit_mtdqn.objectives.td import TDLoss
 from lit_mtdqn.types import (
     Schedule,
@@ -47,12 +48,13 @@ class LiteralSourceGradient(Objective):
         beta: Factor on the source's gradient, at least 0, or a schedule of it over updates.
 
     Raises:
-        ValueError: If a value is out of range, or when a fit starts if the source does not fit, if
-            values have a scale, under which gradients of two networks have two units, or if a
-            balancer or `16-mixed` has a word in them.
+        ValueError: If a value is out of range, or when a fit starts if the source does not fit or
+            has other heads, if values have a scale there or here, under which gradients of two
+            networks have two units, or if a balancer or `16-mixed` has a word in them.
     """
 
     needs_transitions = True
+    needs_values = True
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class LiteralSourceGradient(Objective):
         require(precision != "16-mixed", "trainer.precision", must, precision)
         source, heads = self._given
         saved = learner.read_network(source, NAME, informed=False)
+        _require_raw_values(saved, type(learner.network.head).__name__)
         frozen = self._frozen[0].to(learner.device)
         wanted, own = list(frozen.state_dict()), [name for name, _ in frozen.named_parameters()]
         asked = f"{NAME}: {saved.path}"
@@ -130,3 +133,12 @@ class LiteralSourceGradient(Objective):
                 found = torch.autograd.grad(loss[is_source].mean(), chosen, allow_unused=True)
         pairs = zip(self._shared, found, strict=True)
         return {name: gradient.detach() for name, gradient in pairs if gradient is not None}
+
+
+def _require_raw_values(saved: Any, head: str) -> None:
+    """Refuse a source whose losses are of something else than raw values of such heads."""
+    said = "values" if says_values(saved.hyperparameters) else "logits of a policy"
+    under = f" under {saved.scale}" if saved.scale else ""
+    fits = saved.head == head and said == "values" and not under
+    given = f"{saved.path}: {said} of {saved.head}{under}"
+    require(fits, NAME, f"have learned raw values by {head}", given)

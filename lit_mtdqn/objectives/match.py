@@ -117,8 +117,11 @@ class Match(nn.Module):
 
     @torch.no_grad()
     def agreement(self, batch: Transition, prediction: Prediction, teacher: Tensor) -> Tensor:
-        """Return in which share of the rows both would act alike, [S]."""
-        return agreement(self._values(prediction), teacher, self.mask(batch))
+        """Return in which share of the rows both would act alike, [S].
+
+        Rows count by their weights, which undo what prioritised replay prefers.
+        """
+        return agreement(self._values(prediction), teacher, self.mask(batch), batch.weight)
 
     def _values(self, prediction: Prediction) -> Tensor:
         prior = None if prediction.prior is None else prediction.prior.detach()

@@ -148,18 +148,22 @@ class Scale(nn.Module, ABC):
 class ReturnScale(Scale):
     """Base of scales that follow from the returns of training episodes.
 
-    Tasks that never act, and those without a finished episode so far, have no returns. Their scale
-    is that of a task whose `head` they have, if one of these has returns, and else 1.
+    Tasks that never act or never learn, and those without a finished episode so far, have no
+    returns that count. Their scale is that of a task whose `head` they have, if one of these has
+    returns, and else 1.
     """
 
     needs_returns = True
     same_head: Tensor
+    learns: Tensor
 
     def __init__(self, tasks: TaskInfos) -> None:
         super().__init__(tasks, len(ReturnSums._fields))
-        heads = [info.head for info in as_task_infos(tasks)]
-        same = torch.tensor([[own == other for other in heads] for own in heads])
+        infos = as_task_infos(tasks)
+        same = torch.tensor([[own.head == other.head for other in infos] for own in infos])
         self.register_buffer("same_head", same, persistent=False)
+        learns = torch.tensor([info.learns for info in infos])
+        self.register_buffer("learns", learns, persistent=False)
 
     def lend(self, task: int, owner: int) -> None:
         """Treat both as if they had one head."""
@@ -180,7 +184,7 @@ class ReturnScale(Scale):
 
         Those of a task without returns are of the first one that has some, among those of its head.
         """
-        known = self.statistics[:, ReturnSums._fields.index("returns")] > 0.0
+        known = self.learns & (self.statistics[:, ReturnSums._fields.index("returns")] > 0.0)
         of_head = self.same_head & known
         own = torch.arange(len(known), device=known.device)
         owner = own.where(known | ~of_head.any(1), of_head.int().argmax(1))

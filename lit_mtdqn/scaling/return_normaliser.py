@@ -13,7 +13,8 @@ class ReturnNormaliser(ReturnScale):
     """Divides each task's rewards so that its largest absolute return so far becomes `v_max`.
 
     Values then lie within [-v_max, v_max] in every task, so that one support fits the categorical
-    heads of all and one learning rate their gradients.
+    heads of all and one learning rate their gradients. Tasks that share a head share its unit, the
+    largest of theirs: one output cannot have two.
 
     Args:
         tasks: The tasks; given by the learner.
@@ -37,6 +38,7 @@ class ReturnNormaliser(ReturnScale):
         self.v_max = v_max
 
     def refresh(self) -> None:
-        """Divide by the largest return."""
-        largest = torch.as_tensor(self.sums().largest_return)
+        """Divide by the largest return of a head."""
+        own = torch.as_tensor(self.sums().largest_return)
+        largest = torch.where(self.same_head, own, 0.0).amax(1)
         self.spread.copy_(torch.where(largest > 0.0, largest / self.v_max, 1.0))

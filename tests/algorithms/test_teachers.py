@@ -1,3 +1,4 @@
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,21 @@ def test_a_teacher_of_one_task_needs_no_name(tmp_path: Path) -> None:
     Teachers(_student(mine=2), {"mine": path}, {"mine": "a"})
     with pytest.raises(ValueError, match=complaint("teachers.mine")):
         Teachers(_student(mine=2), {"mine": path}, {"mine": "b"})
+
+
+def test_a_head_that_a_run_held_out_teaches_with_a_warning(tmp_path: Path) -> None:
+    held_out = TaskSpec(env=VECTOR, acts=False, learns=False)
+    path, model = _run(tmp_path, {"a": COUNT, "b": held_out})
+    with pytest.warns(UserWarning, match="answers as b, which its run held out; it learned a"):
+        teachers = Teachers(_student(b=2), {"b": path})
+    # A head may have been moved there.
+    observation = _observation(1)
+    found = teachers.action_values(observation, torch.tensor([0]))
+    expected = model.action_values(observation[..., :3], torch.tensor([1]))
+    torch.testing.assert_close(found, expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Teachers(_student(b=2), {"b": path}, {"b": "a"})
 
 
 def test_layers_are_shown_teacher_by_teacher(tmp_path: Path) -> None:

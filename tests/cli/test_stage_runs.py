@@ -52,6 +52,11 @@ def finish(one: Planned, score: float = 0.5) -> None:
     (folder / "report/test_scores.csv").write_text(f"{HEADER}count,{score}\nfar,0.0\n")
 
 
+def unreadable(argv: list[str], *, builds: bool) -> Any:
+    """Refuse what was saved, as of a package that knew other options."""
+    raise SystemExit(2)
+
+
 class Recorder(Children):
     """Starts nothing; stages without an exit code of their own finish."""
 
@@ -156,7 +161,7 @@ def test_a_stage_does_not_go_on_from_one_that_is_gone(tmp_path: Path) -> None:
     finish(stages[1])
     sentence = r"`stages\.second` must not have begun before the stages \['first'\]"
     with pytest.raises(ValueError, match=sentence):
-        check_begun(stages, tmp_path)
+        check_begun(stages, tmp_path, unreadable)
 
 
 def transfer(source: Path, **arguments: Any) -> dict[str, Any]:
@@ -171,12 +176,24 @@ def test_a_stage_that_is_defined_otherwise_now_is_refused_by_the_values_that_dif
     finish(planned(tmp_path, "one", callbacks=[transfer(source, keep=1.0)], num_envs=2))
     now = planned(tmp_path, "one", callbacks=[transfer(source, keep=0.5)], num_envs=2)
     with pytest.raises(ValueError, match=r"`stages\.one` must be as it was when it began") as error:
-        check_begun([now], tmp_path)
+        check_begun([now], tmp_path, unreadable)
     difference = "trainer.callbacks.0.init_args.keep = 0.5 instead of 1.0"
     assert f"Got '{tmp_path / 'one'} with {difference}'." in str(error.value)
     many = planned(tmp_path, "one", a=0, b=0, c=0, d=0, e=0, f=0)
     with pytest.raises(ValueError, match=r"data\.d = 0 instead of None and 7 more'\.$"):
-        check_begun([many], tmp_path)
+        check_begun([many], tmp_path, unreadable)
+
+
+def test_an_option_that_is_new_since_had_its_default(tmp_path: Path) -> None:
+    finish(planned(tmp_path, "one", lr=0.1))
+
+    def rehearse(argv: list[str], *, builds: bool) -> Any:
+        assert (argv, builds) == (["fit", f"--config={tmp_path / 'one/config.yaml'}"], False)
+        return planned(tmp_path, "one", lr=0.1, added=1).config
+
+    check_begun([planned(tmp_path, "one", lr=0.1, added=1)], tmp_path, rehearse)
+    with pytest.raises(ValueError, match=r"data\.added = 2 instead of 1'\.$"):
+        check_begun([planned(tmp_path, "one", lr=0.1, added=2)], tmp_path, rehearse)
 
 
 def test_a_sequence_that_was_moved_is_the_same(tmp_path: Path) -> None:
@@ -186,10 +203,10 @@ def test_a_sequence_that_was_moved_is_the_same(tmp_path: Path) -> None:
         if root == old:
             finish(stage)
             old.rename(new)
-    check_begun([stage], new)
+    check_begun([stage], new, unreadable)
     other = planned(new, "one", callbacks=[transfer(new / "second")])
     with pytest.raises(ValueError, match=r"init_args\.source = .+/new/second"):
-        check_begun([other], new)
+        check_begun([other], new, unreadable)
 
 
 def test_another_seed_makes_another_stage_unless_all_are_reported(tmp_path: Path) -> None:
@@ -197,9 +214,9 @@ def test_another_seed_makes_another_stage_unless_all_are_reported(tmp_path: Path
     one.config["seed_everything"] = 1
     finish(one)
     one.config["seed_everything"] = 2
-    check_begun([one], tmp_path, any_seed=True)
+    check_begun([one], tmp_path, unreadable, any_seed=True)
     with pytest.raises(ValueError, match="seed_everything = 2 instead of 1"):
-        check_begun([one], tmp_path)
+        check_begun([one], tmp_path, unreadable)
 
 
 def test_a_new_stage_may_take_the_replay_of_a_finished_one_if_that_has_kept_it(
@@ -208,6 +225,6 @@ def test_a_new_stage_may_take_the_replay_of_a_finished_one_if_that_has_kept_it(
     finish(planned(tmp_path, "one"))
     now = planned(tmp_path, "one", callbacks=[REPLAY], keeps_replay=True)
     with pytest.raises(ValueError, match=r"`stages\.one` must have kept its replay"):
-        check_begun([now], tmp_path)
+        check_begun([now], tmp_path, unreadable)
     leave(tmp_path / "one", *(f"replay/rank_0/{name}/replay.json" for name in ("count", "far")))
-    check_begun([now], tmp_path)
+    check_begun([now], tmp_path, unreadable)

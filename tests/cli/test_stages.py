@@ -7,7 +7,7 @@ import pytest
 from helpers.sequences import COUNT, write_sequence
 
 from lit_mtdqn.cli.main import rehearse
-from lit_mtdqn.cli.sequence_file import read_sequence
+from lit_mtdqn.cli.sequence_file import read_sequence, with_source
 from lit_mtdqn.cli.stages import Planned, Rehearse, plan
 
 
@@ -102,6 +102,30 @@ def test_overlays_that_start_from_a_source_start_from_the_stage(tmp_path: Path) 
     assert callbacks_of(second)["WeightTransfer"]["source"] == first
     (anchor,) = second.config["model"]["init_args"]["objectives"]
     assert anchor["init_args"]["sources"] == [first]
+
+
+def test_a_folder_that_is_only_named_alike_is_no_source(tmp_path: Path) -> None:
+    folders = {
+        "a": "runs/sources",
+        "b": "old_runs/source",
+        "c": "runs/source/checkpoints/last.ckpt",
+    }
+    found = with_source({"teachers": folders, "note": ["runs/source", "runs/source_2"]}, "seq/pre")
+    expected = {**folders, "c": "seq/pre/checkpoints/last.ckpt"}
+    assert found == {"teachers": expected, "note": ["seq/pre", "runs/source_2"]}
+
+
+@pytest.mark.parametrize("source", [None, {"stage": ["first", "other"], "parts": ["trunk"]}])
+def test_a_source_that_no_stage_alone_is_must_lie_there(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(Path("configs/methods/l2_sp.yaml").resolve())
+    stages = {"first": {}, "other": {}, "last": {"from": source, "configs": [config]}}
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"`stages\.last\.from` must name the one stage that runs/"
+    ):
+        planned(tmp_path, stages)
 
 
 def test_tasks_that_are_not_evaluated_stay_in_their_stage(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from helpers.batches import random_batch
 from helpers.counting_env import SINGLE, VECTOR
 from helpers.heads import ALL, each
 from helpers.runs import fit, quiet_trainer, small_data
+from helpers.sources import save_run
 from helpers.standalone import Standalone
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -248,6 +249,14 @@ def test_teachers_may_speak_for_sources_in_the_sources_unit() -> None:
     _objective(model)._teachers = Teachers(OWN_HEAD, {"other": Fixed()})
     theirs = _values(model, model.target_network)[NEAR]
     assert_table(_term(model), (ours - theirs).square().mean())
+
+
+def test_teachers_of_logits_do_not_speak_for_sources(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", PolicyDistillation([OWN_HEAD[NEAR]], network=NETWORK))
+    align = partial(Align, kind="dam", sources=["near"], teachers={"near": folder})
+    with pytest.raises(ValueError, match=complaint("teachers")) as error:
+        Standalone(MultiTaskDQN(OWN_HEAD, NETWORK, objectives=[align]))
+    assert "say values for `Align.kind` dam" in str(error.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -23,7 +23,7 @@ from lit_mtdqn.balancing import Aggregated
 from lit_mtdqn.functional.distillation import match_loss
 from lit_mtdqn.networks import Columns, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import Guidance
-from lit_mtdqn.scaling import PopArt
+from lit_mtdqn.scaling import PopArt, ReturnScaling
 from lit_mtdqn.types import Linear, TaskScores
 
 INFOS = [
@@ -325,6 +325,19 @@ def test_a_run_is_guided_by_the_folder_of_another(tmp_path: Path) -> None:
     quiet_trainer().test(loaded, small_data({"a": COUNT, "b": COUNT}), verbose=False)
     with pytest.raises(ValueError, match=complaint("teachers.b")):
         fit(small_data({"a": COUNT, "b": COUNT}), loaded)
+
+
+def test_a_distance_without_a_unit_is_not_weighed_with_losses_of_rewards(tmp_path: Path) -> None:
+    infos = small_data({"a": COUNT}).task_infos
+    folder = save_run(tmp_path / "run", MultiTaskDQN(infos, NETWORK))
+    for kind in ("value_kl", "mse"):
+        guidance: Any = partial(Guidance, teachers={"a": folder}, kind=kind)
+        model = MultiTaskDQN(infos, NETWORK, objectives=[guidance], scale=ReturnScaling)
+        if kind == "mse":
+            fit(small_data({"a": COUNT}), model)
+            continue
+        with pytest.raises(ValueError, match=complaint("model.scale")):
+            fit(small_data({"a": COUNT}), model)
 
 
 @pytest.mark.parametrize(

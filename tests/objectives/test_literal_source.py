@@ -13,10 +13,11 @@ from helpers.standalone import Standalone
 from torch.utils._pytree import tree_map
 from torchjd.aggregation import UPGrad
 
-from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo
+from lit_mtdqn import DQN, MultiTaskDQN, PolicyDistillation, TaskInfo
 from lit_mtdqn.balancing import Aggregated
-from lit_mtdqn.networks import LinearHead, MLPTorso, QNetwork
+from lit_mtdqn.networks import DuelingHead, LinearHead, MLPTorso, QNetwork
 from lit_mtdqn.objectives import LiteralSourceGradient
+from lit_mtdqn.scaling import PopArt
 from lit_mtdqn.types import Linear, Transition
 
 OLD = TaskInfo(name="old", observation_shape=(3,), num_actions=2)
@@ -160,6 +161,22 @@ def test_balancers_and_scaled_losses_are_refused(
         pytest.raises(ValueError, match=complaint(name)),
     ):
         objective.bind(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (partial(MultiTaskDQN, scale=PopArt), "values of LinearHead under PopArt"),
+        (partial(PolicyDistillation, teachers={}), "logits of a policy of LinearHead"),
+        (partial(DQN, network=partial(QNetwork, head=DuelingHead)), "values of DuelingHead"),
+    ],
+)
+def test_a_source_of_other_losses_is_refused(make: Any, got: str, tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", make([OLD]))
+    with pytest.raises(ValueError, match=complaint("LiteralSourceGradient.source")) as error:
+        _model(folder)
+    assert "have learned raw values by LinearHead" in str(error.value)
+    assert got in str(error.value)
 
 
 def test_values_with_a_unit_are_refused(tmp_path: Path) -> None:

@@ -77,10 +77,19 @@ def test_a_task_without_returns_has_the_unit_of_the_one_whose_head_it_has(
     scale.on_returns(_sums(ReturnSums(), known, louder))
     numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
     assert numbers[0] == numbers[1] != numbers[2]
-    # Its own count once there are any.
+    # Its own count once there are any; one head has one unit.
     scale.on_returns(_sums(louder, ReturnSums(), ReturnSums()))
-    numbers = scale.spread if isinstance(scale, ReturnNormaliser) else scale.weight
-    assert numbers[0] == numbers[2] != numbers[1]
+    if isinstance(scale, ReturnNormaliser):
+        assert_table(scale.spread, [30.0, 30.0, 30.0])
+    else:
+        assert scale.weight[0] == scale.weight[2] != scale.weight[1]
+
+
+def test_returns_of_a_task_that_does_not_learn_are_not_looked_at() -> None:
+    target = TaskInfo(name="b", observation_shape=(3,), num_actions=2, head="a", learns=False)
+    scale = ReturnNormaliser([*_infos("a"), target], v_max=1.0)
+    scale.on_returns(_largest(4.0, 100.0))
+    assert_table(scale.spread, [4.0, 4.0])
 
 
 def test_rewards_are_divided_and_values_restored_group_by_group() -> None:
