@@ -166,7 +166,7 @@ def _configuration(config: str, stage: Stage, root: Path) -> str:
         return config
     if len(stage.parents) != 1:
         must = f"name the one stage that {SOURCE} means in {config}, as there is no such run"
-        require(Path(SOURCE).exists(), f"stages.{stage.name}.from", must, list(stage.parents))
+        require(Path(SOURCE).exists(), "from", must, list(stage.parents))
         return config
     return json.dumps(with_source(given, str(root / stage.parents[0])))
 

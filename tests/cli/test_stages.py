@@ -123,7 +123,7 @@ def test_a_source_that_no_stage_alone_is_must_lie_there(
     stages = {"first": {}, "other": {}, "last": {"from": source, "configs": [config]}}
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"`stages\.last\.from` must name the one stage that runs/"
+        SystemExit, match="stage last: `from` must name the one stage that runs/sou"
     ):
         planned(tmp_path, stages)
 
