@@ -104,7 +104,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch on the CPU")
     found = parser.parse_args()
     configure_process(found.threads)
-    rates = ["env_steps_per_s", "lowest", "highest", "updates_per_s", "lowest", "highest"]
+    rates = [
+        f"{rate}{suffix}"
+        for rate in ("env_steps_per_s", "updates_per_s")
+        for suffix in ("", "_lowest", "_highest")
+    ]
     path = Path(__file__).parent / "results" / f"device_resident_{found.device}.csv"
     name = torch.cuda.get_device_name() if found.device == "cuda" else "cpu"
     with path.open("w", newline="") as file:

@@ -35,7 +35,10 @@ from lit_mtdqn.process import configure_process
 RESULTS = Path(__file__).parent / "results"
 # Of one task and phase.
 ENV_STEPS, UPDATES, BATCH_SIZE = 4096, 32, 128
-COLUMNS = ("playing_us", "lowest", "highest", "update_us", "lowest", "highest")
+COLUMNS = (
+    *("playing_us", "playing_lowest_us", "playing_highest_us"),
+    *("update_us", "update_lowest_us", "update_highest_us"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from lit_mtdqn.cli.configs import run_configs
 from lit_mtdqn.cli.errors import RunParser, building, complaint_of, exit_code_for, leave
 from lit_mtdqn.cli.export import COMMAND as EXPORT
 from lit_mtdqn.cli.export import run_export
-from lit_mtdqn.cli.overview import HELP, overview
+from lit_mtdqn.cli.overview import HELP, LINES, VERSION, overview
 from lit_mtdqn.cli.play import COMMAND as PLAY
 from lit_mtdqn.cli.play import run_play
 from lit_mtdqn.cli.quiet import quieten
@@ -49,6 +50,7 @@ from lit_mtdqn.cli.sequence import COMMAND, run_sequence
 from lit_mtdqn.cli.shipped import with_found_configs
 from lit_mtdqn.data import RolloutDataModule
 from lit_mtdqn.process import configure_process
+from lit_mtdqn.types import require
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,  # the data module's budget ends a run
@@ -298,6 +300,10 @@ def main(args: list[str] | None = None) -> None:
     try:
         if argv and argv[0] in HELP:
             print(overview())  # noqa: T201
+        elif argv == [VERSION]:
+            print(f"lit-mtdqn {version('lit_mtdqn')}")  # noqa: T201
+        elif argv and argv[0] not in LINES and not argv[0].startswith("-"):
+            require(False, "command", f"be one of {', '.join(LINES)}", argv[0])
         elif argv and argv[0] in COMMANDS:
             COMMANDS[argv[0]](argv)
             sys.stdout.flush()

@@ -9,6 +9,7 @@ from lit_mtdqn.cli.report import COMMAND as REPORT
 from lit_mtdqn.cli.sequence import COMMAND as SEQUENCE
 
 HELP = ("-h", "--help")
+VERSION = "--version"
 LINES = {
     "fit": ("--config FILE", "Learn, in a folder with checkpoints and a report."),
     "validate": ("--config FILE", "Evaluate a network, that of --ckpt_path."),
@@ -34,6 +35,6 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "`lit-mtdqn <command> --help` explains each.",
+            "`lit-mtdqn <command> --help` explains each; `--version` tells the version.",
         ]
     )

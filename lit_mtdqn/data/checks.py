@@ -105,7 +105,7 @@ def _check_plain_acting(data: RolloutDataModule, when: str) -> None:
     """Refuse what acts by more than the largest value, or looks at rows as they are played."""
     kept, is_plain = data.keeps_replays, type(data.exploration) is EpsilonGreedy
     require(kept, "keeps_replays", f"be true {when}", kept)
-    require(is_plain, "boltzmann", f"be null {when}", data.exploration)
+    require(is_plain, "boltzmann", f"be null {when}", type(data.exploration).__name__)
     steers = getattr(data.sampler, "steers", "updates")
     require(steers == "updates", "sampler.steers", f"be updates {when}", steers)
 

@@ -1,7 +1,9 @@
+from importlib.metadata import version
+
 import pytest
 
 from lit_mtdqn.cli.main import COMMANDS, RunCLI, main
-from lit_mtdqn.cli.overview import HELP, LINES
+from lit_mtdqn.cli.overview import HELP, LINES, VERSION
 from lit_mtdqn.cli.sequence import COMMAND as SEQUENCE
 
 
@@ -17,3 +19,18 @@ def test_help_names_every_command_in_a_line(
     told = [line.split()[0] for line in lines if line.startswith("  ")]
     assert told == list(LINES)
     assert max(map(len, lines)) <= 80
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    main([VERSION])
+    assert capsys.readouterr().out == f"lit-mtdqn {version('lit_mtdqn')}\n"
+
+
+def test_a_command_that_there_is_none_of_is_answered_with_those_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["learn", "--config=a.yaml"])
+    assert stop.value.code == 2
+    must = f"error: `command` must be one of {', '.join(LINES)}. Got 'learn'."
+    assert capsys.readouterr().err.strip() == must
