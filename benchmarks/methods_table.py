@@ -72,11 +72,13 @@ EARLIER = ("What it takes from another run, and what stays", "What is learned fr
 WITHOUT_REWARDS = "What a task without rewards has of the others"
 QUESTIONS = {
     EARLIER[0]: ("source", "parts", "replay"),
-    EARLIER[1]: ("match", "teachers"),
+    EARLIER[1]: ("match", "teachers", "teacher_share"),
     "What tasks share": ("sharing", "torso", "prior"),
     WITHOUT_REWARDS: ("Align",),
+    "What is predicted, and its target": (
+        *("head", "objective", "TargetNetworkSync", "DeepSupervision"),
+    ),
     "How they share one update": ("balancer", "objectives"),
-    "What is predicted, and its target": ("head", "objective"),
     "The scale of their values": ("scale",),
     "Which task is trained and played": ("sampler",),
     "How it explores and what it replays": ("boltzmann", "prioritisation", "callbacks+"),

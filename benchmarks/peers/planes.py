@@ -32,5 +32,7 @@ class Planes(nn.Module):
         """Return features [..., hidden] of bit planes [..., H, W, C]."""
         rows = observation.shape[:-3]
         planes = observation.reshape(-1, *observation.shape[-3:]).permute(0, 3, 1, 2)
-        features: Tensor = self.layers(planes.to(torch.float32))
+        # In the order that a convolution of such size is fastest in, as `lit_mtdqn` stores it.
+        planes = planes.to(torch.float32, memory_format=torch.contiguous_format)
+        features: Tensor = self.layers(planes)
         return features.view(*rows, -1)

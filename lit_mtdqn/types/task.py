@@ -49,7 +49,7 @@ class TaskSpec:
             limit.
         reward_clip: Bounds of each single reward as the learner sees it, as (low, high); episode
             returns stay raw. None does not clip, as tasks with a `cumulants_key` must not.
-        weight: Share of this task in the loss, above 0; 1 is neutral.
+        weight: Factor on the task's loss, above 0; 1 is neutral.
         score_range: Returns of a random and of a reference policy; they map to scores 0 and 1. None
             takes the success rate as score where the task reports it, the raw return otherwise.
         success_key: Key of `info` that says at an episode's end whether it succeeded, or None.
@@ -166,7 +166,7 @@ class TaskInfo:
         num_actions: The task's own number of actions, before padding.
         head: Name of the head that it uses.
         learns: Whether its transitions are learned from.
-        weight: Its share in the loss.
+        weight: Factor on its loss.
         score_range: Returns that map to scores 0 and 1, or None.
     """
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from helpers.resuming import check_goes_on
 
 from lit_mtdqn import PolicyDistillation
 from lit_mtdqn.analysis.metrics_file import read_metrics
@@ -15,7 +16,7 @@ from lit_mtdqn.functional.distillation import MatchKind
 from lit_mtdqn.objectives import AttentionTransfer, FeatureRegression
 
 STUDENTS = {path.stem: path for path in sorted(Path("configs/distillation").glob("*.yaml"))}
-METHODS = ("actor_mimic", "attention_transfer")
+METHODS = ("actor_mimic", "attention_transfer", "teacher_acts")
 DISTANCES = get_args(MatchKind)
 # Runs that have the tasks of the students.
 SOURCES = {"cartpole_student": "dqn/cartpole", "driving_student": "driving/three_tasks"}
@@ -76,12 +77,15 @@ def test_a_student_runs_from_teachers_of_its_tasks_and_loads_without_them(
     _fit(tmp_path / "run", path, *overlays, options=options)
     metrics = read_metrics(tmp_path / "run" / "metrics.csv")
     assert {f"train/agreement/{name}" for name in teachers} <= metrics.keys()
+    check_goes_on(tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     model = PolicyDistillation.load_from_checkpoint(checkpoint)
     assert [info.name for info in model.tasks] == list(teachers)
     kinds = {"actor_mimic": FeatureRegression, "attention_transfer": AttentionTransfer}
     if method in DISTANCES:
         assert model.match.kind == method
+    elif method == "teacher_acts":
+        assert model.acting_network is None
     elif method is not None:
         (objective,) = model.objectives
         assert type(objective) is kinds[method]

@@ -68,6 +68,7 @@ def _equal(found: Weights, expected: Weights) -> set[str]:
     ("method", "kept"),
     [
         ("fine_tuning", ""),
+        ("first_layers", ""),
         ("shrink_and_perturb", ""),
         ("head_only", "torso"),
         ("frozen_trunk", "torso"),
