@@ -77,7 +77,6 @@ class TakeTurns(Callback):
             guest._update_callbacks = []
             guest.network.train()
         self.compiling.on_fit_start(trainer, self.guests[1])
-        self.guests[1]._update_callbacks = [self.compiling]
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Phase, batch_idx: int

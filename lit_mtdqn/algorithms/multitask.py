@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -246,12 +247,20 @@ class MultiTaskDQN(DQN):
         shared = self._shared.values()
         return torch.cat([masks.get(p, none).expand_as(p).flatten() for p in shared])
 
+    def tasks_over_ranks(self, batch: Transition) -> list[int]:
+        """Return the tasks in the batches of all ranks, rising; all ranks must ask."""
+        found: list[int] = self._part_of_ranks(batch.task).nonzero().flatten().tolist()
+        return found
+
     def task_gradients(self, batch: Transition) -> TaskGradients:
-        """Return the gradients of the tasks in a batch; nothing but the result changes."""
+        """Return the gradients of `tasks_over_ranks`; nothing but the result changes.
+
+        Of each task they are means over the ranks that have it; without what is added to losses
+        after balancing.
+        """
         batch = self.in_own_unit(batch)
-        copies = self._copy_shared(batch)
-        losses = self._task_losses(self.losses(batch, copies), batch)
-        return self._differentiate(losses, [])[0]
+        losses = self._task_losses(self.losses(batch, self._copy_shared(batch)), batch)
+        return self._compared_gradients(losses)
 
     def task_affinity(self, batch: Transition, share: float = 0.01) -> Tensor:
         """Return what a step for each task alone does to every task's loss; nothing else changes.
@@ -265,7 +274,7 @@ class MultiTaskDQN(DQN):
             share: Part of a task's own loss, in (0, 1).
 
         Returns:
-            [T, T] for the tasks in the batch, in rising order; means over ranks.
+            [T, T] for `tasks_over_ranks`; of means over the ranks that have a task.
 
         References:
             Fifty et al. 2021, "Efficiently Identifying Task Groupings for Multi-Task Learning",
@@ -273,21 +282,60 @@ class MultiTaskDQN(DQN):
         """
         batch = self.in_own_unit(batch)
         losses = self._task_losses(self.losses(batch, self._copy_shared(batch)), batch)
-        gradients, _ = self._differentiate(losses._replace(unbalanced=None), [])
-        before = self.mean_over_ranks(losses.loss.detach())
+        gradients = self._compared_gradients(losses)
+        before = self._mean_by_task(losses.loss.detach(), losses.task)
         steps = look_ahead_steps(before, gradients.by_task, share)
-        after = torch.stack([self._task_losses_after(step, batch).loss for step in steps])
-        return look_ahead_affinity(before, self.mean_over_ranks(after), share)
+        after = torch.stack([self._task_losses_after(step, batch).loss for step in steps], dim=1)
+        return look_ahead_affinity(before, self._mean_by_task(after, losses.task).T, share)
+
+    def _compared_gradients(self, losses: TaskLosses) -> TaskGradients:
+        mean = partial(self._mean_by_task, task=losses.task)
+        return self._differentiate(losses._replace(unbalanced=None), [], mean)[0]
+
+    def _mean_by_task(self, values: Tensor, task: Tensor) -> Tensor:
+        """Return the means of values over the ranks that have a task.
+
+        Args:
+            values: [T, ...].
+            task: Tasks of this rank, integers [T], rising.
+
+        Returns:
+            [U, ...] for the tasks that any rank has, rising.
+        """
+        if self.world_size == 1:
+            return values
+        part = self._part_of_ranks(task)
+        every = part.nonzero().flatten()
+        spread = values.new_zeros(len(every), *values.shape[1:])
+        spread[torch.searchsorted(every, task)] = values
+        # In place, because there may be as many numbers as parameters for each task.
+        return self.mean_over_ranks(spread).div_(part[every].view(-1, *[1] * (values.dim() - 1)))
+
+    def _part_of_ranks(self, task: Tensor) -> Tensor:
+        """Return the part of the ranks that have each of all tasks, [number of tasks]."""
+        has = torch.zeros(len(self.tasks), device=task.device).index_fill_(0, task, 1.0)
+        return self.mean_over_ranks(has)
 
     def _differentiate(
-        self, losses: TaskLosses, own: list[nn.Parameter]
+        self,
+        losses: TaskLosses,
+        own: list[nn.Parameter],
+        mean_by_task: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[TaskGradients, list[Tensor]]:
-        """Return gradients of shared parameters by task, and of others of the mean over tasks."""
+        """Return gradients of shared parameters by task, and of others of the mean over tasks.
+
+        Args:
+            losses: The losses.
+            own: The other parameters.
+            mean_by_task: Averages rows of this rank's tasks over ranks; None where all ranks have
+                the same tasks.
+        """
         copies, rest = list(self._copies.values()), losses.unbalanced
         inputs = [*copies, *own]
         found = self._gradients(losses.loss.sum(), inputs, retain_graph=rest is not None)
         by_group = as_matrix(found[: len(copies)])
-        by_task = self.mean_over_ranks(sums_by_task(by_group, self._group_task, losses.task))
+        sums = sums_by_task(by_group, self._group_task, losses.task)
+        by_task = (mean_by_task or self.mean_over_ranks)(sums)
         others = [gradient / len(losses.loss) for gradient in found[len(copies) :]]
         unbalanced = None
         shared = list(self._shared.values())

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils._pytree import tree_map_only
 
-from lit_mtdqn.types import Clock, HasCompilableUpdates, require
+from lit_mtdqn.types import HasCompilableUpdates, require
 
 Mode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -41,9 +41,10 @@ class CompiledUpdates(Callback):
     `torch.compile` makes a graph of the learner's `losses`, and one of its `target` where the scale
     follows targets. How gradients are combined and clipped, the optimiser, the target network and
     the clock stay as they are, and so do acting, logging and checkpoints, which know nothing of it.
-    A coefficient on a schedule of updates compiles once more when it first changes. Random numbers
-    that losses draw, such as implicit quantiles, are others than without. Without a compiler, or
-    for losses that no graph can hold, it warns once and updates go on as they were.
+    A coefficient on a schedule of updates compiles once more when it first changes, and ends the
+    replay of CUDA graphs. Random numbers that losses draw, such as implicit quantiles, are others
+    than without. Without a compiler, or for losses that no graph can hold, it warns once and
+    updates go on as they were.
 
         trainer:
           callbacks+:
@@ -84,11 +85,6 @@ class CompiledUpdates(Callback):
         give_up = self._undo.callback(pl_module.release_updates)
         pl_module.compile_updates(partial(Compiled, mode=self.mode, give_up=give_up))
 
-    def on_update_end(self, trainer: lightning.Trainer, learner: Any, clock: Clock) -> None:
-        """Let CUDA graphs write over what this update has computed."""
-        if self.mode in REPLAYING:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Leave the learner and PyTorch as they were."""
         self._undo.close()
@@ -119,6 +115,10 @@ class Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function does."""
+        if self._replays:
+            # Else it is recorded anew after a call whose gradient nobody has taken, such as that of
+            # an update that was skipped.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         try:
             found = self._compiled(*arguments)
         except Exception as error:
@@ -142,9 +142,18 @@ def compile_graph(
     with warnings.catch_warnings():
         # The compiler uses PyTorch's older names.
         warnings.simplefilter("ignore", DeprecationWarning)
-        options = _inductor.list_mode_options(mode)
+        options = {**_inductor.list_mode_options(mode), **_options_for(inputs)}
         made: Callable[..., Any] = _inductor.compile(graph, list(inputs), options)
     return made
+
+
+def _options_for(inputs: Sequence[Any]) -> dict[str, Any]:
+    """Return which options the inputs of a graph ask for, whatever the mode."""
+    # A CUDA graph is recorded for each value of an integer, and kept: the count of updates never
+    # comes again. `triton.cudagraph_skip_dynamic_graphs` would leave out kernels of other graphs,
+    # too: https://github.com/pytorch/pytorch/pull/197139.
+    counts = any(isinstance(given, torch.SymInt) for given in inputs)
+    return {"triton.cudagraphs": False} if counts else {}
 
 
 def _with_own_code(function: Callable[..., Any]) -> Callable[..., Any]:

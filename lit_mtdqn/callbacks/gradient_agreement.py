@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lit_mtdqn.analysis.relatedness import COSINE, LENGTH
-from lit_mtdqn.callbacks.inspection import ComparesTasks, TaskComparison, tasks_in
+from lit_mtdqn.callbacks.inspection import ComparesTasks, TaskComparison, compared_tasks
 from lit_mtdqn.functional.gradients import gradient_cosines
 from lit_mtdqn.types import Transition
 
@@ -41,7 +41,7 @@ class GradientAgreement(TaskComparison):
 
     def metrics(self, learner: ComparesTasks, batch: Transition) -> dict[str, Tensor]:
         """Return cosines and lengths."""
-        names = list(tasks_in(batch, learner).values())
+        names = compared_tasks(batch, learner)
         return _agreement(learner.task_gradients(batch).by_task, names)
 
 

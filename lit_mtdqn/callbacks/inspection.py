@@ -35,11 +35,14 @@ class Inspectable(Protocol):
 class ComparesTasks(Inspectable, Protocol):
     """A learner that can tell its tasks' gradients apart."""
 
+    def tasks_over_ranks(self, batch: Transition) -> list[int]:
+        """Return the tasks in the batches of all ranks, rising; all ranks must ask."""
+
     def task_gradients(self, batch: Transition) -> TaskGradients:
-        """Return the gradients of the tasks in a batch; nothing but the result changes."""
+        """Return the gradients of `tasks_over_ranks`; nothing but the result changes."""
 
     def task_affinity(self, batch: Transition, share: float) -> Tensor:
-        """Return what a step for each task does to every task's loss; nothing else changes."""
+        """Return what steps for each of `tasks_over_ranks` do to all; nothing else changes."""
 
 
 class Inspection(Callback, ABC):
@@ -121,7 +124,10 @@ class Inspection(Callback, ABC):
 
 
 class TaskComparison(Inspection):
-    """Base of those that compare what tasks want of the parameters that they share."""
+    """Base of those that compare what tasks want of the parameters that they share.
+
+    Ranks may have unlike tasks: they compare all that any of them has.
+    """
 
     inspects = ComparesTasks
     must = "be a MultiTaskDQN, which tells its tasks' gradients apart"
@@ -135,6 +141,11 @@ class TaskComparison(Inspection):
         must = f"share parameters between tasks, which {type(self).__name__} compares"
         shared = pl_module.network.shared_parameters()
         require(bool(shared), "model.network", must, "none shared")
+
+
+def compared_tasks(batch: Transition, learner: ComparesTasks) -> list[str]:
+    """Return the names of the tasks that any rank has in its minibatch, rising by index."""
+    return [learner.tasks[index].name for index in learner.tasks_over_ranks(batch)]
 
 
 def tasks_in(batch: Transition, learner: Inspectable) -> dict[int, str]:

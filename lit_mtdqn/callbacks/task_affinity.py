@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lit_mtdqn.analysis.relatedness import AFFINITY
-from lit_mtdqn.callbacks.inspection import ComparesTasks, TaskComparison, tasks_in
+from lit_mtdqn.callbacks.inspection import ComparesTasks, TaskComparison, compared_tasks
 from lit_mtdqn.types import Transition, require
 
 # How far a task's affinity with itself may be from 1, where a step follows its slope exactly.
@@ -55,7 +55,7 @@ class TaskAffinity(TaskComparison):
 
     def metrics(self, learner: ComparesTasks, batch: Transition) -> dict[str, Tensor]:
         """Return the affinities of all pairs, both ways, and of each task with itself."""
-        names = list(tasks_in(batch, learner).values())
+        names = compared_tasks(batch, learner)
         affinity = learner.task_affinity(batch, self.share)
         holds = ((affinity.diagonal() - 1.0).abs() <= TOLERANCE).tolist()
         return {

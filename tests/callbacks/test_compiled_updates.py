@@ -23,8 +23,13 @@ from torchjd.aggregation import PCGrad
 
 from lit_mtdqn import DQN, MultiTaskDQN, TaskInfo, TaskSpec
 from lit_mtdqn.balancing import Aggregated
-from lit_mtdqn.callbacks import CompiledUpdates, TargetNetworkSync, compiled_updates
-from lit_mtdqn.callbacks.compiled_updates import FLAGS, Compiled
+from lit_mtdqn.callbacks import (
+    CompiledUpdates,
+    SkippedUpdates,
+    TargetNetworkSync,
+    compiled_updates,
+)
+from lit_mtdqn.callbacks.compiled_updates import FLAGS, REPLAYING, Compiled
 from lit_mtdqn.networks import C51Head, LinearHead, QNetwork
 from lit_mtdqn.objectives import Objective, TDLoss
 from lit_mtdqn.types import Exponential, Linear, Schedule, TaskInfos, Transition, value_at
@@ -316,6 +321,64 @@ def test_any_number_of_learners_is_compiled_in_one_process(captured: list[Any]) 
     assert counters["stats"]["unique_graphs"] == 4
     # Each for its own sizes.
     assert [given.shape for given in captured] == [(3, width) for width in range(2, 6)]
+
+
+@pytest.mark.parametrize("mode", REPLAYING)
+def test_graphs_that_take_a_count_replay_no_cuda_graphs(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replays: list[bool] = []
+
+    def make(graph: Any, inputs: Any, options: dict[str, Any]) -> Any:
+        replays.append(options["triton.cudagraphs"])
+        return graph.forward
+
+    class Holder:
+        updates = 0
+
+        def scaled(self, value: Tensor) -> Tensor:
+            return value * value_at(Linear(start=1.0, end=0.0, duration=6), self.updates)
+
+    monkeypatch.setattr("torch._inductor.compile", make)
+    torch.compiler.reset()
+    holder, value = Holder(), torch.ones(3)
+    compiled = _compiled(holder.scaled, mode)
+    for updates in range(5):
+        holder.updates = updates
+        compiled(value)
+    # The first graph knows one count, and the second takes any.
+    assert replays == [True, False]
+
+
+def test_every_update_begins_a_step_of_cuda_graphs_and_one_after_a_skipped_one_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[str] = []
+
+    def replay(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            events.append("losses")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", replay)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("mark"))
+    runner, batch = Standalone(DQN(INFOS, NETWORK)), random_batch(INFOS)
+    compiling = CompiledUpdates("reduce-overhead")
+    skipping, trainer = SkippedUpdates(), runner.model.trainer
+    # Of the first one a warning and a file would tell.
+    skipping.count()
+    trainer.callbacks.extend([compiling, skipping])  # type: ignore[attr-defined]
+    runner.model.on_fit_start()
+    runner.model._direct = True
+    compiling.on_fit_start(trainer, runner.model)
+    wrong = batch._replace(reward=torch.full_like(batch.reward, torch.nan))
+    runner.update(batch, wrong, batch)
+    compiling.on_fit_end(trainer, runner.model)
+    assert runner.model.source.clock.updates == 2
+    assert events == ["mark", "losses"] * 3
 
 
 def test_results_that_a_replay_overwrites_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,9 @@ class Told:
         self.affinity = torch.tensor(affinity)
         self.asked: list[Any] = []
 
+    def tasks_over_ranks(self, batch: Any) -> list[int]:
+        return sorted(set(batch.task.tolist()))
+
     def task_affinity(self, batch: Any, share: float) -> torch.Tensor:
         self.asked.append(share)
         return self.affinity

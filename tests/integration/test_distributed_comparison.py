@@ -1,0 +1,40 @@
+"""Callbacks that compare tasks, on two ranks with unlike tasks in their minibatches."""
+
+import os
+import subprocess
+import sys
+
+import helpers.distributed_comparison
+import pytest
+import torch
+from helpers.distributed_comparison import GROUPS, compared
+
+NAMED = {"as_many": {"wide", "narrow", "third"}, "fewer": {"wide", "narrow"}}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, float]]]:
+    """Return what two ranks have found, by what they had."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = subprocess.run(
+        [sys.executable, helpers.distributed_comparison.__file__, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+        timeout=240,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"rank_{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+@pytest.mark.parametrize("name", GROUPS)
+def test_ranks_with_unlike_tasks_compare_them_as_one_process_with_all(
+    name: str, ranks: list[dict[str, dict[str, float]]]
+) -> None:
+    joined = compared(name)
+    assert {task for key in joined for task in key.split("/")[2:]} == NAMED[name]
+    assert ranks[0][name] == ranks[1][name]
+    # Affinities are differences of losses, of which seven digits are known.
+    assert ranks[0][name] == pytest.approx(joined, rel=1e-3, abs=1e-3)
