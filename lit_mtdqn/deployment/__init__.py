@@ -1,5 +1,6 @@
 """From a trained network to something that acts elsewhere: saved runs, exported policies."""
 
+from lit_mtdqn.deployment.acting import Actor
 from lit_mtdqn.deployment.description import KEY
 from lit_mtdqn.deployment.exporting import FORMATS, Exported, check_export, export_policy
 from lit_mtdqn.deployment.greedy_policy import GreedyPolicy
@@ -10,6 +11,7 @@ from lit_mtdqn.deployment.watching import watch
 __all__ = [
     "FORMATS",
     "KEY",
+    "Actor",
     "Exported",
     "GreedyPolicy",
     "Parity",

@@ -11,6 +11,8 @@ from lit_mtdqn.algorithms.saved_policy import SavedPolicy
 from lit_mtdqn.analysis.checkpoints import find_checkpoint
 from lit_mtdqn.analysis.found_runs import read_config
 from lit_mtdqn.analysis.run_search import CONFIG, run_of
+from lit_mtdqn.deployment.acting import Actor
+from lit_mtdqn.deployment.greedy_policy import GreedyPolicy
 from lit_mtdqn.envs import Layout, probe_tasks
 from lit_mtdqn.types import TaskInfo, TaskSpec, as_task_specs, require
 
@@ -47,8 +49,25 @@ class SavedRun(NamedTuple):
     policy: SavedPolicy
     data: SavedTasks
 
+    def actor(self, task: str | None = None) -> Actor:
+        """Return what takes greedy actions in a task, given raw observations of its environment.
 
-def read_run(source: str, name: str) -> SavedRun:
+        Args:
+            task: Its name; None takes the only one.
+
+        Raises:
+            ValueError: If there is no such task, or more than one and none is named.
+        """
+        names = list(self.data.tasks)
+        if task is None and len(names) == 1:
+            (task,) = names
+        require(task in names, "task", f"be one of {names}", task)
+        assert task is not None
+        greedy = GreedyPolicy(self.policy.network, self.policy.scale)
+        return Actor(greedy, task, self.data.tasks[task], names.index(task), self.data.layout)
+
+
+def read_run(source: str, name: str = "source") -> SavedRun:
     """Return a run that can act.
 
     Of a checkpoint tensors and plain values are read. Only classes of this package and of PyTorch

@@ -90,7 +90,7 @@ class TaskEnv:
         self._goes_on = False
         self._ended[:] = False
         self._count_faults(infos)
-        self._observation = self._padded(raw)
+        self._observation = self.padded(raw)
         self._mask = self._action_mask(infos)
         self._no_cumulants = self._cumulants(infos, self._ended)
         return self._observation, self._mask
@@ -111,7 +111,7 @@ class TaskEnv:
         if cut is not None:
             truncated = truncated | cut
         ended = terminated | truncated
-        following = self._padded(raw)
+        following = self.padded(raw)
         if cut is not None:
             # What a broken environment shows may be anything.
             following[cut] = self._observation[cut]
@@ -213,7 +213,8 @@ class TaskEnv:
         # Not a product: what is returned for a reset may be no number, and times 0 none, either.
         return np.where(valid, reward, 0.0).astype(np.float32)
 
-    def _padded(self, raw: Any) -> Array:
+    def padded(self, raw: Any) -> Array:
+        """Return raw observations of all copies as the learner sees them, [N, *O]."""
         observation = self._adapter.convert(raw)
         if observation.shape[1:] == self.layout.observation_shape:
             return np.array(observation, dtype=self.layout.dtype)
