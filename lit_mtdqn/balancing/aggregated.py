@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchjd.aggregation import Aggregator
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
 from lit_mtdqn.balancing.building import build_part
-from lit_mtdqn.balancing.state import load_numbers, numbers_of
+from lit_mtdqn.balancing.state import load_numbers, numbers_of, place_numbers
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos
 
@@ -56,6 +57,7 @@ class Aggregated(Balancer):
         if learner.world_size > 1 or self._remembers_tasks:
             self.require_every_task(losses)
         gradients = learner.backpropagate_by_task(losses)
+        self.place(gradients.by_task.device)
         combined = self._combined(gradients.by_task)
         if learner.world_size > 1:
             # Some aggregators draw at random, on each rank for itself.
@@ -79,3 +81,7 @@ class Aggregated(Balancer):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Let the aggregator remember."""
         load_numbers(self.aggregator, state["numbers"])
+        self._is_placed = False
+
+    def _place(self, device: torch.device) -> None:
+        place_numbers(self.aggregator, device)

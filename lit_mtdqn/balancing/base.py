@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 from lit_mtdqn.networks import QNetwork
@@ -111,6 +112,7 @@ class Balancer(nn.Module, ABC):
         infos = as_task_infos(tasks)
         self.tasks = [info.name for info in infos]
         self.learning = [place for place, info in enumerate(infos) if info.learns]
+        self._is_placed = False
         self.register_load_state_dict_pre_hook(_begin_anew_with_other_tasks)  # type: ignore[no-untyped-call]
 
     @abstractmethod
@@ -130,6 +132,25 @@ class Balancer(nn.Module, ABC):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Continue with what `get_extra_state` has returned."""
+
+    def place(self, device: torch.device) -> None:
+        """Let what does not move with a module follow it, if it was moved or loaded since.
+
+        Args:
+            device: Where losses are.
+        """
+        if not self._is_placed:
+            self._place(device)
+            self._is_placed = True
+
+    def _place(self, device: torch.device) -> None:
+        """Move what is no parameter or buffer; nothing unless overridden."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # What moves or casts a module comes by here.
+        self._is_placed = False
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return moved
 
     def require_every_task(self, losses: TaskLosses) -> None:
         """Refuse a batch that lacks a learning task.

@@ -11,7 +11,7 @@ from torchjd.scalarization import DWA, FAMO, Scalarizer
 
 from lit_mtdqn.balancing.base import Backward, Balancer, TaskLosses
 from lit_mtdqn.balancing.building import build_part
-from lit_mtdqn.balancing.state import load_numbers, numbers_of
+from lit_mtdqn.balancing.state import load_numbers, numbers_of, place_numbers
 from lit_mtdqn.networks import QNetwork
 from lit_mtdqn.types import TaskInfos, Transition, require
 
@@ -64,6 +64,7 @@ class Scalarised(Balancer):
     def accumulate(self, losses: TaskLosses, learner: Backward) -> None:
         """Back-propagate the scalariser's number."""
         self.require_every_task(losses)
+        self.place(losses.loss.device)
         self._joined_loss = self._joined(losses.loss, learner)
         self._joined_loss.retain_grad()
         total = self.scalarizer(self._joined_loss)
@@ -112,9 +113,19 @@ class Scalarised(Balancer):
         """Let the scalariser remember."""
         self._updates = state["updates"]
         load_numbers(self.scalarizer, state["numbers"])
-        if isinstance(self.scalarizer, FAMO) and state["optimizer"] is not None:
+        self._continue_optimizer(state["optimizer"])
+        self._is_placed = False
+
+    def _place(self, device: torch.device) -> None:
+        place_numbers(self.scalarizer, device)
+        optimizer = getattr(self.scalarizer, "_optimizer", None)
+        self._continue_optimizer(None if optimizer is None else optimizer.state_dict())
+
+    def _continue_optimizer(self, state: dict[str, Any] | None) -> None:
+        """Give `FAMO` an optimiser of this state, which follows the device of its parameter."""
+        if isinstance(self.scalarizer, FAMO) and state is not None:
             famo = self.scalarizer
             famo._optimizer = torch.optim.Adam(
                 [famo._w], lr=famo.lr, weight_decay=famo.weight_decay
             )
-            famo._optimizer.load_state_dict(state["optimizer"])
+            famo._optimizer.load_state_dict(state)

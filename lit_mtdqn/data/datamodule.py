@@ -15,7 +15,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -348,7 +348,14 @@ class RolloutDataModule(lightning.LightningDataModule):
         Returns:
             By task, why its replay is left as it is; nothing where all were read.
         """
-        reasons = ((one.task, self._load_replay(one, Path(folder), of_now)) for one in self.slots)
+        reasons = [(one.task, self._load_replay(one, Path(folder), of_now)) for one in self.slots]
+        anew = [slot.task for slot in self.slots if slot.replay.draws_anew]
+        if anew:
+            rank_zero_warn(
+                f"Rows of {', '.join(anew)} are drawn by their seeds anew: their replays were "
+                "drawn from on another kind of device. This run is not the same, bit for bit, as "
+                "one that was never stopped."
+            )
         return {task: reason for task, reason in reasons if reason is not None}
 
     def _load_replay(self, slot: Slot, folder: Path, of_now: bool) -> str | None:
@@ -379,7 +386,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         }
         if self.trainer is None or self.trainer.world_size > 1:
             return state
-        state["random"] = self._random_state or global_random_state()
+        state["random"] = self._random_state or global_random_state(self._device)
         if self.source is not None and self._collector is not None and self.clock.phases > 0:
             state["stream"] = stream_state(self.source, self._collector)
         return state
@@ -447,7 +454,7 @@ class RolloutDataModule(lightning.LightningDataModule):
                     callback.on_phase_start(self.trainer)
         self._begins_phase = False
         if self._random_state is not None:
-            set_global_random_state_(self._random_state)
+            set_global_random_state_(self._random_state, self._device)
             self._random_state = None
         phase = self.source.next_phase()
         for slot in self.source.acting:

@@ -11,7 +11,7 @@ from lit_mtdqn.rollout import Collector
 
 # Why episodes start anew, for the log.
 CUT = "the run was stopped in the middle of a phase, or had several ranks"
-CHANGED = "the run had other tasks or another `num_envs`"
+CHANGED = "the run had other tasks, another `num_envs` or another kind of device"
 BEHIND = "a process of its own plays them"
 UNABLE = "their environments do not restore their state"
 
@@ -30,6 +30,7 @@ def stream_state(source: PhaseSource, collector: Collector) -> dict[str, Any]:
     return {
         "tasks": list(source.statistics.tasks),
         "num_envs": source.statistics.num_envs,
+        "device": collector.device_kind,
         "collector": collector.state_dict(),
         "source": packed(source.state_dict()),
     }
@@ -49,7 +50,13 @@ def continue_stream(
         The tasks whose episodes start anew, and why.
     """
     tasks, num_envs = list(source.statistics.tasks), source.statistics.num_envs
-    fits = state.get("tasks") == tasks and state.get("num_envs") == num_envs
+    own = collector.device_kind
+    fits = (
+        state.get("tasks") == tasks
+        and state.get("num_envs") == num_envs
+        # Older checkpoints do not say.
+        and state.get("device", own) == own
+    )
     if not fits:
         source.forget_episodes()
         return tasks, CHANGED if state else CUT

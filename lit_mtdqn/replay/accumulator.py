@@ -57,6 +57,7 @@ class TransitionAccumulator:
         device: torch.device | None = None,
     ) -> None:
         self._labels = labels
+        self._device = device
         self._kept = {*labels, CUMULANTS}
         self._gamma = placed(np.array([[spec.gamma] for spec in specs], np.float32), device)
         self._n_step = placed(np.array([[spec.n_step] for spec in specs], np.int64), device)
@@ -115,15 +116,16 @@ class TransitionAccumulator:
         """Continue with saved rows.
 
         Args:
-            state: What `state_dict` has returned.
+            state: What `state_dict` has returned, wherever its tensors are now.
             goes_on: Which tasks' episodes go on, [S]; rows of the others wait no longer.
         """
         self._rows, self._fresh, self._window = [], 0, None
         if not state:
             return
         rows = StepRow(**state)
-        device = None if isinstance(rows.valid, np.ndarray) else rows.valid.device
-        rows = rows._replace(valid=rows.valid & placed(goes_on, device)[:, None])
+        if self._device is not None:
+            rows = _moved(rows, self._device)
+        rows = rows._replace(valid=rows.valid & placed(goes_on, self._device)[:, None])
         self._rows = _unstack_rows(rows)
 
     def _fold(self) -> _Window:
@@ -204,6 +206,11 @@ def _in_order(rows: StepRow, order: Array) -> StepRow:
     columns = [None if column is None else column[order, slots] for column in rows[:-1]]
     extra = {name: column[order, slots] for name, column in rows.extra.items()}
     return StepRow._make((*columns, extra))
+
+
+def _moved(rows: StepRow, device: torch.device) -> StepRow:
+    columns = [None if column is None else column.to(device) for column in rows[:-1]]
+    return StepRow._make((*columns, {name: part.to(device) for name, part in rows.extra.items()}))
 
 
 def _unstack_rows(rows: StepRow) -> list[StepRow]:

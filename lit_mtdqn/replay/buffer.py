@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl import logger as torchrl_logger
-from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer, RoundRobinWriter
 from torchrl.data.replay_buffers.samplers import RandomSampler, Sampler
 
 from lit_mtdqn.replay.folders import (
@@ -26,6 +26,7 @@ from lit_mtdqn.replay.folders import (
     set_aside,
     whole_folder,
 )
+from lit_mtdqn.replay.generators import continue_generator_, dump_generator
 from lit_mtdqn.replay.room import reserve
 from lit_mtdqn.replay.stored_files import check_stored_files, read_json
 from lit_mtdqn.types import Array, require
@@ -86,6 +87,10 @@ class Replay:
         meaning: What transitions mean, plain values by name; a replay that means something else is
             not loaded.
 
+    Attributes:
+        draws_anew: Whether draws should have gone on from those of a replay that was loaded, and
+            follow from the seed, because its own were made on another kind of device.
+
     Raises:
         ValueError: If `capacity` is below 1 or `storage` is unknown.
     """
@@ -114,18 +119,23 @@ class Replay:
         self.meaning = json.loads(json.dumps(meaning or {}))
         self._storage = kept
         self._sampler = sampler or RandomSampler()
+        self._writer = RoundRobinWriter()
         self._buffer = ReplayBuffer(
-            storage=self._storage,
-            sampler=self._sampler,
-            generator=self._make_generator(seed),
+            storage=self._storage, sampler=self._sampler, writer=self._writer
         )
         self._seed = seed
         self._columns: dict[str, Tensor] = {}
+        self.draws_anew = False
+        self._draw_by(self._make_generator(seed))
 
     def _make_generator(self, seed: int) -> torch.Generator:
         # The uniform sampler draws on the storage's device.
         device = "cpu" if self.is_prioritised else self.device
         return torch.Generator(device).manual_seed(seed % 2**63)
+
+    def _draw_by(self, generator: torch.Generator) -> None:
+        self._generator = generator
+        self._buffer.set_rng(generator)
 
     def __len__(self) -> int:
         """Return the number of transitions held."""
@@ -215,7 +225,9 @@ class Replay:
             with warnings.catch_warnings():
                 # Of a replay that was loaded and not extended since; nothing needs that cursor.
                 warnings.filterwarnings("ignore", message="last_cursor is None")
-                self._buffer.dumps(fresh)
+                for name, part in self._parts().items():
+                    part.dumps(fresh.absolute() / name)
+            dump_generator(self._generator, fresh)
         manifest = {
             "capacity": self.capacity,
             "rows": len(self),
@@ -225,6 +237,13 @@ class Replay:
         }
         (fresh / MANIFEST).write_text(json.dumps(manifest))
         sync_tree(fresh)
+
+    def _parts(self) -> dict[str, Any]:
+        """Return what torchrl writes and reads, by its folders.
+
+        `ReplayBuffer.dumps` writes the generator, too, and calls each the CPU's (torchrl 0.14).
+        """
+        return {COLUMNS: self._storage, "sampler": self._sampler, "writer": self._writer}
 
     def _reserve(self, fresh: Path) -> None:
         columns = self._column_bytes().items()
@@ -262,7 +281,8 @@ class Replay:
         Args:
             folder: Where it was written to.
             draws_on: Whether draws go on where those of the written replay stopped, as those of a
-                resumed run do; else they follow from this one's own seed.
+                resumed run do, if both are made on one kind of device; else they follow from this
+                one's own seed.
 
         Raises:
             ValueError: If the folder holds no replay, a damaged one, or one of another capacity or
@@ -283,20 +303,23 @@ class Replay:
             fits = own == value or (not draws_on and _can_resize(name, value, own))
             require(fits, name, must, own)
         self._columns = {}
+        generator, draws_anew = self._make_generator(self._seed), False
         if manifest["rows"] and {**self.meaning, **stored} != self.meaning:
             other = Replay(capacity, self._seed, meaning=stored)
             other.load(folder)
             self.extend(_resized(other._storage.get(slice(None)), self.meaning))
         elif manifest["rows"]:
             try:
-                self._buffer.loads(folder)
+                draws_anew = draws_on and not continue_generator_(generator, folder)
+                for name, part in self._parts().items():
+                    part.loads(folder.absolute() / name)
             except Exception as error:  # Of files that something else has written.
                 reason = str(error).partition("\n")[0]
                 raise ValueError(
                     f"`replay` must be undamaged files. Got {folder}: {reason}"
                 ) from error
-        if not draws_on:
-            self._buffer.set_rng(self._make_generator(self._seed))
+        self._draw_by(generator)
+        self.draws_anew = draws_anew
 
 
 def _can_resize(name: str, stored: Any, own: Any) -> bool:

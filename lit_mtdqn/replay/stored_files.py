@@ -17,7 +17,7 @@ from lit_mtdqn.types import require
 # Numbers, what they are, and the state of a sampler, which is read as tensors alone. TensorDict
 # would unpickle other files, and so run what they say.
 KINDS = (".memmap", ".json", ".pt")
-# torchrl unpickles this one, which holds nothing but an empty list.
+# Older replays have this one of torchrl's, which holds nothing but an empty list.
 PLAIN = "prefetch.pkl"
 IMPORTING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
 DESCRIPTION = "meta.json"

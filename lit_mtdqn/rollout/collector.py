@@ -72,6 +72,11 @@ class Collector:
         self._draws = ExplorationDraws(seeds, self._num_envs, device)
 
     @property
+    def device_kind(self) -> str | None:
+        """On what kind of device it draws and acts; None for arrays."""
+        return None if self._device is None else self._device.type
+
+    @property
     def policy(self) -> ActionValues:
         """What acts."""
         return self._policy

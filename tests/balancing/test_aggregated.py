@@ -148,6 +148,24 @@ def test_one_that_remembers_tasks_refuses_a_batch_without_one_and_others_do_not(
         remembers.accumulate(learner.losses(), learner)
 
 
+def test_what_is_remembered_is_put_in_place_once_after_a_move_or_a_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices: list[torch.device] = []
+    noted = "lit_mtdqn.balancing.aggregated.place_numbers"
+    monkeypatch.setattr(noted, lambda _, device: devices.append(device))
+    learner, expected = HandBackward(CONFLICT), 1
+    balancer = built(partial(Aggregated, aggregator=aggregation.GradVac), 2)
+    saved = balancer.get_extra_state()
+    for change in (lambda: balancer.to("cpu"), lambda: balancer.set_extra_state(saved), None):
+        for _ in range(2):
+            balancer.accumulate(learner.losses(), learner)
+        assert devices == [torch.device("cpu")] * expected
+        if change is not None:
+            change()
+            expected += 1
+
+
 def test_an_aggregator_that_finds_no_combination_is_named() -> None:
     class Helpless(aggregation.Mean):
         def forward(self, matrix: Tensor) -> Tensor:

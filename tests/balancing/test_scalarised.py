@@ -10,7 +10,7 @@ from helpers.hand_backward import HandBackward, built, tasks
 from torch import Tensor
 from torchjd import scalarization
 
-from lit_mtdqn.balancing import Scalarised
+from lit_mtdqn.balancing import Scalarised, TaskLosses
 
 BATCH = random_batch(tasks(2))
 
@@ -100,6 +100,66 @@ def test_famo_is_stepped_by_itself_alone() -> None:
 )
 def test_scalarisers_without_state_need_no_tasks(make: Any, weights: list[float]) -> None:
     assert_table(_weights(_balancer(make), 1.0, 4.0)[: len(weights)], weights)
+
+
+RESUMED = pytest.mark.parametrize(
+    "make",
+    [scalarization.FAMO, scalarization.DWA, scalarization.UW],
+    ids=lambda make: str(make.__name__),
+)
+
+
+def _remembering(make: Any) -> Scalarised:
+    """Return a balancer with a past, within an epoch of `DWA` and after two of them."""
+    balancer = _balancer(make, step_every_n_updates=2)
+    for losses in ((1.0, 4.0), (3.0, 4.0), (1.0, 3.0), (1.0, 5.0), (2.0, 5.0)):
+        _weights(balancer, *losses)
+    return balancer
+
+
+def _update_on_meta(balancer: Scalarised) -> None:
+    learner = HandBackward()
+    loss = torch.ones(2, device="meta", requires_grad=True)
+    balancer.accumulate(TaskLosses(loss, torch.arange(2), None), learner)
+    learner.losses_after = loss.detach()
+    balancer.on_update_end(BATCH, learner)
+
+
+@RESUMED
+def test_what_was_saved_goes_on_on_the_device_that_the_balancer_is_moved_to(make: Any) -> None:
+    """A checkpoint is read on the CPU, and the learner is moved afterwards."""
+    balancer = _balancer(make, step_every_n_updates=2)
+    balancer.load_state_dict(_remembering(make).state_dict())
+    balancer.to("meta")
+    for _ in range(2):
+        _update_on_meta(balancer)
+
+
+@RESUMED
+def test_what_was_saved_goes_on_where_the_balancer_is_already(make: Any) -> None:
+    balancer = _balancer(make).to("meta")
+    _update_on_meta(balancer)
+    balancer.set_extra_state(_remembering(make).get_extra_state())
+    _update_on_meta(balancer)
+
+
+@RESUMED
+def test_a_balancer_that_was_moved_makes_the_same_updates(make: Any) -> None:
+    stayed, moved = _remembering(make), _remembering(make)
+    moved.to("cpu")
+    for losses in ((2.0, 3.0), (4.0, 1.0), (1.0, 1.0)):
+        assert torch.equal(_weights(moved, *losses), _weights(stayed, *losses))
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.float64}, {"device": "meta"}])
+def test_moments_of_famo_go_with_its_weights(change: dict[str, Any]) -> None:
+    balancer = _remembering(scalarization.FAMO).to(**change)
+    famo: Any = balancer.scalarizer
+    balancer.place(famo._w.device)
+    ((weights, moments),) = famo._optimizer.state.items()
+    assert weights is famo._w
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert (moments[name].device, moments[name].dtype) == (weights.device, weights.dtype)
 
 
 def test_the_floor_bounds_the_slope_of_a_logarithm() -> None:

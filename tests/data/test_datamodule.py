@@ -17,6 +17,7 @@ import torch
 from helpers.asserts import complaint
 from helpers.counting_env import SINGLE, VECTOR, CountingEnv, identity_of
 from helpers.failing_env import FAILING
+from helpers.gpu_generator import GpuGenerator
 from helpers.oracle import timeline
 from helpers.runs import COUNTING, fit, quiet_trainer, small_data, small_model
 from helpers.showing_env import SHOWING
@@ -404,6 +405,17 @@ def test_replays_are_dumped_and_loaded_by_task(tmp_path: Path) -> None:
         expected, actual = slot.replay.sample(20), held[slot.task].sample(20)
         for name in expected:
             assert torch.equal(actual[name], expected[name]), name
+
+
+def test_replays_whose_draws_begin_anew_are_named_at_once(tmp_path: Path) -> None:
+    data = small_data(dict.fromkeys("abc", COUNTING))
+    fit(data, small_model(data))
+    for slot in data.slots[:2]:
+        slot.replay._draw_by(GpuGenerator())
+    data.dump_replay(tmp_path)
+    with pytest.warns(UserWarning, match=r"^Rows of a, b are drawn by their seeds anew") as told:
+        assert data.load_replay(tmp_path) == {}
+    assert len(told) == 1
 
 
 def test_replays_can_be_dumped_and_loaded_before_the_first_transition(tmp_path: Path) -> None:

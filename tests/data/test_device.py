@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import torch
 from helpers.asserts import complaint
 from helpers.counting_env import VECTOR
-from helpers.runs import NETWORK, fit, small_model
+from helpers.runs import NETWORK, fit, quiet_trainer, small_model
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -319,6 +320,29 @@ def test_a_run_learns_from_a_device_and_is_evaluated_on_arrays(
         assert not torch.equal(old, new)
     assert {f"val/episode_return/{name}" for name in TASKS} <= trainer.callback_metrics.keys()
     data.look(3)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda", None])
+def test_episodes_go_on_on_the_kind_of_device_where_they_were_played(
+    kind: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None is an older checkpoint, which does not say."""
+    first, second = _data(), _data()
+    fit(first, small_model(first))
+    state = first.state_dict()
+    assert state["stream"].pop("device") == "cpu"
+    if kind is not None:
+        state["stream"]["device"] = kind
+    if kind == "cuda":
+        of_a_gpu = [torch.zeros(16, dtype=torch.uint8) for _ in TASKS]
+        state["stream"]["collector"]["draws"]["generators"] = of_a_gpu
+    second.trainer = quiet_trainer()
+    second.trainer.strategy.connect(small_model(second))
+    second.setup("fit")
+    with caplog.at_level("INFO"):
+        second.load_state_dict(state)
+    anew = "New episodes start in pedestrian, cartpole: the run had .* another kind of device"
+    assert bool(re.search(anew, caplog.text)) == (kind == "cuda")
 
 
 def _one(**options: Any) -> dict[str, TaskSpec]:

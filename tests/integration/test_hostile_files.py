@@ -230,7 +230,7 @@ def _linked_column(folder: Path, canary: Path) -> None:
 
 
 def _inflated_priorities(folder: Path, canary: Path) -> None:
-    (state,) = folder.rglob("*.pt")
+    (state,) = folder.rglob("priorities.pt")
     with ZipFile(state) as file:
         records = {name: file.read(name) for name in file.namelist()}
     with ZipFile(state, "w", ZIP_DEFLATED) as file:
@@ -243,8 +243,12 @@ def _pickled_queue(folder: Path, canary: Path) -> None:
 
 
 def _pickled_priorities(folder: Path, canary: Path) -> None:
-    (state,) = folder.rglob("*.pt")
+    (state,) = folder.rglob("priorities.pt")
     torch.save(Canary(canary), state)
+
+
+def _pickled_generator(folder: Path, canary: Path) -> None:
+    torch.save(Canary(canary), folder / "generator.pt")
 
 
 def _terabytes(folder: Path, canary: Path) -> None:
@@ -267,6 +271,7 @@ def _odd_manifest(folder: Path, canary: Path) -> None:
         _linked_column,
         _pickled_queue,
         _pickled_priorities,
+        _pickled_generator,
         _inflated_priorities,
         _terabytes,
         _no_json,
@@ -284,10 +289,10 @@ def test_a_hostile_replay_runs_nothing(
     # Whoever can write files can write their checksums.
     plain = re.sub(r'"checksums": \{[^}]*\}', '"checksums": {}', manifest.read_text())
     manifest.write_text(plain)
-    _replay().load(folder)
+    _replay().load(folder, draws_on=True)
     spoil(folder, canary)
     with pytest.raises(ValueError, match=COMPLAINT):
-        _replay().load(folder)
+        _replay().load(folder, draws_on=True)
     assert not canary.exists()
 
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.counting_env import SINGLE, VECTOR, identity_of
 from helpers.oracle import Expected, completed_between, transitions
 from hypothesis import given, settings
@@ -288,3 +289,26 @@ def test_rows_of_episodes_that_do_not_go_on_are_never_emitted() -> None:
     kept, anew = (rows["observation"][:, 0].tolist() for rows in second.emit())
     assert kept == [2.0, 3.0, 4.0, 5.0]
     assert anew == [4.0, 5.0]
+
+
+def test_rows_that_were_saved_go_on_where_the_others_are() -> None:
+    """Whatever a checkpoint holds is read to the CPU."""
+    specs, labels = [TaskSpec(env=VECTOR, n_step=3)], ["label"]
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+
+    def row(device: torch.device) -> StepRow:
+        number = torch.zeros(1, 4, device=device)
+        no, mask = number.bool(), torch.ones(1, 4, 2, dtype=torch.bool, device=device)
+        seen, extra = number[..., None], {"label": number[..., None]}
+        return StepRow(seen, number.long(), number, no, no, seen, ~no, mask, mask, extra)
+
+    saved, resumed = (TransitionAccumulator(specs, labels, device) for device in (cpu, meta))
+    for _ in range(5):
+        saved.add(row(cpu))
+    saved.emit(saved.fold().tolist())
+    resumed.load_state_dict(saved.state_dict(), np.array([True]))
+    resumed.add(row(meta))
+    resumed.fold()
+    (emitted,) = resumed.emit([4])
+    assert {column.device for column in emitted.values()} == {meta}
+    assert {"label", "next_action_mask"} < set(emitted)

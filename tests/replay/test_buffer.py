@@ -1,3 +1,4 @@
+import json
 import signal
 import tempfile
 from collections.abc import Callable
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.asserts import complaint
+from helpers.gpu_generator import GpuGenerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tensordict import TensorDict
 from torchrl.data.replay_buffers.storages import tensor
 
 from lit_mtdqn.replay import Replay, StorageKind
@@ -122,6 +125,72 @@ def test_a_loaded_replay_goes_on_as_the_dumped_one(storage: StorageKind, tmp_pat
             assert torch.equal(actual[name], expected[name]), name
         replay.extend(_rows(after, after + 2))
         loaded.extend(_rows(after, after + 2))
+
+
+def _stored_on_a_gpu(folder: Path) -> None:
+    """Write a replay whose rows were drawn on a GPU."""
+    stored = Replay(5, seed=1)
+    stored.extend(_rows(0, 7))
+    stored._draw_by(GpuGenerator(3))
+    stored.dump(folder)
+
+
+def test_draws_of_a_replay_stored_on_a_gpu_go_on_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _stored_on_a_gpu(tmp_path)
+    monkeypatch.setattr(Replay, "_make_generator", lambda *_: GpuGenerator())
+    loaded = Replay(5, seed=2)
+    loaded.load(tmp_path, draws_on=True)
+    assert not loaded.draws_anew
+    assert loaded._generator.get_state().tolist() == [3] * 16
+    assert loaded._storage._rng is loaded._generator
+
+
+def test_a_replay_stored_on_a_gpu_is_drawn_anew_on_the_cpu(tmp_path: Path) -> None:
+    _stored_on_a_gpu(tmp_path)
+    loaded, fresh = Replay(5, seed=2), Replay(5, seed=2)
+    fresh.extend(_rows(0, 7))
+    loaded.load(tmp_path, draws_on=True)
+    assert loaded.draws_anew
+    assert torch.equal(loaded.sample(20)["action"], fresh.sample(20)["action"])
+    loaded.load(tmp_path)
+    assert not loaded.draws_anew
+
+
+def test_a_replay_stored_on_the_cpu_is_drawn_by_a_generator_of_the_gpu_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Replay(5, seed=1)
+    stored.extend(_rows(0, 7))
+    stored.dump(tmp_path)
+    monkeypatch.setattr(Replay, "_make_generator", lambda *_: GpuGenerator(4))
+    loaded = Replay(5, seed=2)
+    loaded.load(tmp_path, draws_on=True)
+    assert len(loaded) == 5
+    assert loaded.draws_anew
+    assert loaded._storage._rng is loaded._generator
+    assert loaded._generator.get_state().tolist() == [4] * 16
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_older_replays_whose_generator_torchrl_has_written_are_read(
+    on_gpu: bool, tmp_path: Path
+) -> None:
+    stored, loaded = Replay(5, seed=1), Replay(5, seed=2)
+    stored.extend(_rows(0, 7))
+    stored.dump(tmp_path)
+    manifest = json.loads((tmp_path / "replay.json").read_text())
+    (tmp_path / "replay.json").write_text(json.dumps({**manifest, "checksums": {}}))
+    (tmp_path / "generator.pt").unlink()
+    stored._buffer.dumps(tmp_path)
+    if on_gpu:
+        TensorDict(rng_state=GpuGenerator().get_state()).memmap(tmp_path / "rng_state")
+    loaded.load(tmp_path, draws_on=True)
+    assert loaded.draws_anew == on_gpu
+    is_same = torch.equal(loaded.sample(20)["action"], stored.sample(20)["action"])
+    assert is_same != on_gpu
+    assert _held(loaded) == [2, 3, 4, 5, 6]
 
 
 @STORAGES
