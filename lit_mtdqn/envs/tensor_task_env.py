@@ -45,7 +45,8 @@ class TensorTaskEnv(TaskEnv):
     def _where_valid(self, reward: Array, valid: Array) -> Array:
         return reward * valid
 
-    def _padded(self, raw: Array) -> Array:
+    def padded(self, raw: Array) -> Array:
+        """Return raw observations of all copies as the learner sees them, [N, *O]."""
         return pad(raw, (0, self.layout.observation_shape[0] - raw.shape[1]))
 
     def _success(self, infos: dict[str, Any], ended: Array) -> Array:

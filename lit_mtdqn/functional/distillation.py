@@ -124,16 +124,13 @@ def action_variance(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.maximum(variance, least).unsqueeze(-1)
 
 
-def agreement(
-    student: Tensor, teacher: Tensor, mask: Tensor | None = None, weight: Tensor | None = None
-) -> Tensor:
+def agreement(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the share of rows in which both have the same best action.
 
     Args:
         student: [..., B, A].
         teacher: [..., B, A].
         mask: True where an action is allowed, broadcastable to both.
-        weight: How much a row counts, at least 0, [..., B]; None for alike.
 
     Returns:
         [...].
@@ -143,8 +140,7 @@ def agreement(
         agreement), https://arxiv.org/abs/2106.05945.
     """
     best = [mask_actions(values, mask).argmax(-1) for values in (student, teacher)]
-    same = (best[0] == best[1]).float()
-    return same.mean(-1) if weight is None else (weight * same).sum(-1) / weight.sum(-1)
+    return (best[0] == best[1]).float().mean(-1)
 
 
 def _divergence(teacher: Tensor, student: Tensor, mask: Tensor | None) -> Tensor:

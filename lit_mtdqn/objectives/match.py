@@ -119,9 +119,9 @@ class Match(nn.Module):
     def agreement(self, batch: Transition, prediction: Prediction, teacher: Tensor) -> Tensor:
         """Return in which share of the rows both would act alike, [S].
 
-        Rows count by their weights, which undo what prioritised replay prefers.
+        Rows count alike: under prioritised replay, those of large errors more often.
         """
-        return agreement(self._values(prediction), teacher, self.mask(batch), batch.weight)
+        return agreement(self._values(prediction), teacher, self.mask(batch))
 
     def _values(self, prediction: Prediction) -> Tensor:
         prior = None if prediction.prior is None else prediction.prior.detach()
