@@ -48,17 +48,17 @@ STAGES = {
         distance: ("noisy_driving_students", distance)
         for distance in ("policy_kl", "nll", "value_kl", "mse", "softened_mse")
     },
-    "ewc": ("forgetting", "ewc_light"),
+    "ewc": ("forgetting_reordered", "ewc_lane_keeping"),
     "fine_tuning": ("pedestrian_to_light", "fine_tune"),
     "frozen_trunk": ("pedestrian_to_light", "frozen_trunk"),
     "head_only": ("pedestrian_to_light", "head_only"),
     "l2_sp": ("forgetting", "l2_sp_light"),
-    "learning_without_forgetting": ("forgetting", "lwf_light"),
+    "learning_without_forgetting": ("forgetting_reordered", "lwf_lane_keeping"),
     "online_ewc": ("forgetting", "online_ewc_light"),
     "progressive": ("pedestrian_to_light", "progressive"),
     "progressive_random": ("pedestrian_to_light", "random_column"),
     "qdagger": ("qdagger_cartpole", "online"),
-    "rehearsal": ("forgetting", "rehearsal_light"),
+    "rehearsal": ("forgetting_reordered", "rehearsal_lane_keeping"),
 }
 # What names tasks, and so fits in no overlay.
 BY_TASK = {
