@@ -167,7 +167,7 @@ class RunCLI(LightningCLI):
         config.ckpt_path = str(path)
         # With what is None, too: a checkpoint has it.
         asked = self.parser.dump(
-            self.config, skip_link_targets=True, skip_none=False, format="json"
+            self.config, skip_link_targets=True, skip_unset=False, format="json"
         )
         saved, root = read_hyperparameters(path), None if run is None else run.parent
         check_resumed_model(saved, asked, self.config.subcommand, path, root)

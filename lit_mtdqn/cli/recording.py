@@ -46,7 +46,7 @@ class SaveRunConfig(SaveConfigCallback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.config_filename
-        text = self.parser.dump(self.config, skip_none=False)
+        text = self.parser.dump(self.config, skip_unset=False)
         if not path.is_file() or path.read_text() != text:
             with whole_file(path) as fresh:
                 fresh.write_text(text)
