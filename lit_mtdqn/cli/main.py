@@ -302,8 +302,6 @@ def main(args: list[str] | None = None) -> None:
             print(overview())  # noqa: T201
         elif argv == [VERSION]:
             print(f"lit-mtdqn {version('lit_mtdqn')}")  # noqa: T201
-        elif argv and argv[0] not in LINES and not argv[0].startswith("-"):
-            require(False, "command", f"be one of {', '.join(LINES)}", argv[0])
         elif argv and argv[0] in COMMANDS:
             COMMANDS[argv[0]](argv)
             sys.stdout.flush()
@@ -312,6 +310,8 @@ def main(args: list[str] | None = None) -> None:
             if code != 0:
                 raise SystemExit(code)
         else:
+            if argv and not argv[0].startswith("-"):
+                require(argv[0] in LINES, "command", f"be one of {', '.join(LINES)}", argv[0])
             RunCLI(args)
     except BrokenPipeError:
         # Who reads, such as `head`, has enough; what is left in the buffer has no reader either.

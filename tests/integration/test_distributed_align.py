@@ -1,27 +1,15 @@
 """Two ranks with unlike tasks in an update: domains without a source, weights without a target."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import helpers.distributed_align
-import torch
 from helpers.asserts import assert_equal_tensors
 from helpers.distributed_align import OPTIONS
+from helpers.two_ranks import found_by_ranks
 
 
 def test_ranks_that_draw_their_tasks_apart_end_with_equal_weights(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, helpers.distributed_align.__file__, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-        timeout=240,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / f"rank_{rank}.pt") for rank in range(2))
+    first, second = found_by_ranks(helpers.distributed_align, tmp_path, timeout=240)
     for name in OPTIONS:
         assert_equal_tensors(first[name]["weights"], second[name]["weights"])
         # Tasks that one rank alone has learned are among them.

@@ -1,8 +1,4 @@
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import helpers.distributed_learners
 import pytest
@@ -10,6 +6,7 @@ import torch
 from helpers.asserts import assert_equal_tensors
 from helpers.distributed_balancing import BALANCERS, NAMES, trained
 from helpers.distributed_learners import LEARNERS, learned
+from helpers.two_ranks import found_by_ranks
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
@@ -19,18 +16,7 @@ Parameters = dict[str, Tensor]
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Parameters]]:
     """Return what two ranks end with, by balancer and by learner."""
     folder = tmp_path_factory.mktemp("ranks")
-    script = Path(helpers.distributed_learners.__file__)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
-        env=environment,
-        check=False,
-        timeout=150,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+    return found_by_ranks(helpers.distributed_learners, folder, timeout=150)
 
 
 def _assert_one_process(

@@ -1,13 +1,9 @@
 """Callbacks that compare tasks, on two ranks with unlike tasks in their minibatches."""
 
-import os
-import subprocess
-import sys
-
 import helpers.distributed_comparison
 import pytest
-import torch
 from helpers.distributed_comparison import GROUPS, compared
+from helpers.two_ranks import found_by_ranks
 
 NAMED = {"as_many": {"wide", "narrow", "third"}, "fewer": {"wide", "narrow"}}
 
@@ -16,16 +12,7 @@ NAMED = {"as_many": {"wide", "narrow", "third"}, "fewer": {"wide", "narrow"}}
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, float]]]:
     """Return what two ranks have found, by what they had."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run(
-        [sys.executable, helpers.distributed_comparison.__file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        check=False,
-        timeout=240,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [torch.load(folder / f"rank_{rank}.pt") for rank in range(2)]
+    return found_by_ranks(helpers.distributed_comparison, folder, timeout=240)
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
