@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from lit_mtdqn.networks import QNetwork, SuccessorHead
 from lit_mtdqn.objectives.base import Objective
 from lit_mtdqn.objectives.td import TD, Predict, TDLoss
-from lit_mtdqn.types import TaskInfos, Transition, require
+from lit_mtdqn.types import TaskInfos, TaskSpec, Transition, require
 
 
 class SuccessorTD(TD):
@@ -22,21 +23,33 @@ class SuccessorTD(TD):
     Args:
         bootstrap: Which network prefers a': `double` the online one, `max` the target network,
             which gives the psi in both.
+        experience: Whose transitions the psi of a policy is learned from: `all` tasks', as in the
+            paper of 2018, or its `own` task's, at the price of one policy per update. A policy is
+            asked wherever any task leads, and says little of where it was never taught.
 
     Raises:
-        ValueError: If `bootstrap` is unknown or the head is of another kind; when a fit starts, if
-            a task that learns has no cumulants, or neither given weights nor a `RewardRegression`
-            to learn them; at the first update, if transitions hold more or fewer cumulants than the
-            head predicts.
+        ValueError: If a value is unknown or the head is of another kind; when a fit starts, if a
+            task that learns has no cumulants, or neither given weights nor a `RewardRegression` to
+            learn them, or if policies learn from all and tasks have unlike discounts or returns
+            over several steps; at the first update, if transitions hold more or fewer cumulants
+            than the head predicts.
 
     References:
         Barreto et al. 2017, "Successor Features for Transfer in Reinforcement Learning", equation 4
-        and algorithm 1, https://arxiv.org/abs/1606.05312.
+        and algorithm 1, https://arxiv.org/abs/1606.05312; Barreto et al. 2018, "Transfer in Deep
+        Reinforcement Learning Using Successor Features and Generalised Policy Improvement",
+        section 4, https://arxiv.org/abs/1901.10964.
     """
 
-    def __init__(self, bootstrap: Literal["double", "max"] = "double") -> None:
+    def __init__(
+        self,
+        bootstrap: Literal["double", "max"] = "double",
+        experience: Literal["all", "own"] = "all",
+    ) -> None:
         require(bootstrap in ("double", "max"), "bootstrap", "be double or max", bootstrap)
+        require(experience in ("all", "own"), "experience", "be all or own", experience)
         super().__init__(bootstrap)
+        self.experience = experience
 
     def require_network(self, network: QNetwork) -> None:
         """Refuse any other head, and a prior.
@@ -57,6 +70,7 @@ class SuccessorTD(TD):
         require(
             not bare, "tasks.cumulants_key", f"be set for {bare}, which SuccessorTD teaches", None
         )
+        self._require_one_return({name: specs[name] for name in names if name in specs})
         if any(isinstance(part, RewardRegression) for part in getattr(learner, "objectives", ())):
             return
         given = learner.network.head.weights.is_given.tolist()
@@ -64,6 +78,44 @@ class SuccessorTD(TD):
         unknown = [info.name for info, is_given in pairs if info.learns and not is_given]
         must = "name all tasks that learn, unless the objective RewardRegression learns the others'"
         require(not unknown, "head.weights", must, f"none of {unknown}")
+
+    def _require_one_return(self, specs: Mapping[str, TaskSpec]) -> None:
+        # What a policy gathers is discounted as in its own task, and after one step is its own.
+        if self.experience == "own" or len(specs) < 2:
+            return
+        steps = {name: spec.n_step for name, spec in specs.items()}
+        must = "be 1 where SuccessorTD(experience='all') learns from other tasks' transitions"
+        require(set(steps.values()) == {1}, "tasks.n_step", must, steps)
+        discounts = {name: spec.gamma for name, spec in specs.items()}
+        must = "be one number where SuccessorTD(experience='all') learns several tasks"
+        require(len(set(discounts.values())) == 1, "tasks.gamma", must, discounts)
+
+    def __call__(
+        self,
+        batch: Transition,
+        predict: Predict,
+        target_network: QNetwork,
+        target: Tensor | None = None,
+    ) -> TDLoss:
+        """Return loss and error of a minibatch; the loss is the mean over the policies it teaches.
+
+        Args:
+            batch: Leading shape [S, B].
+            predict: The online network; gradients flow through its view of `observation` alone.
+            target_network: Frozen; only read.
+            target: What `target` returns, where that is known; or None.
+        """
+        own = super().__call__(batch, predict, target_network, target)
+        if self.experience == "own":
+            return own
+        assert isinstance(target_network.head, SuccessorHead)
+        total = own.loss
+        # One by one, as an update may have parameters for each group.
+        others = target_network.head.other_policies[batch.task].unbind(-1)
+        for policies in others:
+            taught = super().__call__(batch._replace(task=policies), predict, target_network)
+            total = total + taught.loss
+        return own._replace(loss=total / (1 + len(others)))
 
     def target(self, batch: Transition, predict: Predict, target_network: QNetwork) -> Tensor:
         """Return the target [S, B, D], float32, without gradient."""

@@ -51,7 +51,8 @@ def _own(output: Tensor, action: Tensor) -> Tensor:
 def test_the_target_is_what_was_gathered_and_what_the_best_of_all_policies_will(
     bootstrap: Any,
 ) -> None:
-    model, batch = _model(objective=partial(SuccessorTD, bootstrap=bootstrap)), _batch()
+    objective = partial(SuccessorTD, bootstrap=bootstrap, experience="own")
+    model, batch = _model(objective=objective), _batch()
     for network in (model.network, model.target_network):
         for parameter in network.head.parameters():
             torch.nn.init.normal_(parameter)
@@ -66,6 +67,53 @@ def test_the_target_is_what_was_gathered_and_what_the_best_of_all_policies_will(
     square = (expected - _own(predicted, batch.action)).square().sum(-1)
     assert_table(losses.td.detach(), 0.5 * square)
     assert_table(losses.td_error, square.sqrt())
+
+
+@pytest.mark.parametrize("bootstrap", ["double", "max"])
+def test_each_policy_learns_from_all_tasks_as_if_their_rows_were_its_own(bootstrap: Any) -> None:
+    models = {
+        experience: _model(
+            objective=partial(SuccessorTD, bootstrap=bootstrap, experience=experience)
+        )
+        for experience in ("own", "all")
+    }
+    for model in models.values():
+        generator = torch.Generator().manual_seed(0)
+        for network in (model.network, model.target_network):
+            for parameter in network.head.parameters():
+                torch.nn.init.normal_(parameter, generator=generator)
+    batch = _batch()
+    as_own = models["own"].losses(batch)
+    as_others = models["own"].losses(batch._replace(task=batch.task.flip(0)))
+    found = models["all"].losses(batch)
+    assert_table(found.td.detach(), 0.5 * (as_own.td + as_others.td).detach())
+    assert torch.equal(found.td_error, as_own.td_error)
+    torch.autograd.backward(found.td.sum())
+    torch.autograd.backward(0.5 * (as_own.td + as_others.td).sum())
+    pairs = zip(models["all"].network.parameters(), models["own"].network.parameters(), strict=True)
+    for one, other in pairs:
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_a_policy_that_nothing_else_learns_has_no_others() -> None:
+    infos = [ONE, replace(TWO, learns=False), replace(ONE, name="again")]
+    head = SuccessorHead(infos, 6, cumulants=2, weights={"two": [1.0, 0.0]})
+    assert head.other_policies.shape == (3, 0)
+
+
+def test_policies_are_taught_by_tasks_that_have_another_head() -> None:
+    infos = [
+        ONE,
+        TWO,
+        replace(ONE, name="again"),
+        replace(ONE, name="held", learns=False, head="x"),
+    ]
+    head = SuccessorHead(infos, 6, cumulants=2, weights={"held": [1.0, 0.0]})
+    # "again" speaks for the head of "one".
+    assert head.policies.tolist() == [1, 2]
+    assert head.other_policies.tolist() == [[1], [2], [1], [1]]
 
 
 def test_rewards_do_not_matter_to_what_is_gathered() -> None:
@@ -131,6 +179,7 @@ def test_a_task_that_is_never_played_is_played_by_what_the_others_learned(tmp_pa
         ({"scale": PopArt}, "head"),
         ({"scale": ReturnNormaliser}, "scale"),
         ({"objective": partial(SuccessorTD, bootstrap=OTHER)}, "bootstrap"),
+        ({"objective": partial(SuccessorTD, experience=OTHER)}, "experience"),
         ({"objectives": [partial(RewardRegression, weight=0.0)]}, "RewardRegression.weight"),
     ],
     ids=str,
@@ -156,6 +205,24 @@ def test_tasks_that_would_never_learn_what_rewards_are_worth_are_refused_before_
         with pytest.raises(ValueError, match=complaint(name)):
             fit(data, model)
         assert data.clock.total_env_steps == 0
+
+
+@pytest.mark.parametrize(("change", "name"), [({"gamma": 0.5}, "gamma"), ({"n_step": 2}, "n_step")])
+def test_policies_learn_from_other_tasks_only_what_would_be_their_own(
+    change: dict[str, Any], name: str
+) -> None:
+    gathering = replace(GATHERING, cumulants_key="cumulants")
+    tasks = {"one": gathering, "two": replace(gathering, **change)}
+    weights = {"one": [1.0, 0.0], "two": [0.0, 1.0]}
+    network = partial(QNetwork, torso=TORSO, head=partial(HEAD, weights=weights))
+    data = small_data(tasks)
+    with pytest.raises(ValueError, match=complaint(f"tasks.{name}")):
+        fit(data, MultiTaskDQN(data.task_infos, network, SuccessorTD, scale=None))
+    assert data.clock.total_env_steps == 0
+    data = small_data(tasks)
+    objective = partial(SuccessorTD, experience="own")
+    fit(data, MultiTaskDQN(data.task_infos, network, objective, scale=None))
+    assert data.clock.total_env_steps > 0
 
 
 def test_transitions_must_hold_as_many_cumulants_as_are_predicted() -> None:

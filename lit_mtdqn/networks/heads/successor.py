@@ -46,14 +46,14 @@ class SuccessorHead(LayeredHead):
         Barreto et al. 2017, "Successor Features for Transfer in Reinforcement Learning",
         algorithm 1, https://arxiv.org/abs/1606.05312; Barreto et al. 2018, "Transfer in Deep
         Reinforcement Learning Using Successor Features and Generalised Policy Improvement",
-        https://arxiv.org/abs/1901.10964. There, every policy learns from every task's transitions;
-        here each from those of its own task.
+        https://arxiv.org/abs/1901.10964.
     """
 
     can_rescale = False
     spans_tasks = True
     meant_by = ("cumulants",)
     policies: Tensor
+    other_policies: Tensor
 
     def __init__(
         self,
@@ -85,7 +85,12 @@ class SuccessorHead(LayeredHead):
         untaught = [info.name for info in infos if info.head not in heads]
         must = "be true where a task has a head that no task learns"
         require(improve or not untaught, "improve", must, improve)
-        self.register_buffer("policies", torch.tensor(sorted(heads.values())), persistent=False)
+        policies = sorted(heads.values())
+        self.register_buffer("policies", torch.tensor(policies), persistent=False)
+        others = [[p for p in policies if infos[p].head != info.head] for info in infos]
+        # A task whose head no other task learns would have one more.
+        numbers = torch.tensor([row[: len(policies) - 1] for row in others], dtype=torch.long)
+        self.register_buffer("other_policies", numbers, persistent=False)
         # A task without weights of its own has those of the one whose head it has.
         pairs = zip(infos, owners(infos), strict=True)
         names = [info.name if info.name in given else owner for info, owner in pairs]
