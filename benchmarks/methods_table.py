@@ -30,12 +30,13 @@ DEFAULTS = ("popart",)
 # Studies of overlays by the column that they fill.
 SUITES = {
     "noisy driving": ("multitask/noisy_driving", "multitask/noisy_driving_values"),
-    "short driving": ("multitask/driving_methods",),
+    "short driving": ("multitask/driving_methods", "multitask/driving_policies"),
     "the same, fresh seeds": ("multitask/driving_methods_again",),
 }
 SHIFTS = {
     "shifted driving": ("transfer/shifted_driving",),
     "longer pole": ("transfer/shifted_cartpole",),
+    "gathering": ("multitask/gathering",),
 }
 # Outside of what DQN and its family are known by, and no better than their control on any suite.
 TRIED = {
@@ -48,7 +49,25 @@ STAGES = {
         distance: ("noisy_driving_students", distance)
         for distance in ("policy_kl", "nll", "value_kl", "mse", "softened_mse")
     },
+    **{
+        method: ("teaching", method)
+        for method in ("actor_mimic", "attention_transfer", "teacher_acts")
+    },
+    **{
+        method: ("transfer_methods", method)
+        for method in (
+            "gradual_unfreezing",
+            "instance_transfer",
+            "kickstarting",
+            "shrink_and_perturb",
+            "source_gradients",
+            "source_gradients_cosine",
+            "source_gradients_literal",
+            "source_gradients_ungated",
+        )
+    },
     "ewc": ("forgetting_reordered", "ewc_lane_keeping"),
+    "first_layers": ("first_layers", "first_layer"),
     "fine_tuning": ("pedestrian_to_light", "fine_tune"),
     "frozen_trunk": ("pedestrian_to_light", "frozen_trunk"),
     "head_only": ("pedestrian_to_light", "head_only"),
@@ -71,10 +90,10 @@ BY_TASK = {
 EARLIER = ("What it takes from another run, and what stays", "What is learned from teachers")
 WITHOUT_REWARDS = "What a task without rewards has of the others"
 QUESTIONS = {
-    EARLIER[0]: ("source", "parts", "replay"),
+    EARLIER[0]: ("source", "parts", "replay", "SourceGradients"),
     EARLIER[1]: ("match", "teachers", "teacher_share"),
     "What tasks share": ("sharing", "torso", "prior"),
-    WITHOUT_REWARDS: ("Align",),
+    WITHOUT_REWARDS: ("Align", "SuccessorTD"),
     "What is predicted, and its target": (
         *("head", "objective", "TargetNetworkSync", "DeepSupervision"),
     ),
