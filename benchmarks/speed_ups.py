@@ -2,9 +2,10 @@
 
     python benchmarks/speed_ups.py
 
-does either by turns, on the networks and rows of `configs/driving/three_tasks.yaml`, and writes
-`benchmarks/results/speed_ups.csv`: microseconds of ours and of the library's, medians over rounds,
-and the median and the quartiles of their ratio. Both ways have equal results.
+does either by turns, on the networks and rows of `configs/driving/three_tasks.yaml` or on images
+like MinAtar's, and writes `benchmarks/results/speed_ups.csv`: microseconds of ours and of the
+library's, medians over rounds, and the median and the quartiles of their ratio. Both ways have
+equal results.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,6 +30,7 @@ from phase_times import phase_times
 from lit_mtdqn import DQN, RolloutDataModule
 from lit_mtdqn.algorithms import ValueLearner
 from lit_mtdqn.functional.parameters import clip_gradients_
+from lit_mtdqn.networks.small_convolution import SmallConvolution
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.replay import Replay
 from lit_mtdqn.replay.buffer import _ColumnWrites
@@ -117,11 +120,27 @@ def drawing() -> tuple[Work, Work]:
     )
 
 
+def convolving(rows: int) -> tuple[Work, Work]:
+    """Learn from images of MinAtar by its network's convolution."""
+    (channels, *shape), out, kernel = (4, 10, 10), 16, 3
+    images = torch.rand(rows, channels, *shape).round()
+
+    def learn(module: torch.nn.Module) -> None:
+        module.zero_grad()
+        torch.autograd.backward(module(images).relu().square().mean())
+
+    ours = SmallConvolution(channels, out, kernel, 1, shape)
+    library = torch.nn.Conv2d(channels, out, kernel)
+    return lambda: learn(ours), lambda: learn(library)
+
+
 WORKS: dict[str, Callable[[], tuple[Work, Work]]] = {
     "clip gradients": clipping,
     "drop gradients": dropping,
     "write a phase": writing,
     "draw a phase": drawing,
+    "convolve 32 small images": partial(convolving, 32),
+    "convolve 128 small images": partial(convolving, 128),
 }
 
 

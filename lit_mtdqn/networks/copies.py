@@ -12,6 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 from lit_mtdqn.networks.rows import NamedRows, select
+from lit_mtdqn.networks.small_convolution import SmallConvolution
 from lit_mtdqn.networks.torsos import LayeredTorso, Pixels, Torso
 from lit_mtdqn.types import require
 
@@ -146,7 +147,8 @@ def _batched(
         return _linear
     if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
         return _layer_norm
-    if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
+    convolves = type(module) in (nn.Conv2d, SmallConvolution)
+    if convolves and module.groups == 1 and module.padding_mode == "zeros":
         return convolution
     return _mapped
 

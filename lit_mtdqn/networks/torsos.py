@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from lit_mtdqn.networks.small_convolution import SmallConvolution
 from lit_mtdqn.types import TaskInfo, TaskInfos, as_task_infos, require
 
 
@@ -181,10 +183,13 @@ class ConvTorso(LayeredTorso):
         self.layer_sizes = tuple(_widened([*channels, hidden], width_multiplier))
         *channels, hidden = self.layer_sizes
         planes = [info.observation_shape[0], *channels]
-        pairs = zip(pairwise(planes), kernel_sizes, strides, strict=True)
+        first = partial(SmallConvolution, image_shape=info.observation_shape[1:])
+        kinds: list[Callable[..., nn.Conv2d]] = [first, *[nn.Conv2d] * (len(channels) - 1)]
         self.convolutions = nn.ModuleList(
-            _layer(nn.Conv2d(before, after, kernel, stride), after, layer_norm, nn.ReLU)
-            for (before, after), kernel, stride in pairs
+            _layer(kind(before, after, kernel, stride), after, layer_norm, nn.ReLU)
+            for kind, (before, after), kernel, stride in zip(
+                kinds, pairwise(planes), kernel_sizes, strides, strict=True
+            )
         )
         size = self._flat_size(info.observation_shape)
         self.dense = _layer(nn.Linear(size, hidden), hidden, layer_norm, nn.ReLU)

@@ -23,9 +23,10 @@ class SuccessorTD(TD):
     Args:
         bootstrap: Which network prefers a': `double` the online one, `max` the target network,
             which gives the psi in both.
-        experience: Whose transitions the psi of a policy is learned from: `all` tasks', as in the
-            paper of 2018, or its `own` task's, at the price of one policy per update. A policy is
-            asked wherever any task leads, and says little of where it was never taught.
+        experience: Whose transitions the psi of a policy is learned from: its `own` task's, or
+            those of `all`, as in the paper of 2018, for which an update costs as many times as much
+            as there are policies. Policies are asked wherever any task leads, and say little of
+            where they were never taught.
 
     Raises:
         ValueError: If a value is unknown or the head is of another kind; when a fit starts, if a
@@ -44,10 +45,10 @@ class SuccessorTD(TD):
     def __init__(
         self,
         bootstrap: Literal["double", "max"] = "double",
-        experience: Literal["all", "own"] = "all",
+        experience: Literal["own", "all"] = "own",
     ) -> None:
         require(bootstrap in ("double", "max"), "bootstrap", "be double or max", bootstrap)
-        require(experience in ("all", "own"), "experience", "be all or own", experience)
+        require(experience in ("own", "all"), "experience", "be own or all", experience)
         super().__init__(bootstrap)
         self.experience = experience
 

@@ -51,8 +51,7 @@ def _own(output: Tensor, action: Tensor) -> Tensor:
 def test_the_target_is_what_was_gathered_and_what_the_best_of_all_policies_will(
     bootstrap: Any,
 ) -> None:
-    objective = partial(SuccessorTD, bootstrap=bootstrap, experience="own")
-    model, batch = _model(objective=objective), _batch()
+    model, batch = _model(objective=partial(SuccessorTD, bootstrap=bootstrap)), _batch()
     for network in (model.network, model.target_network):
         for parameter in network.head.parameters():
             torch.nn.init.normal_(parameter)
@@ -216,12 +215,12 @@ def test_policies_learn_from_other_tasks_only_what_would_be_their_own(
     weights = {"one": [1.0, 0.0], "two": [0.0, 1.0]}
     network = partial(QNetwork, torso=TORSO, head=partial(HEAD, weights=weights))
     data = small_data(tasks)
+    objective = partial(SuccessorTD, experience="all")
     with pytest.raises(ValueError, match=complaint(f"tasks.{name}")):
-        fit(data, MultiTaskDQN(data.task_infos, network, SuccessorTD, scale=None))
+        fit(data, MultiTaskDQN(data.task_infos, network, objective, scale=None))
     assert data.clock.total_env_steps == 0
     data = small_data(tasks)
-    objective = partial(SuccessorTD, experience="own")
-    fit(data, MultiTaskDQN(data.task_infos, network, objective, scale=None))
+    fit(data, MultiTaskDQN(data.task_infos, network, SuccessorTD, scale=None))
     assert data.clock.total_env_steps > 0
 
 
