@@ -67,7 +67,7 @@ STAGES = {
         )
     },
     "ewc": ("forgetting_reordered", "ewc_lane_keeping"),
-    "first_layers": ("first_layers", "first_layer"),
+    "first_layers": ("layers", "first_layer"),
     "fine_tuning": ("pedestrian_to_light", "fine_tune"),
     "frozen_trunk": ("pedestrian_to_light", "frozen_trunk"),
     "head_only": ("pedestrian_to_light", "head_only"),
