@@ -26,7 +26,8 @@ class SuccessorTD(TD):
         experience: Whose transitions the psi of a policy is learned from: its `own` task's, or
             those of `all`, as in the paper of 2018, for which an update costs as many times as much
             as there are policies. Policies are asked wherever any task leads, and say little of
-            where they were never taught.
+            where they were never taught; but in the suite gathering `all` gained where two things
+            are wanted and lost where one is to be avoided.
 
     Raises:
         ValueError: If a value is unknown or the head is of another kind; when a fit starts, if a
