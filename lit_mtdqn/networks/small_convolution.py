@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-# Beyond so many places, and so many bytes of columns, which then leave a processor's cache, oneDNN
-# convolves no slower.
+# Beyond so many places, or bytes of columns, which then leave a processor's cache, oneDNN convolves
+# no slower.
 MOST_PLACES, MOST_BYTES = 64, 2 * 2**20
 
 
 class SmallConvolution(nn.Conv2d):
     """A first convolution that learns by one batched product of matrices where images are small.
 
-    On a CPU, oneDNN needs some 1.4 to 1.9 times as long for the forward and backward pass of images
-    like those of MinAtar. Results are those of `torch.nn.Conv2d` but for rounding, under the same
-    names of weights. Whatever needs no gradient of the weights, or one of the images, or runs on
-    another device, is left to PyTorch.
+    On a CPU, oneDNN needs some 1.3 times as long for the forward and backward pass of 32 images
+    like those of MinAtar, and as long for 128 (`benchmarks/speed_ups.py`). Results are those of
+    `torch.nn.Conv2d` but for rounding, under the same names of weights. Whatever needs no gradient
+    of the weights, or one of the images, or runs on another device, is left to PyTorch.
 
     Args:
         in_channels: Of the images.
