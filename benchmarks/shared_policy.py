@@ -27,7 +27,7 @@ from lit_mtdqn.networks import Prior, QNetwork
 from lit_mtdqn.process import configure_process
 from lit_mtdqn.rollout import make_evaluation_env, play_episodes
 from lit_mtdqn.rollout.seeding import TEST_SEED
-from lit_mtdqn.types import ActionValues
+from lit_mtdqn.types import ActionValues, require
 
 RESULTS = Path(__file__).parent / "results" / "shared_policy.csv"
 HEADER = ("cell", "seed", "task", "own", "shared", "alike")
@@ -97,6 +97,7 @@ def main() -> None:
     configure_process()
     folders = sorted(path.parent for path in given.runs.glob("*/*/config.yaml"))
     rows = [row for folder in folders for row in rows_of(folder, given.episodes)]
+    require(bool(rows), "--runs", "hold runs with a prior, kept by study.py", str(given.runs))
     write_csv(RESULTS, HEADER, rows)
     for cell in dict.fromkeys(row[0] for row in rows):
         own, shared = (

@@ -17,8 +17,9 @@ class SmallConvolution(nn.Conv2d):
 
     On a CPU, oneDNN needs some 1.3 times as long for the forward and backward pass of 32 images
     like those of MinAtar, and as long for 128 (`benchmarks/speed_ups.py`). Results are those of
-    `torch.nn.Conv2d` but for rounding, under the same names of weights. Whatever needs no gradient
-    of the weights, or one of the images, or runs on another device, is left to PyTorch.
+    `torch.nn.Conv2d` but for rounding, under the same names of weights. Whatever is computed
+    without gradients, or with one of the images, or exported, or on another device, is left to
+    PyTorch.
 
     Args:
         in_channels: Of the images.
@@ -58,17 +59,20 @@ class SmallConvolution(nn.Conv2d):
         if not self._is_small(input):
             return super().forward(input)
         assert self.bias is not None
-        images = len(input)
+        images = input.shape[0]
         columns = input.flatten(1).index_select(1, self.columns)
         weight = self.weight.flatten(1).expand(images, -1, -1)
         output = torch.baddbmm(
-            self.bias.unsqueeze(-1), weight, columns.view(images, -1, self._places)
+            self.bias.unsqueeze(-1), weight, columns.view(images, weight.shape[-1], self._places)
         )
-        return output.view(images, -1, *self.output_shape)
+        return output.view(images, self.out_channels, *self.output_shape)
 
     def _is_small(self, images: Tensor) -> bool:
-        learns = torch.is_grad_enabled() and not images.requires_grad
-        if not learns or images.device.type != "cpu" or not self.columns.numel():
+        # An export would hold for as many images alone.
+        if torch.compiler.is_exporting() or not torch.is_grad_enabled() or images.requires_grad:
             return False
-        held = len(images) * self.columns.numel() * images.element_size()
-        return held <= MOST_BYTES and tuple(images.shape[-2:]) == self.image_shape
+        if images.device.type != "cpu" or not self.columns.numel():
+            return False
+        if tuple(images.shape[1:]) != (self.in_channels, *self.image_shape):
+            return False
+        return images.shape[0] * self.columns.numel() * images.element_size() <= MOST_BYTES

@@ -24,10 +24,10 @@ class SuccessorTD(TD):
         bootstrap: Which network prefers a': `double` the online one, `max` the target network,
             which gives the psi in both.
         experience: Whose transitions the psi of a policy is learned from: its `own` task's, or
-            those of `all`, as in the paper of 2018, for which an update costs as many times as much
-            as there are policies. Policies are asked wherever any task leads, and say little of
-            where they were never taught; but in the suite gathering `all` gained where two things
-            are wanted and lost where one is to be avoided.
+            those of `all`, as in the paper of 2018, for which this loss is computed once for each
+            policy. Policies are asked wherever any task leads, and say little of where they were
+            never taught. In the suite gathering (5 seeds) `all` had 1.00 against 0.83 where two
+            things are wanted and 0.50 against 0.74 where one is to be avoided.
 
     Raises:
         ValueError: If a value is unknown or the head is of another kind; when a fit starts, if a

@@ -63,8 +63,23 @@ def test_what_learns_no_weights_or_too_many_or_other_images_is_left_to_the_libra
     fitting = MOST_BYTES // (36 * 64 * 4)
     assert _calls_of_the_library(ours, torch.rand(fitting, 4, 10, 10)) == 0
     assert _calls_of_the_library(ours, torch.rand(fitting + 1, 4, 10, 10)) == 1
-    assert _calls_of_the_library(ours, torch.rand(6, 4, 9, 9)) == 1
+    for shape in [(6, 4, 9, 9), (6, 3, 10, 10), (6, 5, 10, 10), (4, 10, 10)]:
+        assert _calls_of_the_library(ours, torch.rand(shape)) == 1
     assert _calls_of_the_library(ours.to("meta"), images.to("meta")) == 1
+
+
+def test_no_images_make_no_output() -> None:
+    ours, theirs = _pair(*SMALL[0])
+    images = torch.rand(0, 4, 10, 10)
+    assert ours(images).shape == theirs(images).shape == (0, 16, 8, 8)
+
+
+def test_an_export_holds_for_any_number_of_images() -> None:
+    ours, theirs = _pair(*SMALL[0])
+    dynamic = {"input": {0: torch.export.Dim.AUTO}}
+    exported = torch.export.export(ours, (torch.rand(6, 4, 10, 10),), dynamic_shapes=dynamic)
+    images = torch.rand(3, 4, 10, 10)
+    torch.testing.assert_close(exported.module()(images), theirs(images), rtol=1e-4, atol=1e-4)
 
 
 def test_images_that_need_a_gradient_have_it() -> None:
