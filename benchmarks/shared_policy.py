@@ -76,13 +76,13 @@ def rows_of(folder: Path, episodes: int) -> list[tuple[str, ...]]:
     network = run.policy.network
     if network.prior is None:
         return []
+    cell, seed = folder.parent.name, folder.name.rpartition("_")[2]
     rows: list[tuple[str, ...]] = []
     for task in run.data.tasks:
         shared = SharedPolicy(network, network.prior)
         scores = [score(run, one, task, episodes) for one in (run.policy, shared)]
         alike = f"{shared.alike / shared.states:.3f}"
-        seed = folder.name.rpartition("_")[2]
-        rows.append((folder.parent.name, seed, task, *(f"{one:.3f}" for one in scores), alike))
+        rows.append((cell, seed, task, *(f"{one:.3f}" for one in scores), alike))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -42,15 +43,14 @@ class SmallConvolution(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride)
         self.image_shape = tuple(image_shape)
         self.output_shape = tuple((side - kernel_size) // stride + 1 for side in image_shape)
-        fits = min(self.output_shape) > 0
-        self._places = self.output_shape[0] * self.output_shape[1] if fits else MOST_PLACES + 1
+        self._places = math.prod(self.output_shape)
         numbers = torch.empty(0, dtype=torch.long)
-        if self._places <= MOST_PLACES:
-            numbers = torch.arange(in_channels * image_shape[0] * image_shape[1])
-            patches = numbers.view(in_channels, *image_shape)
+        if min(self.output_shape) > 0 and self._places <= MOST_PLACES:
+            patches = torch.arange(in_channels * math.prod(image_shape))
+            patches = patches.view(in_channels, *image_shape)
             for axis in (1, 2):
                 patches = patches.unfold(axis, kernel_size, stride)
-            # What each weight multiplies at each place.
+            # What each weight multiplies at each place; of large images nothing.
             numbers = patches.permute(0, 3, 4, 1, 2).flatten()
         self.register_buffer("columns", numbers, persistent=False)
 

@@ -99,14 +99,7 @@ class SuccessorTD(TD):
         target_network: QNetwork,
         target: Tensor | None = None,
     ) -> TDLoss:
-        """Return loss and error of a minibatch; the loss is the mean over the policies it teaches.
-
-        Args:
-            batch: Leading shape [S, B].
-            predict: The online network; gradients flow through its view of `observation` alone.
-            target_network: Frozen; only read.
-            target: What `target` returns, where that is known; or None.
-        """
+        """Return what `TD` does, with the mean loss over the policies that learn from the rows."""
         own = super().__call__(batch, predict, target_network, target)
         if self.experience == "own":
             return own
